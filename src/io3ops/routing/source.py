@@ -1,0 +1,142 @@
+"""Strict YAML with positions: bytes -> nodes, and a reader that turns nodes into typed values. Pure.
+
+PyYAML alone keeps the last of two equal keys without a word, follows anchors (a way to a billion
+strings) and reads `no` as False; a policy file must not be read that way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+import yaml
+
+from io3ops.routing.problems import Problem, did_you_mean
+
+MAX_BYTES = 5_000_000
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_TAG = "tag:yaml.org,2002:"
+
+
+def parse_nodes(data: bytes) -> tuple[yaml.MappingNode | None, list[Problem]]:
+    """The root mapping of one YAML document, or the problems that keep it from being one."""
+
+    def whole(message: str, line: int = 0, column: int = 0) -> tuple[None, list[Problem]]:
+        return None, [Problem(line=line, column=column, where="", message=message)]
+
+    if len(data) > MAX_BYTES:
+        return whole(f"the file has {len(data)} bytes; at most {MAX_BYTES} are read")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        return whole(f"not UTF-8 text (byte 0x{data[error.start]:02x}); save it as UTF-8", line, 1)
+    if not text.strip():
+        return whole("the file is empty; `io3ops preset starter` writes a working table")
+    for number, row in enumerate(text.split("\n"), 1):
+        indent = row[: len(row) - len(row.lstrip(" \t"))]
+        if "\t" in indent and row.strip() and not row.lstrip().startswith("#"):
+            return whole("a tab in the indentation; YAML allows spaces only", number, indent.index("\t") + 1)
+    try:
+        for event in yaml.parse(text, Loader=_LOADER):
+            mark = event.start_mark
+            if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
+                return whole("anchors and aliases are not part of this language; write the value out", mark.line + 1, mark.column + 1)
+        root = yaml.compose(text, Loader=_LOADER)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        message = " ".join(part for part in (error.context, error.problem) if part)
+        return whole(f"not valid YAML: {message}", mark.line + 1 if mark else 0, mark.column + 1 if mark else 0)
+    except yaml.YAMLError as error:
+        return whole(f"not valid YAML: {' '.join(str(error).split())}")
+    except RecursionError:
+        return whole("nested too deeply")
+    if not isinstance(root, yaml.MappingNode):
+        return whole("the top level must be a mapping (`version: 1`, `providers:`, `models:`, `modes:`)", 1, 1)
+    return root, []
+
+
+class Reader:
+    """Reads typed values out of nodes and gathers every problem on the way."""
+
+    def __init__(self) -> None:
+        self.problems: list[Problem] = []
+
+    def problem(self, node: yaml.Node, where: str, message: str, level: str = "error") -> None:
+        mark = node.start_mark
+        self.problems.append(Problem(line=mark.line + 1, column=mark.column + 1, where=where, message=message, level=level))
+
+    def pairs(self, node: yaml.Node | None, where: str) -> Iterator[tuple[str, yaml.Node, yaml.Node]]:
+        """(key, key node, value node) of a mapping; duplicates and keys that are not text are problems."""
+        if node is None:
+            return
+        if not isinstance(node, yaml.MappingNode):
+            self.problem(node, where, "must be a mapping (`key: value` lines)")
+            return
+        seen: dict[str, int] = {}
+        for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                self.problem(key, where, "a key must be plain text")
+            elif key.value == "<<" and key.tag == _TAG + "merge":
+                self.problem(key, where, "merge keys (`<<`) are not part of this language; write the values out")
+            elif key.value in seen:
+                self.problem(key, where, f"{key.value!r} stands here twice (first in line {seen[key.value]})")
+            else:
+                seen[key.value] = key.start_mark.line + 1
+                yield key.value, key, value
+
+    def fields(self, node: yaml.Node | None, where: str, allowed: Iterable[str], required: Iterable[str] = ()) -> dict[str, yaml.Node]:
+        """A mapping with a fixed set of keys."""
+        names = tuple(allowed)
+        found: dict[str, yaml.Node] = {}
+        for key, key_node, value in self.pairs(node, where):
+            if key in names:
+                found[key] = value
+            else:
+                self.problem(key_node, where, f"unknown key {key!r}{did_you_mean(key, names)}")
+        if isinstance(node, yaml.MappingNode):
+            for name in required:
+                if name not in found:
+                    self.problem(node, where, f"{name!r} is missing")
+        return found
+
+    def text(self, node: yaml.Node | None, where: str, check: Callable[[str], str] = lambda _: "") -> str:
+        """A string. `check` returns what is wrong with the value, or ''."""
+        if node is None:
+            return ""
+        if not isinstance(node, yaml.ScalarNode) or node.tag != _TAG + "str":
+            shown = f"{node.value!r} " if isinstance(node, yaml.ScalarNode) else ""
+            self.problem(node, where, f"{shown}must be text; put it in quotes" if shown else "must be text")
+            return ""
+        wrong = check(node.value)
+        if wrong:
+            self.problem(node, where, wrong)
+            return ""
+        return str(node.value)
+
+    def choice(self, node: yaml.Node | None, where: str, allowed: Iterable[str], default: str) -> str:
+        names = tuple(allowed)
+        value = self.text(node, where, lambda v: "" if v in names else f"{v!r} is not allowed{did_you_mean(v, names)}")
+        return value or default
+
+    def whole(self, node: yaml.Node | None, where: str, low: int, high: int, default: int) -> int:
+        """A whole number within [low, high]."""
+        if node is None:
+            return default
+        value = node.value if isinstance(node, yaml.ScalarNode) else ""
+        if not (isinstance(node, yaml.ScalarNode) and node.tag == _TAG + "int" and value.isdecimal() and len(value) < 19 and value == str(int(value))):
+            self.problem(node, where, f"must be a whole number from {low} to {high}")
+            return default
+        number = int(value)
+        if not low <= number <= high:
+            self.problem(node, where, f"{number} is outside {low} to {high}")
+            return default
+        return number
+
+    def texts(self, node: yaml.Node | None, where: str) -> tuple[tuple[str, yaml.Node], ...]:
+        """A list of strings, each with its node; `a: x` alone is not a list."""
+        if node is None:
+            return ()
+        if not isinstance(node, yaml.SequenceNode):
+            self.problem(node, where, "must be a list, e.g. [a, b]")
+            return ()
+        return tuple((v, item) for i, item in enumerate(node.value) if (v := self.text(item, f"{where}[{i}]")))
