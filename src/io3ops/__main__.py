@@ -1,0 +1,6 @@
+"""`python -m io3ops`: the same as the `io3ops` command."""
+
+from io3ops.cli import run
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,199 @@
+"""The Docker engine, through the Docker SDK: images, containers, and whether it answers at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from io3ops.adapters.process import Processes
+from io3ops.errors import EngineLost
+
+MIN_ENGINE = (25, 0)
+MIN_COMPOSE = (2, 24)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineState:
+    """kind: ready, missing (no docker command), stopped, denied, too_old, no_compose, no_buildx."""
+
+    kind: str
+    version: str = ""
+    detail: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Container:
+    """One container of the stack as the engine sees it."""
+
+    id: str
+    service: str
+    status: str
+    health: str
+    exit_code: int
+    restarts: int
+    image: str
+    working_dir: str
+    oom_killed: bool
+
+    @property
+    def running(self) -> bool:
+        return self.status == "running"
+
+
+class DockerEngine:
+    """The engine that the `docker` command would talk to."""
+
+    def __init__(self, processes: Processes, docker_host: str) -> None:
+        self._processes = processes
+        self._docker_host = docker_host
+        self._client: Any = None
+
+    def command(self) -> str:
+        return self._processes.which("docker") or "docker"
+
+    def probe(self) -> EngineState:
+        """Whether this stack can run here; never raises."""
+        if not self._processes.which("docker"):
+            return EngineState(kind="missing", detail="there is no `docker` command")
+        self._client = None
+        try:
+            version = self._connect().version()
+        except Exception as error:  # noqa: BLE001  (the SDK raises whatever its transport raises)
+            return self._why_silent(error)
+        number = str(version.get("Version", ""))
+        if _numbers(number) < MIN_ENGINE:
+            return EngineState(kind="too_old", version=number, detail=f"engine {number}, needed {_dotted(MIN_ENGINE)}")
+        compose = self._processes.run([self.command(), "compose", "version", "--short"])
+        if not compose.ok or _numbers(compose.output) < MIN_COMPOSE:
+            found = compose.output.strip() if compose.ok else "none"
+            return EngineState(kind="no_compose", version=number, detail=f"Compose {found}, needed {_dotted(MIN_COMPOSE)}")
+        return EngineState(kind="ready", version=number, detail=f"engine {number}, Compose {compose.output.strip()}")
+
+    def has_buildx(self) -> bool:
+        return self._processes.run([self.command(), "buildx", "version"]).ok
+
+    def info(self) -> dict[str, Any]:
+        with self._answering():
+            return dict(self._connect().info())
+
+    def image_id(self, reference: str) -> str | None:
+        import docker.errors
+
+        with self._answering():
+            try:
+                return str(self._connect().images.get(reference).id)
+            except docker.errors.ImageNotFound:
+                return None
+
+    def images(self, repository: str) -> tuple[str, ...]:
+        with self._answering():
+            return tuple(tag for image in self._connect().images.list(repository) for tag in image.tags)
+
+    def registry_answers(self, reference: str, timeout: float) -> tuple[bool, str]:
+        """Whether the engine's image registry serves `reference`, asked for at most `timeout` seconds."""
+        import docker
+
+        try:
+            docker.DockerClient(base_url=self._host(), version="auto", timeout=timeout).api.inspect_distribution(reference)
+        except Exception as error:  # noqa: BLE001  (offline shows up as any of a dozen types)
+            return False, " ".join(str(getattr(error, "explanation", None) or error).split())[:200]
+        return True, ""
+
+    def pull(self, reference: str, on_progress: Callable[[int, int], None]) -> None:
+        """Pull an image; `on_progress(bytes done, bytes known)`. The SDK's errors pass through `_answering`."""
+        repository, _, tag = reference.partition(":")
+        layers: dict[str, tuple[int, int]] = {}
+        with self._answering():
+            for event in self._connect().api.pull(repository, tag=tag, stream=True, decode=True):
+                if "error" in event:
+                    raise EngineLost(f"pulling {reference} failed: {event['error']}", hint="run the same command again")
+                detail = event.get("progressDetail") or {}
+                if detail.get("total") and event.get("status") == "Downloading":
+                    layers[event["id"]] = (detail["current"], detail["total"])
+                    on_progress(sum(c for c, _ in layers.values()), sum(t for _, t in layers.values()))
+
+    def containers(self, project: str) -> dict[str, Container]:
+        """The project's containers by service name, stopped ones too."""
+        with self._answering():
+            found = self._connect().containers.list(all=True, filters={"label": f"com.docker.compose.project={project}"}, ignore_removed=True)
+            return {c.service: c for c in map(_container, found) if c.service}
+
+    def tail(self, container: str, lines: int) -> str:
+        with self._answering():
+            return self._connect().containers.get(container).logs(tail=lines).decode("utf-8", "replace").rstrip()
+
+    def execute(self, container: str, argv: list[str]) -> tuple[int, str]:
+        """Run a command in a container; (exit code, output)."""
+        with self._answering():
+            code, output = self._connect().containers.get(container).exec_run(argv)
+            return int(code or 0), output.decode("utf-8", "replace")
+
+    def volumes(self, project: str) -> tuple[str, ...]:
+        with self._answering():
+            found = self._connect().volumes.list(filters={"label": f"com.docker.compose.project={project}"})
+            return tuple(v.name for v in found)
+
+    @contextlib.contextmanager
+    def _answering(self) -> Iterator[None]:
+        import docker.errors
+        import requests
+
+        try:
+            yield
+        except docker.errors.APIError as error:
+            raise EngineLost(f"the engine refused: {error.explanation or error}", hint="`docker info` shows its state") from None
+        except (docker.errors.DockerException, requests.RequestException) as error:
+            raise EngineLost(
+                f"the Docker engine stopped answering: {type(error).__name__}",
+                hint="start it again (`make up` does); nothing is lost: models, key and config are kept",
+            ) from None
+
+    def _connect(self) -> Any:
+        if self._client is None:
+            import docker
+
+            self._client = docker.DockerClient(base_url=self._host(), version="auto", timeout=60)
+        return self._client
+
+    def _host(self) -> str:
+        # The SDK alone ignores `docker context`, and so misses Docker Desktop, Colima and rootless engines.
+        if self._docker_host:
+            return self._docker_host
+        shown = self._processes.run([self.command(), "context", "inspect", "--format", "{{.Endpoints.docker.Host}}"], timeout=10)
+        return shown.output.strip() if shown.ok and shown.output.strip() else "unix:///var/run/docker.sock"
+
+    def _why_silent(self, error: Exception) -> EngineState:
+        host = self._host()
+        path = host.removeprefix("unix://")
+        if host.startswith("unix://") and os.path.exists(path) and not os.access(path, os.R_OK | os.W_OK):
+            return EngineState(kind="denied", detail=f"this user may not use {path}")
+        return EngineState(kind="stopped", detail=f"nothing answers at {host}")
+
+
+def _container(found: Any) -> Container:
+    state = found.attrs["State"]
+    labels = found.attrs["Config"].get("Labels") or {}
+    return Container(
+        id=found.id,
+        # A container of `docker compose run` is a helper, not the service itself.
+        service="" if labels.get("com.docker.compose.oneoff") == "True" else labels.get("com.docker.compose.service", ""),
+        status=state["Status"],
+        health=(state.get("Health") or {}).get("Status", ""),
+        exit_code=state.get("ExitCode", 0),
+        restarts=found.attrs.get("RestartCount", 0),
+        image=found.attrs["Config"]["Image"],
+        working_dir=labels.get("com.docker.compose.project.working_dir", ""),
+        oom_killed=bool(state.get("OOMKilled")),
+    )
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    head = text.strip().lstrip("v").split("+")[0].split("-")[0]
+    return tuple(int(part) for part in head.split(".") if part.isdecimal())
+
+
+def _dotted(numbers: tuple[int, ...]) -> str:
+    return ".".join(map(str, numbers))

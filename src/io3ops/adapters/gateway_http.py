@@ -1,0 +1,105 @@
+"""The gateway's OpenAI-compatible endpoint, as any application would use it."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from io3ops.errors import GatewayError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What came back for one round trip. `seconds`: wall time; `deployment`: who served, '' when not said."""
+
+    text: str
+    dimensions: int
+    tokens: int
+    seconds: float
+    deployment: str
+
+
+class GatewayHttp:
+    """`url` ends in /v1. Each call raises GatewayError saying what was asked and what came back."""
+
+    def __init__(self, url: str, key: str) -> None:
+        import httpx
+
+        self._root = url.removesuffix("/v1")
+        # trust_env: a proxy in the environment must not see loopback traffic.
+        self._client = httpx.Client(trust_env=False, headers={"Authorization": f"Bearer {key}"}, timeout=10)
+
+    def close(self) -> None:
+        self._client.close()
+
+    def ready(self) -> bool:
+        """True when it says it is ready; False for every other state, and no model is asked."""
+        import httpx
+
+        try:
+            return self._client.get(f"{self._root}/health/readiness", timeout=2).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def live(self) -> bool:
+        import httpx
+
+        try:
+            return self._client.get(f"{self._root}/health/liveliness", timeout=2).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def modes(self) -> tuple[str, ...]:
+        """What it lists, sorted."""
+        with self._errors("listing its modes"):
+            answer = self._client.get(f"{self._root}/v1/models")
+        return tuple(sorted(entry["id"] for entry in self._json(answer, "listing its modes")["data"]))
+
+    def chat(self, mode: str, prompt: str, *, max_tokens: int, timeout: float) -> Answer:
+        body = {"model": mode, "messages": [{"role": "user", "content": prompt}], "max_tokens": max_tokens}
+        found, seconds, deployment = self._post("/v1/chat/completions", body, mode, timeout)
+        message = found["choices"][0]["message"]
+        text = message.get("content") or message.get("reasoning_content") or ""
+        tokens = (found.get("usage") or {}).get("completion_tokens", 0)
+        if not text.strip() and not tokens:
+            raise GatewayError(f"mode {mode!r} answered without any text", hint="try another model for it in runtime/routing.yaml")
+        return Answer(text=text, dimensions=0, tokens=tokens, seconds=seconds, deployment=deployment)
+
+    def embed(self, mode: str, text: str, *, timeout: float) -> Answer:
+        found, seconds, deployment = self._post("/v1/embeddings", {"model": mode, "input": text}, mode, timeout)
+        vector = found["data"][0]["embedding"]
+        if not vector or not any(vector):
+            raise GatewayError(f"mode {mode!r} answered with an empty vector", hint="try another embedding model in runtime/routing.yaml")
+        return Answer(text="", dimensions=len(vector), tokens=0, seconds=seconds, deployment=deployment)
+
+    def _post(self, path: str, body: dict[str, Any], mode: str, timeout: float) -> tuple[dict[str, Any], float, str]:
+        started = time.monotonic()
+        with self._errors(f"mode {mode!r}"):
+            answer = self._client.post(f"{self._root}{path}", json=body, timeout=timeout)
+        found = self._json(answer, f"mode {mode!r}")
+        return found, time.monotonic() - started, answer.headers.get("x-litellm-model-id", "")
+
+    def _json(self, answer: Any, asked: str) -> dict[str, Any]:
+        with contextlib.suppress(ValueError):
+            found = answer.json()
+            if answer.status_code == 200 and isinstance(found, dict):
+                return found
+            if isinstance(found, dict) and isinstance(found.get("error"), dict):
+                text = " ".join(str(found["error"].get("message", "")).split())[:400]
+                hint = "the key in .io3ops is not the gateway's: run `make up`" if answer.status_code in (400, 401) and "key" in text else ""
+                raise GatewayError(f"{asked}: HTTP {answer.status_code}: {text}", hint=hint or "`io3ops logs gateway` shows more")
+        raise GatewayError(f"{asked}: HTTP {answer.status_code}", hint="`io3ops logs gateway` shows more")
+
+    @contextlib.contextmanager
+    def _errors(self, asked: str) -> Iterator[None]:
+        import httpx
+
+        try:
+            yield
+        except httpx.TimeoutException:
+            raise GatewayError(f"{asked}: no answer in time", hint="a large model may still be loading: `io3ops models`") from None
+        except httpx.TransportError as error:
+            raise GatewayError(f"{asked}: {self._root} does not answer ({type(error).__name__})", hint="is the stack up? `make up`") from None

@@ -1,0 +1,59 @@
+"""This machine: its kind of system, memory, cores, graphics cards and free ports. Reads only."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """`memory` in bytes. `distribution` and `codename` as in os-release, '' elsewhere than Linux."""
+
+    system: str
+    distribution: str
+    codename: str
+    memory: int
+    cores: int
+    root: bool
+    systemd: bool
+    nvidia: bool
+    amd: bool
+
+
+def look() -> Machine:
+    """What can be seen without starting a program."""
+    release = _os_release()
+    return Machine(
+        system=platform.system(),
+        distribution=release.get("ID", ""),
+        codename=release.get("VERSION_CODENAME", ""),
+        memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        cores=os.cpu_count() or 1,
+        root=os.geteuid() == 0,
+        systemd=Path("/run/systemd/system").is_dir(),
+        nvidia=Path("/proc/driver/nvidia/version").exists(),
+        amd=Path("/dev/kfd").exists() and Path("/dev/dri").exists(),
+    )
+
+
+def port_free(port: int) -> bool:
+    """Whether 127.0.0.1:port can be bound now."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def _os_release() -> dict[str, str]:
+    with contextlib.suppress(OSError):
+        lines = Path("/etc/os-release").read_text("utf-8", "replace").splitlines()
+        return {k: v.strip('"') for k, _, v in (line.partition("=") for line in lines) if v}
+    return {}

@@ -1,0 +1,55 @@
+"""A port-forward into the stack: 127.0.0.1:<free port> -> `docker exec` in the gateway -> the runtime.
+
+The runtime is not published to the host, so its API is reached from where the gateway sits. That also
+makes every probe prove the path that a prompt takes, with a runtime in the stack or outside it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+from io3ops.adapters.process import Processes
+
+RELAY = ("/usr/bin/python3", "-I", "-S", "/opt/io3ops/io3ops_gateway/relay.py")
+
+
+class Relay:
+    """Opens port-forwards through a container that has `io3ops_gateway.relay`."""
+
+    def __init__(self, processes: Processes) -> None:
+        self._processes = processes
+
+    @contextlib.contextmanager
+    def forward(self, docker: str, container: str, url: str) -> Iterator[str]:
+        """A loopback URL that reaches `url` as seen from `container`, for as long as the block runs."""
+        parts = urlsplit(url)
+        host, port = str(parts.hostname), parts.port or 11434
+        argv = [docker, "exec", "-i", container, *RELAY, host, str(port)]
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            thread = threading.Thread(target=self._serve, args=(server, argv), daemon=True)
+            thread.start()
+            try:
+                yield f"http://127.0.0.1:{server.getsockname()[1]}"
+            finally:
+                # A blocked accept() does not notice close(); shutdown() wakes it.
+                with contextlib.suppress(OSError):
+                    server.shutdown(socket.SHUT_RDWR)
+
+    def _serve(self, server: socket.socket, argv: list[str]) -> None:
+        processes = []
+        while True:
+            try:
+                connection, _ = server.accept()
+            except OSError:
+                break
+            with connection:
+                # The docker command reads and writes the socket itself: nothing is copied here.
+                processes.append(self._processes.pipe(argv, connection.fileno(), connection.fileno()))
+            processes = [p for p in processes if p.poll() is None]
+        for process in processes:
+            process.terminate()
+            process.wait()

@@ -1,0 +1,321 @@
+"""Flags -> one operation -> console -> exit code. Operations are imported when called: `--help` stays quick."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from io3ops import __version__
+from io3ops.errors import Io3opsError
+
+if TYPE_CHECKING:
+    from io3ops.console import Console
+    from io3ops.operations.up import Run
+    from io3ops.tools import Tools
+
+INTERRUPTED = 130
+BUG = 70
+
+
+def run() -> None:
+    """The entry point: every outcome becomes an exit code, and a user's mistake never a traceback."""
+    try:
+        main(standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        sys.stderr.write("\ninterrupted; nothing is lost, the same command continues\n")
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        # `io3ops logs | head`: the reader has seen enough.
+        sys.stderr.close()
+        sys.exit(0)
+
+
+def command(name: str, *, reports: bool = True) -> Callable[[Callable[..., int | None]], click.Command]:
+    """A command whose function gets (tools, console, **flags) and returns an exit code; `reports` adds --json."""
+
+    def decorate(function: Callable[..., int | None]) -> click.Command:
+        @wraps(function)
+        def call(**flags: Any) -> None:
+            console = _console(flags.pop("as_json", False))
+            try:
+                code = function(_tools(), console, **flags)
+            except Io3opsError as error:
+                console.error(name, error)
+                code = error.exit_code
+            raise click.exceptions.Exit(code or 0)
+
+        if reports:
+            call = click.option("--json", "as_json", is_flag=True, help="Print one JSON object (events go to stderr as JSON lines).")(call)
+        return main.command(name)(call)
+
+    return decorate
+
+
+def _console(as_json: bool) -> Console:
+    from io3ops.console import Console, choose_mode
+    from io3ops.settings import process_environment
+
+    environment = process_environment()
+    mode = choose_mode(as_json=as_json, err=sys.stderr, no_color=bool(environment.get("NO_COLOR")), term=environment.get("TERM", ""))
+    return Console(mode)
+
+
+def _tools() -> Tools:
+    from io3ops.adapters.files import read_env
+    from io3ops.settings import find_root, process_environment, read_settings
+    from io3ops.tools import make_tools
+
+    environment = process_environment()
+    root = find_root(environment, Path.cwd())
+    _, own_lines = read_env(root / ".env")
+    return make_tools(read_settings(environment, root, own_lines))
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="io3ops")
+def main() -> None:
+    """One local control plane for LLMs: a routing table, the gateway (LiteLLM) and the runtime (Ollama).
+
+    Edit runtime/routing.yaml, then run `io3ops up`. Applications talk to modes at http://127.0.0.1:4000/v1.
+
+    \b
+    Exit codes: 0 done, 1 a check failed, 2 wrong command line, 130 interrupted;
+    every other one names the error (E20 = 20); README.md lists them all.
+    """
+
+
+@command("up")
+@click.option("--dry-run", is_flag=True, help="Print what would be done and why; change nothing.")
+def up(tools: Tools, console: Console, dry_run: bool) -> int:
+    """Bring the stack to what the table says: engine, images, models, gateway, one test call per mode."""
+    from io3ops.adapters.files import exclusive
+    from io3ops.operations.up import up as bring_up
+
+    if dry_run:
+        console.result("up", _up_data(bring_up(tools, console, dry_run=True)), "nothing was changed (--dry-run)")
+        return 0
+    with exclusive(tools.settings.state / "lock"):
+        done = bring_up(tools, console)
+    console.result("up", _up_data(done), _summary(done))
+    return 0
+
+
+def _up_data(done: Run) -> dict[str, Any]:
+    settings = done.tools.settings
+    return {
+        "endpoint": settings.base_url,
+        "key_file": str(settings.key_file),
+        "modes": {mode: [d.runtime_name for d in done.config.plan.chain(mode)] for mode in done.config.plan.modes},
+        "acted": done.acted,
+        "checks": [asdict(c) for c in done.checks],
+    }
+
+
+def _summary(done: Run) -> str:
+    settings, plan, table = done.tools.settings, done.config.plan, done.config.table
+    width = max(len(mode) for mode in plan.modes)
+    chat = next((m for m in plan.modes if not plan.embeds(m)), plan.modes[0])
+    rows = []
+    for mode in plan.modes:
+        chain = " → ".join(f"{d.model} ({table.model(d.model).source.name})" for d in plan.chain(mode))
+        rows.append(f"    {mode:<{width}}  {chain}")
+    key_file = settings.key_file.relative_to(settings.root)
+    first = f"""
+  Endpoint  {settings.base_url}
+  Key       {key_file}   (`io3ops key --show` prints it)
+  Modes
+""" + "\n".join(rows)
+    return (
+        first
+        + f"""
+
+  Try it:
+    curl -s {settings.base_url}/chat/completions -H "Authorization: Bearer $(cat {key_file})" \\
+      -H 'Content-Type: application/json' -d '{{"model": "{chat}", "messages": [{{"role": "user", "content": "Hello!"}}]}}'
+
+  From Python (pip install openai):
+    from openai import OpenAI
+    client = OpenAI(base_url="{settings.base_url}", api_key=open("{key_file}").read().strip())
+    print(client.chat.completions.create(model="{chat}", messages=[{{"role": "user", "content": "Hello!"}}]).choices[0].message.content)
+
+  Next: edit runtime/routing.yaml and run `make up` again; `io3ops preset` offers larger models (.venv/bin/io3ops).
+"""
+    )
+
+
+@command("down")
+@click.option("--purge", is_flag=True, help="Also remove the models, the key and io3ops' state. Asks first.")
+@click.option("--yes", is_flag=True, help="Answer yes to --purge.")
+def down(tools: Tools, console: Console, purge: bool, yes: bool) -> int:
+    """Stop the stack; models, key and configuration are kept."""
+    from io3ops.adapters.files import exclusive
+    from io3ops.operations.down import down as take_down
+
+    if purge and not yes:
+        if not sys.stdin.isatty():
+            raise click.UsageError("--purge removes models and the key: confirm it with --yes")
+        click.confirm(f"Remove all models and the key of project {tools.settings.project!r}?", abort=True, err=True)
+    with exclusive(tools.settings.state / "lock"):
+        done = take_down(tools, console, purge=purge)
+    console.result("down", asdict(done), "")
+    return 0
+
+
+@command("status")
+def status(tools: Tools, console: Console) -> int:
+    """Say what runs: containers, modes and models. Asks no model."""
+    from io3ops.operations import status as operation
+
+    found = operation.status(tools)
+    console.result("status", asdict(found), operation.text(found), ok=found.running)
+    return 0 if found.running else 1
+
+
+@command("health")
+@click.option("--deep", is_flag=True, help="Add one real round trip per mode.")
+def health(tools: Tools, console: Console, deep: bool) -> int:
+    """Probe every layer, one line each; exit code 1 when one fails."""
+    from io3ops.operations import health as operation
+
+    probes = operation.health(tools, deep=deep)
+    marks = {"ok": "✓", "failed": "✗", "skipped": "-"}
+    lines = []
+    for probe in probes:
+        lines.append(f"{marks[probe.state]} {probe.layer:<15} {probe.detail}")
+        if probe.hint and probe.state == "failed":
+            lines.append(f"  {'':<15} hint: {probe.hint}")
+    good = operation.healthy(probes)
+    console.result("health", {"probes": [asdict(p) for p in probes]}, "\n".join(lines), ok=good)
+    return 0 if good else 1
+
+
+@command("pull")
+def pull(tools: Tools, console: Console) -> int:
+    """Fetch the models that the table names and the runtime does not have."""
+    from io3ops.adapters.files import exclusive
+    from io3ops.operations.pull import pull as fetch_missing
+
+    with exclusive(tools.settings.state / "lock"):
+        fetched = fetch_missing(tools, console)
+    console.result("pull", {"fetched": list(fetched)}, "")
+    return 0
+
+
+@command("models")
+def models(tools: Tools, console: Console) -> int:
+    """List the table's models: installed, loaded, memory, digest."""
+    from io3ops.operations.pull import list_models, models_text
+
+    rows = list_models(tools)
+    console.result("models", {"models": [asdict(r) for r in rows]}, models_text(rows))
+    return 0
+
+
+@command("smoke")
+@click.option("--junit", type=click.Path(dir_okay=False, path_type=Path), help="Also write a JUnit report to this file.")
+def smoke(tools: Tools, console: Console, junit: Path | None) -> int:
+    """One real call per mode through the gateway; exit code 1 when one fails."""
+    from io3ops.adapters.files import read_key, write_atomic
+    from io3ops.operations import config
+    from io3ops.operations import smoke as operation
+
+    plan = config.load(tools.settings).plan
+    with console.step("smoke", "one short call per mode") as step:
+        checks = operation.smoke(tools.settings, plan, read_key(tools.settings.key_file) or "", step.activity("calling"))
+        step.outcome = f"{sum(c.ok for c in checks)} of {len(checks)} modes answer"
+    if junit:
+        write_atomic(junit, operation.junit(checks).encode())
+    good = all(c.ok for c in checks)
+    text = "\n".join(f"{'✓' if c.ok else '✗'} {c.mode:<12} {c.seconds:5.2f} s  {c.detail}" for c in checks)
+    console.result("smoke", {"checks": [asdict(c) for c in checks]}, text, ok=good)
+    return 0 if good else 1
+
+
+@command("logs", reports=False)
+@click.argument("service", type=click.Choice(["gateway", "runtime", "loader"]), required=False)
+@click.option("-f", "--follow", is_flag=True, help="Keep printing new lines.")
+@click.option("--tail", default="200", show_default=True, help="How many of the last lines, or `all`.")
+def logs(tools: Tools, console: Console, service: str | None, follow: bool, tail: str) -> int:
+    """Print the containers' logs. They hold no prompt text."""
+    from io3ops.operations.down import compose_variables
+
+    return tools.compose.logs([service] if service else [], compose_variables(tools), follow=follow, tail=tail)
+
+
+@command("key")
+@click.option("--show", is_flag=True, help="Print the whole key on stdout.")
+@click.option("--rotate", is_flag=True, help="Make a new key; `io3ops up` hands it to the gateway.")
+def key(tools: Tools, console: Console, show: bool, rotate: bool) -> int:
+    """Say where the key is, and print it only when asked."""
+    from io3ops.operations import key as operation
+
+    if rotate:
+        operation.rotate(tools.settings)
+        console.note("new key written; run `make up` so that the gateway takes it")
+    value = operation.read(tools.settings)
+    path = str(tools.settings.key_file)
+    data = {"file": path, "fingerprint": operation.fingerprint(value), **({"key": value} if show else {})}
+    console.result("key", data, value if show else f"{path}: {operation.masked(value)}")
+    return 0
+
+
+@command("preset")
+@click.argument("name", required=False)
+@click.option("--force", is_flag=True, help="Replace a table of your own (kept as routing.yaml.bak).")
+def preset(tools: Tools, console: Console, name: str | None, force: bool) -> int:
+    """Show the ready routing tables, or put one in place: io3ops preset laptop."""
+    from io3ops.operations import preset as operation
+
+    if name:
+        changed = operation.apply(tools.settings, name, force=force)
+        console.result("preset", {"applied": name, "changed": changed}, f"runtime/routing.yaml is now preset {name}; run `make up`")
+        return 0
+    found = operation.all_presets()
+    best = operation.recommend(tools.machine, tools.machine.memory, found)
+    current = operation.current(tools.settings, found)
+    data = {"recommended": best.name, "current": current, "presets": [{k: v for k, v in asdict(p).items() if k != "text"} for p in found]}
+    console.result("preset", data, operation.text(found, best, current, tools.machine))
+    return 0
+
+
+@command("render-config")
+@click.option("--check", is_flag=True, help="Write nothing; show the difference and exit 1 when there is one.")
+@click.option("--stdout", "to_stdout", is_flag=True, help="Print the file instead of writing it.")
+@click.option("--force", is_flag=True, help="Overwrite a litellm.yaml that was edited by hand.")
+def render_config(tools: Tools, console: Console, check: bool, to_stdout: bool, force: bool) -> int:
+    """Render runtime/litellm.yaml from runtime/routing.yaml."""
+    from io3ops.operations import config as operation
+
+    config = operation.load(tools.settings)
+    if to_stdout:
+        console.result("render-config", {"text": config.text}, config.text)
+        return 0
+    if check:
+        text = "runtime/litellm.yaml is current" if config.current else config.diff()
+        console.result("render-config", {"current": config.current, "diff": config.diff()}, text, ok=config.current)
+        return 0 if config.current else 1
+    written = operation.write(tools.settings, config, force=force)
+    console.result("render-config", {"written": written}, "wrote runtime/litellm.yaml" if written else "runtime/litellm.yaml is current")
+    return 0
+
+
+@main.command("completion")
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the completion script of a shell: eval "$(io3ops completion bash)"."""
+    from click.shell_completion import get_completion_class
+
+    found = get_completion_class(shell)
+    assert found is not None
+    click.echo(found(main, {}, "io3ops", "_IO3OPS_COMPLETE").source())

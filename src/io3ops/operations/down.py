@@ -1,0 +1,55 @@
+"""`io3ops down`: stop everything, lose nothing; with `purge`, remove the models and the state too."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+
+from io3ops.adapters import files
+from io3ops.console import Console
+from io3ops.errors import EngineNotRunning
+from io3ops.operations import engine, stack
+from io3ops.tools import Tools
+
+
+@dataclass(frozen=True, kw_only=True)
+class DownResult:
+    stopped: tuple[str, ...]
+    removed: tuple[str, ...]
+
+
+def down(tools: Tools, console: Console, *, purge: bool = False) -> DownResult:
+    """Raises EngineNotRunning when there is no engine to ask, ForeignStack for another clone's project."""
+    settings = tools.settings
+    state = engine.observe(tools)
+    if state.kind != "ready":
+        raise engine.refusal(state, tools.machine, "never") or EngineNotRunning(
+            f"the Docker engine does not answer: {state.detail}", hint="without it nothing of the stack runs; `make up` starts it"
+        )
+    found = tools.engine.containers(settings.project)
+    stack.check_owner(settings, found)
+    volumes = tools.engine.volumes(settings.project) if purge else ()
+    if found or volumes:
+        with console.step("stop", f"{', '.join(sorted(found)) or 'no container'} of project {settings.project}") as step:
+            tools.compose.down(compose_variables(tools), volumes=purge)
+            step.outcome = "removed containers, networks and models" if purge else "containers removed; models, key and config are kept"
+    else:
+        console.skip("stop", "nothing runs")
+    removed = list(volumes)
+    if purge and settings.state.exists():
+        with console.step("purge", "key, certificates and .env") as step:
+            for path in (settings.state / "secrets", settings.state / "ca"):
+                shutil.rmtree(path, ignore_errors=True)
+                removed.append(str(path.relative_to(settings.root)))
+            _, theirs = files.read_env(settings.env_file)
+            if not theirs:
+                settings.env_file.unlink(missing_ok=True)
+            step.outcome = "removed"
+    return DownResult(stopped=tuple(sorted(found)), removed=tuple(removed))
+
+
+def compose_variables(tools: Tools) -> dict[str, str]:
+    """Enough for Compose to read the files, also when `.env` is gone or broken."""
+    written, _ = files.read_env(tools.settings.env_file)
+    defaults = {"IO3OPS_RUNTIME_IMAGE": "unused", "IO3OPS_GATEWAY_IMAGE": "unused", "COMPOSE_FILE": "compose.yaml"}
+    return defaults | written | {"COMPOSE_PROJECT_NAME": tools.settings.project}

@@ -1,0 +1,165 @@
+"""`io3ops health`: one line per layer, from the engine outwards; the first failing layer explains the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from io3ops.adapters import files
+from io3ops.adapters.gateway_http import GatewayHttp
+from io3ops.errors import Io3opsError
+from io3ops.operations import config as config_operation
+from io3ops.operations import engine, models, smoke, stack
+from io3ops.tools import Tools
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probe:
+    """One check of one layer. `state`: ok, failed, or skipped because a layer below failed."""
+
+    layer: str
+    state: str
+    detail: str
+    hint: str = ""
+
+
+class _Broken(Exception):
+    """A layer is not well: its detail and what to do."""
+
+    def __init__(self, detail: str, hint: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.hint = hint
+
+
+def health(tools: Tools, *, deep: bool = False) -> tuple[Probe, ...]:
+    """Never raises Io3opsError: what is wrong is in the probes. `deep` adds a real round trip per mode."""
+    probes: list[Probe] = []
+    checks: list[tuple[str, Callable[[Tools], str], tuple[str, ...]]] = [
+        ("table", _table, ()),
+        ("engine", _engine, ()),
+        ("containers", _containers, ("table", "engine")),
+        ("runtime API", _runtime, ("containers",)),
+        ("models present", _present, ("runtime API",)),
+        ("models loaded", _loaded, ("models present",)),
+        ("gateway live", _live, ("containers",)),
+        ("gateway ready", _ready, ("gateway live",)),
+        ("modes listed", _modes, ("gateway ready",)),
+    ]
+    if deep:
+        checks.append(("round trip", _round_trip, ("modes listed", "models present")))
+    for layer, check, needs in checks:
+        broken = [p.layer for p in probes if p.layer in needs and p.state != "ok"]
+        if broken:
+            probes.append(Probe(layer=layer, state="skipped", detail=f"needs: {', '.join(broken)}"))
+            continue
+        try:
+            probes.append(Probe(layer=layer, state="ok", detail=check(tools)))
+        except _Broken as found:
+            probes.append(Probe(layer=layer, state="failed", detail=found.detail, hint=found.hint))
+        except Io3opsError as error:
+            probes.append(Probe(layer=layer, state="failed", detail=f"{error.code} {error.message}", hint=error.hint))
+    return tuple(probes)
+
+
+def healthy(probes: tuple[Probe, ...]) -> bool:
+    return all(p.state == "ok" for p in probes)
+
+
+def _table(tools: Tools) -> str:
+    config = config_operation.load(tools.settings)
+    if not config.current:
+        raise _Broken("runtime/litellm.yaml is not what runtime/routing.yaml says", "io3ops render-config, then `make up`")
+    return f"{len(config.plan.modes)} modes, {len(config.plan.models)} models; litellm.yaml agrees"
+
+
+def _engine(tools: Tools) -> str:
+    state = engine.observe(tools)
+    if state.kind != "ready":
+        raise _Broken(state.detail, "make up")
+    return state.detail
+
+
+def _containers(tools: Tools) -> str:
+    found = tools.engine.containers(tools.settings.project)
+    wanted = stack.services(config_operation.load(tools.settings).plan)
+    down = [s for s in wanted if s not in found or not found[s].running]
+    if down:
+        raise _Broken(f"not running: {', '.join(down)}", "make up")
+    return ", ".join(f"{s} {found[s].health or found[s].status}" + (f", restarted {found[s].restarts}x" if found[s].restarts else "") for s in wanted)
+
+
+def _runtime(tools: Tools) -> str:
+    plan = config_operation.load(tools.settings).plan
+    said = []
+    for url in dict.fromkeys(m.url for m in plan.models):
+        with models.runtime_api(tools, url) as api:
+            said.append(f"Ollama {api.version()} at {url}, seen from the gateway")
+    return "; ".join(said)
+
+
+def _present(tools: Tools) -> str:
+    found = models.states(tools, config_operation.load(tools.settings).plan)
+    missing = [s.name for s in found if s.missing]
+    if missing:
+        raise _Broken(f"missing: {', '.join(missing)}", "io3ops pull")
+    return f"{len(found)} of {len(found)}"
+
+
+def _loaded(tools: Tools) -> str:
+    plan = config_operation.load(tools.settings).plan
+    found = models.first_choices(plan, models.states(tools, plan))
+    cold = [s.name for s in found if not s.ready]
+    if cold:
+        raise _Broken(f"not loaded (first request will wait): {', '.join(cold)}", "make up loads them")
+    return ", ".join(f"{s.planned.model.name} {s.loaded.memory / 1e6:,.0f} MB{_where(s)}" for s in found if s.loaded)
+
+
+def _where(state: models.ModelState) -> str:
+    loaded = state.loaded
+    if not loaded or not loaded.memory:
+        return ""
+    return " on the GPU" if loaded.vram >= loaded.memory else " on the CPU" if not loaded.vram else " on CPU and GPU"
+
+
+def _gateway(tools: Tools) -> GatewayHttp:
+    return GatewayHttp(tools.settings.base_url, files.read_key(tools.settings.key_file) or "")
+
+
+def _live(tools: Tools) -> str:
+    client = _gateway(tools)
+    try:
+        if not client.live():
+            raise _Broken(f"{tools.settings.base_url} does not answer", "io3ops logs gateway")
+    finally:
+        client.close()
+    return tools.settings.base_url
+
+
+def _ready(tools: Tools) -> str:
+    client = _gateway(tools)
+    try:
+        if not client.ready():
+            raise _Broken("it answers, and says it is not ready", "io3ops logs gateway")
+    finally:
+        client.close()
+    return "ready"
+
+
+def _modes(tools: Tools) -> str:
+    plan = config_operation.load(tools.settings).plan
+    client = _gateway(tools)
+    try:
+        smoke.check_modes(client, plan)
+    finally:
+        client.close()
+    return ", ".join(plan.modes)
+
+
+def _round_trip(tools: Tools) -> str:
+    key = files.read_key(tools.settings.key_file) or ""
+    checks = smoke.smoke(tools.settings, config_operation.load(tools.settings).plan, key)
+    failed = smoke.failure(checks)
+    if failed:
+        raise _Broken(failed.details.replace("\n", "; "), "io3ops logs")
+    return ", ".join(f"{c.mode} {c.seconds:.2f} s" for c in checks)

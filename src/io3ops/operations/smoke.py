@@ -1,0 +1,87 @@
+"""One real round trip per mode, through the gateway, as an application would make it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from xml.sax.saxutils import quoteattr
+
+from io3ops.adapters.gateway_http import GatewayHttp
+from io3ops.errors import CheckFailed, Io3opsError, ModesDiffer
+from io3ops.routing.plan import Plan
+from io3ops.settings import Settings
+
+PROMPT = "Say hello in one short sentence."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One mode's round trip: `detail` says what came back or what failed."""
+
+    mode: str
+    ok: bool
+    seconds: float
+    detail: str
+
+
+def check_modes(gateway: GatewayHttp, plan: Plan) -> None:
+    """Raises ModesDiffer unless the gateway lists exactly the table's modes."""
+    listed, expected = set(gateway.modes()), set(plan.modes)
+    if listed != expected:
+        missing = ", ".join(sorted(expected - listed)) or "none"
+        surplus = ", ".join(sorted(listed - expected)) or "none"
+        raise ModesDiffer(
+            "the gateway lists other modes than runtime/routing.yaml", details=f"missing: {missing}\nsurplus: {surplus}", hint="`make up` renders and restarts it"
+        )
+
+
+def smoke(settings: Settings, plan: Plan, key: str, show: Callable[[str], None] = lambda _: None) -> tuple[Check, ...]:
+    """Every mode in the table's order; a failing one does not stop the rest."""
+    gateway = GatewayHttp(settings.base_url, key)
+    try:
+        checks = []
+        for mode in plan.modes:
+            show(mode)
+            checks.append(_one(settings, gateway, plan, mode))
+        return tuple(checks)
+    finally:
+        gateway.close()
+
+
+def _one(settings: Settings, gateway: GatewayHttp, plan: Plan, mode: str) -> Check:
+    started = time.monotonic()
+    try:
+        if plan.embeds(mode):
+            answer = gateway.embed(mode, PROMPT, timeout=settings.load_timeout)
+            said = f"{answer.dimensions} dimensions"
+        else:
+            answer = gateway.chat(mode, PROMPT, max_tokens=16, timeout=settings.load_timeout)
+            said = f"{answer.tokens} tokens"
+    except Io3opsError as error:
+        return Check(mode=mode, ok=False, seconds=time.monotonic() - started, detail=error.message)
+    return Check(mode=mode, ok=True, seconds=answer.seconds, detail=f"{said}, served by {answer.deployment or 'unknown'}")
+
+
+def failure(checks: tuple[Check, ...]) -> CheckFailed | None:
+    """The error of a smoke test with failing modes."""
+    bad = [c for c in checks if not c.ok]
+    if not bad:
+        return None
+    return CheckFailed(
+        f"{len(bad)} of {len(checks)} modes do not answer",
+        details="\n".join(f"{c.mode}: {c.detail}" for c in bad),
+        hint="`io3ops health` shows which layer fails",
+    )
+
+
+def junit(checks: tuple[Check, ...]) -> str:
+    """The checks as a JUnit report, for CI."""
+    cases = []
+    for check in checks:
+        head = f'    <testcase classname="smoke" name={quoteattr(check.mode)} time="{check.seconds:.3f}"'
+        cases.append(f"{head}/>" if check.ok else f"{head}>\n      <failure message={quoteattr(check.detail)}/>\n    </testcase>")
+    failed = sum(not c.ok for c in checks)
+    seconds = sum(c.seconds for c in checks)
+    suite = f'  <testsuite name="io3ops smoke" tests="{len(checks)}" failures="{failed}" errors="0" skipped="0" time="{seconds:.3f}">'
+    return "\n".join(['<?xml version="1.0" encoding="utf-8"?>', "<testsuites>", suite, *cases, "  </testsuite>", "</testsuites>", ""])

@@ -1,0 +1,151 @@
+"""The Compose project of this clone: its variables, its start, and the one way of waiting for it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from io3ops.adapters import files, machine
+from io3ops.adapters.compose import port_hint
+from io3ops.adapters.docker_engine import Container
+from io3ops.errors import ContainerDied, ForeignStack, NotReady, PortTaken
+from io3ops.operations.config import Config
+from io3ops.operations.images import Images
+from io3ops.operations.key import fingerprint
+from io3ops.routing.plan import Plan
+from io3ops.settings import Settings
+from io3ops.tools import Tools
+
+IMAGE_USER = (10001, 10001)
+
+
+def container_user(info: Mapping[str, Any]) -> tuple[int, int]:
+    """(uid, gid) of the gateway: never root, and able to read a key file of mode 0600.
+
+    A rootless engine maps its root to this user, so there 0 is the unprivileged one.
+    """
+    if any("name=rootless" in option for option in info.get("SecurityOptions") or ()):
+        return (0, 0)
+    return IMAGE_USER if os.geteuid() == 0 else (os.geteuid(), os.getegid())
+
+
+def gpu_overlay(settings: Settings, here: machine.Machine, info: Mapping[str, Any]) -> str:
+    """`nvidia`, `amd` or ''. A card alone is not enough: the engine must be able to hand it on."""
+    if settings.gpu != "auto":
+        return "" if settings.gpu == "none" else settings.gpu
+    if here.nvidia and ("nvidia" in (info.get("Runtimes") or {}) or any("nvidia" in str(d) for d in info.get("DiscoveredDevices") or ())):
+        return "nvidia"
+    return "amd" if here.amd else ""
+
+
+def variables(tools: Tools, config: Config, images: Images, info: Mapping[str, Any], key: str) -> dict[str, str]:
+    """What Compose must know; also written to `.env`, so that a user's own `docker compose` knows it."""
+    settings, plan = tools.settings, config.plan
+    overlays = ["compose.yaml"]
+    gpu = gpu_overlay(settings, tools.machine, info) if plan.runs_runtime else ""
+    if gpu:
+        overlays.append(f"compose/gpu-{gpu}.yaml")
+    if plan.external_urls:
+        overlays.append("compose/external-runtime.yaml")
+    uid, gid = container_user(info)
+    found = {
+        "COMPOSE_PROJECT_NAME": settings.project,
+        "COMPOSE_FILE": ":".join(overlays),
+        "IO3OPS_PORT": str(settings.port),
+        "IO3OPS_UID": str(uid),
+        "IO3OPS_GID": str(gid),
+        "IO3OPS_RUNTIME_IMAGE": images.runtime.tag or "unused",
+        "IO3OPS_GATEWAY_IMAGE": images.gateway.tag,
+        "IO3OPS_RUNTIME_MEMORY": str(_runtime_memory(int(info.get("MemTotal") or tools.machine.memory))),
+        # Not used by the containers: a changed value makes Compose replace the gateway's.
+        "IO3OPS_CONFIG_DIGEST": hashlib.sha256(config.text.encode()).hexdigest()[:16],
+        "IO3OPS_KEY_FINGERPRINT": fingerprint(key) if key else "",
+    }
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"):
+        found[name] = settings.environment.get(name) or settings.environment.get(name.lower(), "")
+    return found
+
+
+def persistent(values: Mapping[str, str], settings: Settings) -> dict[str, str]:
+    """The part of the variables that goes to `.env`. A port the user wrote there stays the user's line."""
+    _, theirs = files.read_env(settings.env_file)
+    skipped = {"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"} | set(theirs)
+    return {k: v for k, v in values.items() if k not in skipped}
+
+
+def services(plan: Plan) -> tuple[str, ...]:
+    return ("runtime", "gateway") if plan.runs_runtime else ("gateway",)
+
+
+def check_owner(settings: Settings, found: Mapping[str, Container]) -> None:
+    """Raises ForeignStack when another clone runs a project of this name."""
+    for container in found.values():
+        if container.working_dir and os.path.realpath(container.working_dir) != os.path.realpath(settings.root) and os.path.isdir(container.working_dir):
+            raise ForeignStack(
+                f"the project {settings.project!r} is already run by the clone in {container.working_dir}",
+                hint="`make down` there first; or set IO3OPS_PROJECT and IO3OPS_PORT here to run both",
+            )
+
+
+def check_port(settings: Settings, found: Mapping[str, Container]) -> None:
+    """Raises PortTaken when the port belongs to a program that is not our gateway."""
+    gateway = found.get("gateway")
+    if not (gateway and gateway.running) and not machine.port_free(settings.port):
+        raise PortTaken(f"port {settings.port} on 127.0.0.1 is taken by another program", hint=port_hint())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Waiting:
+    """What is waited for, and how it is told apart: `ready(container)` for the service `service`."""
+
+    service: str
+    what: str
+    ready: Callable[[Container], bool]
+
+
+def wait(tools: Tools, waiting: Waiting, restarts: int, show: Callable[[str], None] = lambda _: None) -> float:
+    """Poll until ready; the seconds it took. The only loop that waits for a container.
+
+    Raises ContainerDied at once, with its last lines, when it ended or was restarted meanwhile
+    (`restarts`: its count before), NotReady at the deadline of `wait_timeout` seconds.
+    """
+    started = time.monotonic()
+    while True:
+        container = tools.engine.containers(tools.settings.project).get(waiting.service)
+        if container is None or not container.running or container.restarts > restarts:
+            raise _died(tools, waiting.service, container)
+        if waiting.ready(container):
+            return time.monotonic() - started
+        waited = time.monotonic() - started
+        if waited > tools.settings.wait_timeout:
+            raise NotReady(
+                f"{waiting.what} is not ready after {waited:.0f} s (container {container.status}, health {container.health or 'none'})",
+                details=tools.engine.tail(container.id, 15),
+                hint=f"`io3ops logs {waiting.service}` shows more; IO3OPS_WAIT_TIMEOUT changes the limit",
+            )
+        show(f"waiting for {waiting.what} ({waited:.0f} s)")
+        time.sleep(0.1)
+
+
+def _died(tools: Tools, service: str, container: Container | None) -> ContainerDied:
+    if container is None:
+        return ContainerDied(f"the {service} container is gone", hint="was it removed? `make up` makes it again")
+    why = "out of memory" if container.oom_killed else f"exit code {container.exit_code}"
+    hint = "the lines above are its last ones"
+    if container.oom_killed:
+        hint = "choose smaller models (`io3ops preset`) or give the engine more memory"
+    return ContainerDied(
+        f"the {service} container ended instead of becoming ready ({why}); it was started again {container.restarts} times" if container.restarts
+        else f"the {service} container ended instead of becoming ready ({why})",
+        details=tools.engine.tail(container.id, 15),
+        hint=hint,
+    )
+
+
+def _runtime_memory(total: int) -> int:
+    # The machine must stay usable when a model is larger than it: the runtime dies, not the desktop.
+    return max(total * 85 // 100, min(total, 2**31))

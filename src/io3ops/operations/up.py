@@ -1,0 +1,284 @@
+"""`io3ops up`: an ordered list of steps. Each first says, as data, whether it is needed and why; then it acts.
+
+`--dry-run` walks the same list and only prints the decisions, so the two cannot drift apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from io3ops.adapters import files
+from io3ops.adapters.docker_engine import Container, EngineState
+from io3ops.adapters.gateway_http import GatewayHttp
+from io3ops.console import Console, Step
+from io3ops.operations import config as config_operation
+from io3ops.operations import engine, images, key, models, smoke, stack
+from io3ops.operations.config import Config
+from io3ops.tools import Tools
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """Whether a step has to act, and why (or why not)."""
+
+    needed: bool
+    cause: str
+
+
+@dataclass(kw_only=True)
+class Run:
+    """What one `up` has learnt so far."""
+
+    tools: Tools
+    config: Config
+    engine: EngineState
+    dry: bool = False
+    info: Mapping[str, Any] = field(default_factory=dict)
+    containers: Mapping[str, Container] = field(default_factory=dict)
+    images: images.Images | None = None
+    variables: dict[str, str] = field(default_factory=dict)
+    key: str = ""
+    models: tuple[models.ModelState, ...] = ()
+    checks: tuple[smoke.Check, ...] = ()
+    acted: list[str] = field(default_factory=list)
+
+    def look(self) -> None:
+        """Observe the engine again."""
+        self.info = self.tools.engine.info()
+        self.containers = self.tools.engine.containers(self.tools.settings.project)
+
+    @property
+    def owner(self) -> tuple[int, int] | None:
+        return stack.container_user(self.info) if self.info else None
+
+    @property
+    def ready_engine(self) -> bool:
+        return self.engine.kind == "ready"
+
+    def running(self, service: str) -> bool:
+        found = self.containers.get(service)
+        return bool(found and found.running)
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpStep:
+    """`decide` observes and never changes anything; `act` is called only when it said so."""
+
+    name: str
+    decide: Callable[[Run], Decision]
+    act: Callable[[Run, Step], None]
+
+
+def up(tools: Tools, console: Console, *, dry_run: bool = False) -> Run:
+    """Bring the stack to what the table says. A failure keeps what runs; a second call continues.
+
+    Raises the first failing step's error.
+    """
+    config = config_operation.load(tools.settings)
+    # The key is read before anything is installed or built: a mistake here must not cost minutes.
+    run = Run(tools=tools, config=config, engine=engine.observe(tools), dry=dry_run, key=files.read_key(tools.settings.key_file) or "")
+    if run.ready_engine:
+        run.look()
+    for step in STEPS:
+        decision = step.decide(run)
+        if not decision.needed or dry_run:
+            console.skip(step.name, decision.cause if not decision.needed else f"would act: {decision.cause}")
+            continue
+        with console.step(step.name, decision.cause) as progress:
+            step.act(run, progress)
+        run.acted.append(step.name)
+    return run
+
+
+def _engine(run: Run) -> Decision:
+    if not run.ready_engine:
+        refused = engine.refusal(run.engine, run.tools.machine, run.tools.settings.install_docker)
+        if refused:
+            raise refused
+    return Decision(needed=not run.ready_engine, cause=run.engine.detail)
+
+
+def _ensure_engine(run: Run, step: Step) -> None:
+    run.engine = engine.ensure(run.tools, run.engine, step)
+    run.look()
+
+
+def _ports(run: Run) -> Decision:
+    stack.check_owner(run.tools.settings, run.containers)
+    stack.check_port(run.tools.settings, run.containers)
+    return Decision(needed=False, cause=f"127.0.0.1:{run.tools.settings.port} is {'ours' if run.running('gateway') else 'free'}")
+
+
+def _key(run: Run) -> Decision:
+    if not run.key:
+        return Decision(needed=True, cause="no master key yet")
+    return Decision(needed=False, cause=f"{run.tools.settings.key_file.relative_to(run.tools.settings.root)} is there")
+
+
+def _make_key(run: Run, step: Step) -> None:
+    run.key, _ = key.ensure(run.tools.settings, run.owner)
+    step.outcome = f"made {run.tools.settings.key_file.relative_to(run.tools.settings.root)} (0600)"
+
+
+def _config(run: Run) -> Decision:
+    if run.config.current:
+        return Decision(needed=False, cause="runtime/litellm.yaml is what the table says")
+    return Decision(needed=True, cause="runtime/litellm.yaml is missing" if run.config.on_disk is None else "the table changed")
+
+
+def _render(run: Run, step: Step) -> None:
+    config_operation.write(run.tools.settings, run.config)
+    step.outcome = "wrote runtime/litellm.yaml"
+
+
+def _images(run: Run) -> Decision:
+    if not run.ready_engine:
+        return Decision(needed=True, cause="known once the engine answers")
+    run.images = images.decide(run.tools, runs_runtime=run.config.plan.runs_runtime)
+    missing = run.images.missing
+    verb = {"build": "build", "official": "take"}
+    causes = "; ".join(f"{verb[i.how]} {i.name}: {i.cause}" for i in missing)
+    return Decision(needed=bool(missing), cause=causes or "inputs unchanged")
+
+
+def _make_images(run: Run, step: Step) -> None:
+    assert run.images is not None
+    images.ensure(run.tools, run.images, step)
+
+
+def _stack(run: Run) -> Decision:
+    if not run.ready_engine or run.images is None:
+        return Decision(needed=True, cause="known once the engine answers")
+    run.variables = stack.variables(run.tools, run.config, run.images, run.info, run.key)
+    wanted = stack.services(run.config.plan)
+    down = [s for s in wanted if not run.running(s)]
+    surplus = [s for s in run.containers if s not in wanted]
+    written, _ = files.read_env(run.tools.settings.env_file)
+    if down:
+        return Decision(needed=True, cause=f"start {', '.join(down)}")
+    if surplus:
+        return Decision(needed=True, cause=f"remove {', '.join(surplus)}: not in the table")
+    changed = [k for k, v in stack.persistent(run.variables, run.tools.settings).items() if written.get(k) != v]
+    if changed:
+        return Decision(needed=True, cause=f"changed: {', '.join(changed)}")
+    sick = [s for s in wanted if run.containers[s].health == "unhealthy"]
+    return Decision(needed=bool(sick), cause=f"unhealthy: {', '.join(sick)}" if sick else f"{', '.join(wanted)} run")
+
+
+def _start(run: Run, step: Step) -> None:
+    settings = run.tools.settings
+    key.ensure(settings, run.owner)
+    files.sync_folder(settings.state / "ca", files.ca_certificates(settings.ca_dir))
+    files.write_env(settings.env_file, stack.persistent(run.variables, settings))
+    sick = [s for s in stack.services(run.config.plan) if run.running(s) and run.containers[s].health == "unhealthy"]
+    run.tools.compose.up(stack.services(run.config.plan), run.variables)
+    for service in sick:
+        run.tools.compose.restart(service, run.variables)
+    run.look()
+    step.outcome = "containers started"
+
+
+def _restarts(run: Run, service: str) -> int:
+    found = run.containers.get(service)
+    return found.restarts if found else 0
+
+
+def _runtime(run: Run) -> Decision:
+    if not run.config.plan.runs_runtime:
+        return Decision(needed=False, cause=f"external: {', '.join(run.config.plan.external_urls)}")
+    found = run.containers.get("runtime")
+    if found and found.running and found.health == "healthy":
+        return Decision(needed=False, cause="healthy")
+    return Decision(needed=True, cause="wait until Ollama answers")
+
+
+def _wait_runtime(run: Run, step: Step) -> None:
+    waiting = stack.Waiting(service="runtime", what="Ollama", ready=lambda c: c.health == "healthy")
+    stack.wait(run.tools, waiting, _restarts(run, "runtime"), step.activity("runtime"))
+    step.outcome = "healthy"
+
+
+def _models(run: Run) -> Decision:
+    if not run.running("gateway"):
+        return Decision(needed=True, cause="known once the runtime answers")
+    run.models = models.states(run.tools, run.config.plan)
+    missing = [s for s in run.models if s.missing]
+    if not missing:
+        return Decision(needed=False, cause=f"{len(run.models)} of {len(run.models)} installed")
+    sizes = sum(s.planned.model.download_mb for s in missing)
+    return Decision(needed=True, cause=f"fetch {', '.join(s.planned.model.name for s in missing)} ({sizes:,} MB): not installed")
+
+
+def _fetch(run: Run, step: Step) -> None:
+    missing = tuple(s for s in run.models if s.missing)
+    models.fetch(run.tools, missing, run.variables, step)
+    step.outcome = f"installed {', '.join(s.planned.model.name for s in missing)}"
+
+
+def _gateway(run: Run) -> Decision:
+    if "stack" not in run.acted and run.running("gateway"):
+        client = GatewayHttp(run.tools.settings.base_url, run.key)
+        try:
+            if client.ready():
+                smoke.check_modes(client, run.config.plan)
+                return Decision(needed=False, cause=f"lists {', '.join(run.config.plan.modes)}")
+        finally:
+            client.close()
+    return Decision(needed=True, cause="wait until LiteLLM is ready and lists the modes")
+
+
+def _wait_gateway(run: Run, step: Step) -> None:
+    client = GatewayHttp(run.tools.settings.base_url, run.key)
+    try:
+        waiting = stack.Waiting(service="gateway", what="the gateway", ready=lambda _: client.ready())
+        stack.wait(run.tools, waiting, _restarts(run, "gateway"), step.activity("gateway"))
+        smoke.check_modes(client, run.config.plan)
+    finally:
+        client.close()
+    step.outcome = f"lists {', '.join(run.config.plan.modes)}"
+
+
+def _preload(run: Run) -> Decision:
+    if not run.running("gateway"):
+        return Decision(needed=True, cause="known once the runtime answers")
+    if "models" in run.acted:
+        run.models = models.states(run.tools, run.config.plan)
+    waiting = [s for s in models.first_choices(run.config.plan, run.models) if not s.ready]
+    return Decision(needed=bool(waiting), cause=f"load {', '.join(s.planned.model.name for s in waiting)}" if waiting else "models are loaded")
+
+
+def _load(run: Run, step: Step) -> None:
+    waiting = tuple(s for s in models.first_choices(run.config.plan, run.models) if not s.ready)
+    models.preload(run.tools, waiting, step)
+    step.outcome = f"loaded {', '.join(s.planned.model.name for s in waiting)}"
+
+
+def _smoke(run: Run) -> Decision:
+    if run.acted or (run.dry and not run.running("gateway")):
+        return Decision(needed=True, cause="one short call per mode")
+    return Decision(needed=False, cause="nothing changed (`io3ops smoke` tests any time)")
+
+
+def _call_modes(run: Run, step: Step) -> None:
+    run.checks = smoke.smoke(run.tools.settings, run.config.plan, run.key, step.activity("calling"))
+    failed = smoke.failure(run.checks)
+    if failed:
+        raise failed
+    step.outcome = f"{len(run.checks)} of {len(run.checks)} modes answer"
+
+
+STEPS = (
+    UpStep(name="engine", decide=_engine, act=_ensure_engine),
+    UpStep(name="port", decide=_ports, act=lambda _run, _step: None),
+    UpStep(name="key", decide=_key, act=_make_key),
+    UpStep(name="config", decide=_config, act=_render),
+    UpStep(name="images", decide=_images, act=_make_images),
+    UpStep(name="stack", decide=_stack, act=_start),
+    UpStep(name="runtime", decide=_runtime, act=_wait_runtime),
+    UpStep(name="models", decide=_models, act=_fetch),
+    UpStep(name="gateway", decide=_gateway, act=_wait_gateway),
+    UpStep(name="preload", decide=_preload, act=_load),
+    UpStep(name="smoke", decide=_smoke, act=_call_modes),
+)

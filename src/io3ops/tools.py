@@ -1,0 +1,47 @@
+"""Composition root: the adapters, made once and handed to operations. Tests hand in stand-ins through the same door."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from io3ops.adapters import machine
+from io3ops.adapters.compose import Compose
+from io3ops.adapters.docker_engine import DockerEngine
+from io3ops.adapters.packages import Packages
+from io3ops.adapters.process import Processes
+from io3ops.adapters.pypi import PypiModels
+from io3ops.adapters.relay import Relay
+from io3ops.settings import Settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tools:
+    """Everything outside this package that an operation may touch."""
+
+    settings: Settings
+    machine: machine.Machine
+    processes: Processes
+    packages: Packages
+    engine: DockerEngine
+    compose: Compose
+    relay: Relay
+    pypi: PypiModels
+
+
+def make_tools(settings: Settings) -> Tools:
+    here = machine.look()
+    environment = {k: v for k, v in settings.environment.items() if not k.startswith(("COMPOSE_", "PYTHON"))}
+    processes = Processes(environment, settings.root)
+    engine = DockerEngine(processes, settings.docker_host)
+    cache = Path(settings.environment.get("XDG_CACHE_HOME") or Path(settings.environment.get("HOME", "/tmp")) / ".cache")
+    return Tools(
+        settings=settings,
+        machine=here,
+        processes=processes,
+        packages=Packages(processes, here.root),
+        engine=engine,
+        compose=Compose(processes, settings.root, engine.command),
+        relay=Relay(processes),
+        pypi=PypiModels(processes, cache / "io3ops" / "models"),
+    )

@@ -1,0 +1,79 @@
+"""What people and programs see: one line per event, errors with layer and hint, JSON that parses."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+
+from io3ops.console import Console, choose_mode
+from io3ops.errors import PortTaken
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def console(mode: str) -> tuple[Console, io.StringIO, io.StringIO]:
+    out, err = io.StringIO(), io.StringIO()
+    times = iter(range(1000))
+    return Console(mode, out, err, clock=lambda: float(next(times))), out, err
+
+
+def test_a_step_is_announced_with_its_cause_and_closed_with_its_time() -> None:
+    it, _, err = console("plain")
+    with it.step("images", "build gateway: inputs changed") as step:
+        step.outcome = "built"
+    assert err.getvalue().splitlines() == ["> images   build gateway: inputs changed", "= images   built (1.0 s)"]
+
+
+def test_a_failing_step_is_marked_and_the_error_passes_on() -> None:
+    it, _, err = console("plain")
+    with pytest.raises(PortTaken), it.step("port", "check"):
+        raise PortTaken("taken")
+    assert err.getvalue().splitlines()[-1].startswith("! port     failed")
+
+
+def test_an_error_names_code_layer_details_and_hint() -> None:
+    it, out, err = console("plain")
+    it.error("up", PortTaken("port 4000 is taken", hint="choose another", details="line 1\nline 2"))
+    assert err.getvalue() == "error E40 [containers] port 4000 is taken\n  | line 1\n  | line 2\n\nhint: choose another\n"
+    assert out.getvalue() == ""
+
+
+def test_json_mode_prints_one_object_on_stdout_and_events_as_json_lines_on_stderr() -> None:
+    it, out, err = console("json")
+    with it.step("models", "fetch") as step:
+        step.progress("a")(5, 10)
+    it.result("pull", {"fetched": ["a"]}, "text for people")
+    assert json.loads(out.getvalue()) == {"schema": 1, "command": "pull", "ok": True, "data": {"fetched": ["a"]}}
+    assert [json.loads(line)["event"] for line in err.getvalue().splitlines()] == ["step", "progress", "done"]
+
+
+def test_an_error_in_json_mode_keeps_the_contract() -> None:
+    it, out, _ = console("json")
+    it.error("up", PortTaken("taken", hint="h"))
+    assert json.loads(out.getvalue())["error"] == {"code": "E40", "layer": "containers", "message": "taken", "details": "", "hint": "h"}
+
+
+def test_a_tools_output_cannot_move_the_cursor() -> None:
+    it, _, err = console("tty")
+    with it.step("images", "build") as step:
+        step.activity("building")("evil \x1b[2J line")
+    assert "\x1b[2J" not in err.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("as_json", "err", "no_color", "term", "mode"),
+    [
+        (True, Terminal(), False, "xterm", "json"),
+        (False, Terminal(), False, "xterm", "tty"),
+        (False, Terminal(), True, "xterm", "plain"),
+        (False, Terminal(), False, "dumb", "plain"),
+        (False, io.StringIO(), False, "xterm", "plain"),
+    ],
+)
+def test_the_mode_is_chosen_once(as_json: bool, err: io.StringIO, no_color: bool, term: str, mode: str) -> None:
+    assert choose_mode(as_json=as_json, err=err, no_color=no_color, term=term) == mode

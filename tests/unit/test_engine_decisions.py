@@ -1,0 +1,57 @@
+"""Which engine problem gives which error, and what would be installed. Decisions only."""
+
+from __future__ import annotations
+
+import pytest
+
+from io3ops.adapters.docker_engine import EngineState
+from io3ops.adapters.machine import Machine
+from io3ops.operations.engine import choose_install, refusal
+
+
+def machine(**changes: object) -> Machine:
+    base = {
+        "system": "Linux", "distribution": "debian", "codename": "bookworm", "memory": 16 * 2**30,
+        "cores": 4, "root": False, "systemd": True, "nvidia": False, "amd": False,
+    }  # fmt: skip
+    return Machine(**(base | changes))
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "policy", "code"),
+    [
+        ("missing", {}, "auto", None),
+        ("missing", {"distribution": "ubuntu"}, "auto", None),
+        ("missing", {}, "never", 20),
+        ("missing", {"distribution": "fedora"}, "auto", 20),
+        ("missing", {"system": "Darwin", "distribution": ""}, "auto", 20),
+        ("stopped_without_daemon", {}, "auto", None),
+        ("stopped_without_daemon", {}, "never", 20),
+        ("stopped", {}, "never", None),
+        ("denied", {}, "auto", 22),
+        ("too_old", {}, "auto", 23),
+        ("no_compose", {}, "never", 24),
+        ("no_compose", {"distribution": "fedora"}, "auto", 24),
+        ("no_compose", {}, "auto", None),
+        ("ready", {}, "auto", None),
+    ],
+)
+def test_each_state_is_usable_mendable_or_its_own_error(kind: str, changes: dict[str, object], policy: str, code: int | None) -> None:
+    error = refusal(EngineState(kind=kind, detail="d"), machine(**changes), policy)
+    assert (error.exit_code if error else None) == code
+    assert error is None or error.hint
+
+
+def test_an_old_debian_takes_only_the_engine_from_the_newer_suite() -> None:
+    chosen = choose_install(machine(), {"docker.io": "20.10.24+dfsg1-1", "docker-compose": "1.29.2-3"})
+    assert chosen.suite == "forky"
+    assert "iptables" in chosen.packages
+    assert "forky" in chosen.text(), "what comes from elsewhere is said before it is done"
+
+
+def test_a_new_debian_takes_its_own_packages() -> None:
+    assert choose_install(machine(), {"docker.io": "26.1.5+dfsg1-9", "docker-compose": "2.26.1-4"}).suite == ""
+
+
+def test_ubuntu_has_another_name_for_compose() -> None:
+    assert "docker-compose-v2" in choose_install(machine(distribution="ubuntu"), {}).packages
