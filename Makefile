@@ -1,9 +1,10 @@
-# Thin: every target is one line that calls the package. `make` alone lists them.
+# Thin: every target calls the package. `make` alone lists them.
 .DEFAULT_GOAL := help
 .PHONY: help up down status health smoke logs reset test check lock bench
 HOST := @scripts/bootstrap.sh host &&
 DEV := @scripts/bootstrap.sh dev &&
 IO3OPS := .venv/bin/io3ops
+LOCK := .venv/bin/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-python-downloads --custom-compile-command 'make lock'
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -14,7 +15,7 @@ down: ## Stop the stack; models, key and config are kept
 status: ## What runs, and which model serves each mode
 	$(HOST) $(IO3OPS) status
 health: ## Probe every layer, one line each
-	$(HOST) $(IO3OPS) health
+	$(HOST) $(IO3OPS) health $(ARGS)
 smoke: ## One real call per mode
 	$(HOST) $(IO3OPS) smoke
 logs: ## Follow the containers' logs
@@ -23,9 +24,10 @@ reset: ## Remove models, key and state too (asks first)
 	$(HOST) $(IO3OPS) down --purge
 test: ## Run every test, with real containers
 	$(DEV) .venv/bin/python -m pytest $(ARGS)
-check: ## Style, types, shell, and the rendered config
-	$(DEV) scripts/check.sh
+check: ## Style, types, and whether the rendered config is current
+	$(DEV) .venv/bin/ruff check src tests benchmarks && .venv/bin/mypy && $(IO3OPS) render-config --check
 lock: ## Resolve the requirements again, with hashes
-	$(DEV) scripts/lock.sh
-bench: ## Measure this stack and print the table for benchmarks/README.md
+	$(DEV) for name in host dev uv; do $(LOCK) --python-version 3.11 $(ARGS) requirements/$$name.in -o requirements/$$name.lock || exit; done
+	@$(LOCK) --python-version 3.13 $(ARGS) --excludes requirements/gateway-unused.txt requirements/gateway.in -o requirements/gateway.lock
+bench: ## Measure this stack's own times
 	$(DEV) .venv/bin/python benchmarks/stack.py

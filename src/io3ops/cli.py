@@ -56,7 +56,9 @@ def command(name: str, *, reports: bool = True) -> Callable[[Callable[..., int |
             raise click.exceptions.Exit(code or 0)
 
         if reports:
-            call = click.option("--json", "as_json", is_flag=True, help="Print one JSON object (events go to stderr as JSON lines).")(call)
+            call = click.option(
+                "--json", "as_json", is_flag=True, help="Print one JSON object (events go to stderr as JSON lines)."
+            )(call)
         return main.command(name)(call)
 
     return decorate
@@ -67,7 +69,9 @@ def _console(as_json: bool) -> Console:
     from io3ops.settings import process_environment
 
     environment = process_environment()
-    mode = choose_mode(as_json=as_json, err=sys.stderr, no_color=bool(environment.get("NO_COLOR")), term=environment.get("TERM", ""))
+    mode = choose_mode(
+        as_json=as_json, err=sys.stderr, no_color=bool(environment.get("NO_COLOR")), term=environment.get("TERM", "")
+    )
     return Console(mode)
 
 
@@ -223,7 +227,9 @@ def models(tools: Tools, console: Console) -> int:
 
 
 @command("smoke")
-@click.option("--junit", type=click.Path(dir_okay=False, path_type=Path), help="Also write a JUnit report to this file.")
+@click.option(
+    "--junit", type=click.Path(dir_okay=False, path_type=Path), help="Also write a JUnit report to this file."
+)
 def smoke(tools: Tools, console: Console, junit: Path | None) -> int:
     """One real call per mode through the gateway; exit code 1 when one fails."""
     from io3ops.adapters.files import read_key, write_atomic
@@ -232,7 +238,9 @@ def smoke(tools: Tools, console: Console, junit: Path | None) -> int:
 
     plan = config.load(tools.settings).plan
     with console.step("smoke", "one short call per mode") as step:
-        checks = operation.smoke(tools.settings, plan, read_key(tools.settings.key_file) or "", step.activity("calling"))
+        checks = operation.smoke(
+            tools.settings, plan, read_key(tools.settings.key_file) or "", step.activity("calling")
+        )
         step.outcome = f"{sum(c.ok for c in checks)} of {len(checks)} modes answer"
     if junit:
         write_atomic(junit, operation.junit(checks).encode())
@@ -279,12 +287,18 @@ def preset(tools: Tools, console: Console, name: str | None, force: bool) -> int
 
     if name:
         changed = operation.apply(tools.settings, name, force=force)
-        console.result("preset", {"applied": name, "changed": changed}, f"runtime/routing.yaml is now preset {name}; run `make up`")
+        console.result(
+            "preset", {"applied": name, "changed": changed}, f"runtime/routing.yaml is now preset {name}; run `make up`"
+        )
         return 0
     found = operation.all_presets()
     best = operation.recommend(tools.machine, tools.machine.memory, found)
     current = operation.current(tools.settings, found)
-    data = {"recommended": best.name, "current": current, "presets": [{k: v for k, v in asdict(p).items() if k != "text"} for p in found]}
+    data = {
+        "recommended": best.name,
+        "current": current,
+        "presets": [{k: v for k, v in asdict(p).items() if k != "text"} for p in found],
+    }
     console.result("preset", data, operation.text(found, best, current, tools.machine))
     return 0
 
@@ -306,7 +320,11 @@ def render_config(tools: Tools, console: Console, check: bool, to_stdout: bool, 
         console.result("render-config", {"current": config.current, "diff": config.diff()}, text, ok=config.current)
         return 0 if config.current else 1
     written = operation.write(tools.settings, config, force=force)
-    console.result("render-config", {"written": written}, "wrote runtime/litellm.yaml" if written else "runtime/litellm.yaml is current")
+    console.result(
+        "render-config",
+        {"written": written},
+        "wrote runtime/litellm.yaml" if written else "runtime/litellm.yaml is current",
+    )
     return 0
 
 

@@ -17,7 +17,9 @@ Progress = Callable[[int, int], None]
 class Console:
     """mode `tty`: colours and bars; `plain`: one line per event; `json`: one JSON object per event."""
 
-    def __init__(self, mode: str, out: TextIO = sys.stdout, err: TextIO = sys.stderr, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, mode: str, out: TextIO = sys.stdout, err: TextIO = sys.stderr, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.mode = mode
         self._out = out
         self._err = err
@@ -29,15 +31,25 @@ class Console:
     def result(self, command: str, data: dict[str, Any], text: str, ok: bool = True) -> None:
         """The outcome of a command: `text` for people, `data` in a versioned envelope for programs."""
         if self.mode == "json":
-            self._out.write(json.dumps({"schema": 1, "command": command, "ok": ok, "data": data}, ensure_ascii=False) + "\n")
+            self._out.write(
+                json.dumps({"schema": 1, "command": command, "ok": ok, "data": data}, ensure_ascii=False) + "\n"
+            )
         elif text:
             self._out.write(text.rstrip("\n") + "\n")
         self._out.flush()
 
     def error(self, command: str, error: Io3opsError) -> None:
         if self.mode == "json":
-            found = {"code": error.code, "layer": error.layer, "message": error.message, "details": error.details, "hint": error.hint}
-            self._out.write(json.dumps({"schema": 1, "command": command, "ok": False, "error": found}, ensure_ascii=False) + "\n")
+            found = {
+                "code": error.code,
+                "layer": error.layer,
+                "message": error.message,
+                "details": error.details,
+                "hint": error.hint,
+            }
+            self._out.write(
+                json.dumps({"schema": 1, "command": command, "ok": False, "error": found}, ensure_ascii=False) + "\n"
+            )
             self._out.flush()
             return
         lines = [f"{self._paint('error', '31;1')} {error.code} [{error.layer}] {error.message}"]
@@ -119,7 +131,11 @@ class Console:
         if self.mode == "json":
             self._event("done", name=name, outcome=outcome, ok=ok, seconds=round(seconds, 3))
         else:
-            mark = (self._paint("✓", "32") if ok else self._paint("✗", "31")) if self.mode == "tty" else ("=" if ok else "!")
+            mark = (
+                (self._paint("✓", "32") if ok else self._paint("✗", "31"))
+                if self.mode == "tty"
+                else ("=" if ok else "!")
+            )
             self._line(f"{mark} {name:<8} {outcome} {self._paint(f'({seconds:.1f} s)', '2')}")
 
     def _throttled(self, label: str, done: int, total: int, every: float) -> bool:

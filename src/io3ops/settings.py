@@ -79,7 +79,9 @@ def read_settings(environment: Mapping[str, str], root: Path, env_file: Mapping[
         value = merged.get(name, "").strip() or default
         allowed = CHOICES.get(name)
         if allowed and value not in allowed:
-            raise SettingInvalid(f"{name}={value!r} is not one of {', '.join(allowed)}", hint=f"unset {name} or correct it")
+            raise SettingInvalid(
+                f"{name}={value!r} is not one of {', '.join(allowed)}", hint=f"unset {name} or correct it"
+            )
         return value
 
     project = text("IO3OPS_PROJECT", "io3ops")
@@ -106,7 +108,9 @@ def read_settings(environment: Mapping[str, str], root: Path, env_file: Mapping[
 
 def _number(value: str, name: str, low: int, high: int) -> int:
     if not value.isdecimal() or not low <= int(value) <= high:
-        raise SettingInvalid(f"{name}={value!r} is not a whole number from {low} to {high}", hint=f"unset {name} or correct it")
+        raise SettingInvalid(
+            f"{name}={value!r} is not a whole number from {low} to {high}", hint=f"unset {name} or correct it"
+        )
     return int(value)
 
 

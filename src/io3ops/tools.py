@@ -34,7 +34,9 @@ def make_tools(settings: Settings) -> Tools:
     environment = {k: v for k, v in settings.environment.items() if not k.startswith(("COMPOSE_", "PYTHON"))}
     processes = Processes(environment, settings.root)
     engine = DockerEngine(processes, settings.docker_host)
-    cache = Path(settings.environment.get("XDG_CACHE_HOME") or Path(settings.environment.get("HOME", "/tmp")) / ".cache")
+    cache = Path(
+        settings.environment.get("XDG_CACHE_HOME") or Path(settings.environment.get("HOME", "/tmp")) / ".cache"
+    )
     return Tools(
         settings=settings,
         machine=here,

@@ -39,7 +39,9 @@ def test_a_failing_step_is_marked_and_the_error_passes_on() -> None:
 def test_an_error_names_code_layer_details_and_hint() -> None:
     it, out, err = console("plain")
     it.error("up", PortTaken("port 4000 is taken", hint="choose another", details="line 1\nline 2"))
-    assert err.getvalue() == "error E40 [containers] port 4000 is taken\n  | line 1\n  | line 2\n\nhint: choose another\n"
+    assert (
+        err.getvalue() == "error E40 [containers] port 4000 is taken\n  | line 1\n  | line 2\n\nhint: choose another\n"
+    )
     assert out.getvalue() == ""
 
 
@@ -55,7 +57,13 @@ def test_json_mode_prints_one_object_on_stdout_and_events_as_json_lines_on_stder
 def test_an_error_in_json_mode_keeps_the_contract() -> None:
     it, out, _ = console("json")
     it.error("up", PortTaken("taken", hint="h"))
-    assert json.loads(out.getvalue())["error"] == {"code": "E40", "layer": "containers", "message": "taken", "details": "", "hint": "h"}
+    assert json.loads(out.getvalue())["error"] == {
+        "code": "E40",
+        "layer": "containers",
+        "message": "taken",
+        "details": "",
+        "hint": "h",
+    }
 
 
 def test_a_tools_output_cannot_move_the_cursor() -> None:

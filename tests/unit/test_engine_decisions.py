@@ -36,7 +36,9 @@ def machine(**changes: object) -> Machine:
         ("ready", {}, "auto", None),
     ],
 )
-def test_each_state_is_usable_mendable_or_its_own_error(kind: str, changes: dict[str, object], policy: str, code: int | None) -> None:
+def test_each_state_is_usable_mendable_or_its_own_error(
+    kind: str, changes: dict[str, object], policy: str, code: int | None
+) -> None:
     error = refusal(EngineState(kind=kind, detail="d"), machine(**changes), policy)
     assert (error.exit_code if error else None) == code
     assert error is None or error.hint

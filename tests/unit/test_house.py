@@ -48,7 +48,13 @@ def test_only_settings_reads_the_environment_and_only_process_starts_programs(ro
 
 def test_no_registry_host_is_named(root: Path) -> None:
     """Users point pip, Go and apt at their own mirrors; a host written down here would go around them."""
-    hosts = ("files.pythonhosted" + ".org", "proxy.golang" + ".org", "sum.golang" + ".org", "registry-1.docker" + ".io", "registry.npmjs" + ".org")
+    hosts = (
+        "files.pythonhosted" + ".org",
+        "proxy.golang" + ".org",
+        "sum.golang" + ".org",
+        "registry-1.docker" + ".io",
+        "registry.npmjs" + ".org",
+    )
     for folder in ("src", "requirements", "images", "compose", "scripts", "docs", ".github"):
         for path in (root / folder).rglob("*"):
             if path.is_file() and "__pycache__" not in path.parts and "egg-info" not in str(path):

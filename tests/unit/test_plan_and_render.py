@@ -77,10 +77,33 @@ def test_urls_are_given_as_the_container_sees_them(url: str, seen: str) -> None:
 def test_a_hand_edit_is_noticed(root: Path) -> None:
     text = (root / "runtime/litellm.yaml").read_text("utf-8")
     assert not hand_edited(text)
-    assert hand_edited(text.replace("num_retries: 1", "num_retries: 9"))
+    assert hand_edited(text.replace("num_retries: 0", "num_retries: 9"))
     assert hand_edited("model_list: []\n")
 
 
-@pytest.mark.parametrize("value", [1e-07, "1e-07", "no", "on", "null", "~", "0x1f", "012", "{{ x }}", "a: b", "# c", "é😀", "a\nb", "'", '"', " x ", "", "- a", "os.environ/X"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        1e-07,
+        "1e-07",
+        "no",
+        "on",
+        "null",
+        "~",
+        "0x1f",
+        "012",
+        "{{ x }}",
+        "a: b",
+        "# c",
+        "é😀",
+        "a\nb",
+        "'",
+        '"',
+        " x ",
+        "",
+        "- a",
+        "os.environ/X",
+    ],
+)
 def test_every_value_survives_the_yaml_filter(value: object) -> None:
     assert yaml.safe_load(f"k: {_yaml(value)}\n") == {"k": value}

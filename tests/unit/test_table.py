@@ -56,7 +56,7 @@ def test_the_shipped_table_is_the_starter_preset(root: Path) -> None:
     ids=["empty", "blank", "binary", "nul", "endless", "deep", "huge", "octal"],
 )
 def test_bytes_that_are_no_table_give_problems_not_tracebacks(data: bytes, words: str) -> None:
-    table, problems = read_table(data)
+    _, problems = read_table(data)
     assert any(words in p.message for p in problems), problems
 
 

@@ -26,7 +26,9 @@ class Compose:
 
     def down(self, variables: Mapping[str, str], *, volumes: bool = False) -> None:
         """Stop and remove the containers and networks; the named volumes only when asked."""
-        self._run([*self._argv("--profile", "*"), "down", "--remove-orphans", *(["--volumes"] if volumes else [])], variables)
+        self._run(
+            [*self._argv("--profile", "*"), "down", "--remove-orphans", *(["--volumes"] if volumes else [])], variables
+        )
 
     def remove(self, service: str, variables: Mapping[str, str]) -> None:
         self._run([*self._argv("--profile", "*"), "rm", "--stop", "--force", service], variables)

@@ -61,7 +61,7 @@ class DockerEngine:
         self._client = None
         try:
             version = self._connect().version()
-        except Exception as error:  # noqa: BLE001  (the SDK raises whatever its transport raises)
+        except Exception as error:
             return self._why_silent(error)
         number = str(version.get("Version", ""))
         if _numbers(number) < MIN_ENGINE:
@@ -69,7 +69,9 @@ class DockerEngine:
         compose = self._processes.run([self.command(), "compose", "version", "--short"])
         if not compose.ok or _numbers(compose.output) < MIN_COMPOSE:
             found = compose.output.strip() if compose.ok else "none"
-            return EngineState(kind="no_compose", version=number, detail=f"Compose {found}, needed {_dotted(MIN_COMPOSE)}")
+            return EngineState(
+                kind="no_compose", version=number, detail=f"Compose {found}, needed {_dotted(MIN_COMPOSE)}"
+            )
         return EngineState(kind="ready", version=number, detail=f"engine {number}, Compose {compose.output.strip()}")
 
     def has_buildx(self) -> bool:
@@ -92,13 +94,14 @@ class DockerEngine:
         with self._answering():
             return tuple(tag for image in self._connect().images.list(repository) for tag in image.tags)
 
-    def registry_answers(self, reference: str, timeout: float) -> tuple[bool, str]:
+    def registry_answers(self, reference: str, timeout: int) -> tuple[bool, str]:
         """Whether the engine's image registry serves `reference`, asked for at most `timeout` seconds."""
         import docker
 
         try:
-            docker.DockerClient(base_url=self._host(), version="auto", timeout=timeout).api.inspect_distribution(reference)
-        except Exception as error:  # noqa: BLE001  (offline shows up as any of a dozen types)
+            client: Any = docker.DockerClient(base_url=self._host(), version="auto", timeout=timeout)
+            client.api.inspect_distribution(reference)
+        except Exception as error:
             return False, " ".join(str(getattr(error, "explanation", None) or error).split())[:200]
         return True, ""
 
@@ -118,12 +121,15 @@ class DockerEngine:
     def containers(self, project: str) -> dict[str, Container]:
         """The project's containers by service name, stopped ones too."""
         with self._answering():
-            found = self._connect().containers.list(all=True, filters={"label": f"com.docker.compose.project={project}"}, ignore_removed=True)
+            found = self._connect().containers.list(
+                all=True, filters={"label": f"com.docker.compose.project={project}"}, ignore_removed=True
+            )
             return {c.service: c for c in map(_container, found) if c.service}
 
     def tail(self, container: str, lines: int) -> str:
         with self._answering():
-            return self._connect().containers.get(container).logs(tail=lines).decode("utf-8", "replace").rstrip()
+            written: bytes = self._connect().containers.get(container).logs(tail=lines)
+            return written.decode("utf-8", "replace").rstrip()
 
     def execute(self, container: str, argv: list[str]) -> tuple[int, str]:
         """Run a command in a container; (exit code, output)."""
@@ -144,7 +150,9 @@ class DockerEngine:
         try:
             yield
         except docker.errors.APIError as error:
-            raise EngineLost(f"the engine refused: {error.explanation or error}", hint="`docker info` shows its state") from None
+            raise EngineLost(
+                f"the engine refused: {error.explanation or error}", hint="`docker info` shows its state"
+            ) from None
         except (docker.errors.DockerException, requests.RequestException) as error:
             raise EngineLost(
                 f"the Docker engine stopped answering: {type(error).__name__}",
@@ -162,7 +170,9 @@ class DockerEngine:
         # The SDK alone ignores `docker context`, and so misses Docker Desktop, Colima and rootless engines.
         if self._docker_host:
             return self._docker_host
-        shown = self._processes.run([self.command(), "context", "inspect", "--format", "{{.Endpoints.docker.Host}}"], timeout=10)
+        shown = self._processes.run(
+            [self.command(), "context", "inspect", "--format", "{{.Endpoints.docker.Host}}"], timeout=10
+        )
         return shown.output.strip() if shown.ok and shown.output.strip() else "unix:///var/run/docker.sock"
 
     def _why_silent(self, error: Exception) -> EngineState:
@@ -179,7 +189,9 @@ def _container(found: Any) -> Container:
     return Container(
         id=found.id,
         # A container of `docker compose run` is a helper, not the service itself.
-        service="" if labels.get("com.docker.compose.oneoff") == "True" else labels.get("com.docker.compose.service", ""),
+        service=""
+        if labels.get("com.docker.compose.oneoff") == "True"
+        else labels.get("com.docker.compose.service", ""),
         status=state["Status"],
         health=(state.get("Health") or {}).get("Status", ""),
         exit_code=state.get("ExitCode", 0),

@@ -54,7 +54,9 @@ def write_atomic(path: Path, data: bytes, mode: int = 0o644) -> bool:
 
 def not_writable(path: Path, error: OSError) -> NotWritable:
     if error.errno == errno.ENOSPC:
-        return NotWritable(f"{path} cannot be written: the disk is full", hint="free some space, then run the same command again")
+        return NotWritable(
+            f"{path} cannot be written: the disk is full", hint="free some space, then run the same command again"
+        )
     return NotWritable(
         f"{path} cannot be written: {error.strerror}",
         hint="io3ops keeps its state in the clone: make the folder writable, or clone to a place that is",
@@ -79,7 +81,8 @@ def exclusive(lock: Path) -> Iterator[None]:
             file.seek(0)
             holder = file.read().strip() or "unknown"
             raise AlreadyRunning(
-                f"another io3ops (process {holder}) is changing this stack", hint="wait until it ends, then run the same command again"
+                f"another io3ops (process {holder}) is changing this stack",
+                hint="wait until it ends, then run the same command again",
             ) from None
         file.seek(0)
         file.truncate()
@@ -101,7 +104,9 @@ def read_key(path: Path) -> str | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise KeyFileUnsafe(f"{path} cannot be read: {error.strerror}", hint="correct its owner and mode (0600)") from None
+        raise KeyFileUnsafe(
+            f"{path} cannot be read: {error.strerror}", hint="correct its owner and mode (0600)"
+        ) from None
     if len(key) < 20 or not key.isascii() or any(c.isspace() for c in key):
         raise KeyFileUnsafe(f"{path} does not hold a usable key", hint="make a new one: io3ops key --rotate")
     return key
@@ -124,7 +129,8 @@ def own(path: Path, owner: tuple[int, int] | None) -> None:
             os.chown(path, *owner)
         except OSError as error:
             raise KeyFileUnsafe(
-                f"{path} belongs to user {status.st_uid}, the gateway runs as {owner[0]}: {error.strerror}", hint=f"sudo chown {owner[0]} '{path}'"
+                f"{path} belongs to user {status.st_uid}, the gateway runs as {owner[0]}: {error.strerror}",
+                hint=f"sudo chown {owner[0]} '{path}'",
             ) from None
 
 
@@ -164,7 +170,9 @@ def _parse(path: Path, text: str) -> dict[str, str]:
     for binding in parse_stream(io.StringIO(text)):
         if binding.error:
             line = binding.original.string.strip().splitlines()[0]
-            raise EnvFileInvalid(f"{path} has a line that is not NAME=value: {line[:60]!r}", hint="correct or remove that line")
+            raise EnvFileInvalid(
+                f"{path} has a line that is not NAME=value: {line[:60]!r}", hint="correct or remove that line"
+            )
         if binding.key:
             values[binding.key] = binding.value or ""
     return values

@@ -65,14 +65,19 @@ class GatewayHttp:
         text = message.get("content") or message.get("reasoning_content") or ""
         tokens = (found.get("usage") or {}).get("completion_tokens", 0)
         if not text.strip() and not tokens:
-            raise GatewayError(f"mode {mode!r} answered without any text", hint="try another model for it in runtime/routing.yaml")
+            raise GatewayError(
+                f"mode {mode!r} answered without any text", hint="try another model for it in runtime/routing.yaml"
+            )
         return Answer(text=text, dimensions=0, tokens=tokens, seconds=seconds, deployment=deployment)
 
     def embed(self, mode: str, text: str, *, timeout: float) -> Answer:
         found, seconds, deployment = self._post("/v1/embeddings", {"model": mode, "input": text}, mode, timeout)
         vector = found["data"][0]["embedding"]
         if not vector or not any(vector):
-            raise GatewayError(f"mode {mode!r} answered with an empty vector", hint="try another embedding model in runtime/routing.yaml")
+            raise GatewayError(
+                f"mode {mode!r} answered with an empty vector",
+                hint="try another embedding model in runtime/routing.yaml",
+            )
         return Answer(text="", dimensions=len(vector), tokens=0, seconds=seconds, deployment=deployment)
 
     def _post(self, path: str, body: dict[str, Any], mode: str, timeout: float) -> tuple[dict[str, Any], float, str]:
@@ -89,8 +94,14 @@ class GatewayHttp:
                 return found
             if isinstance(found, dict) and isinstance(found.get("error"), dict):
                 text = " ".join(str(found["error"].get("message", "")).split())[:400]
-                hint = "the key in .io3ops is not the gateway's: run `make up`" if answer.status_code in (400, 401) and "key" in text else ""
-                raise GatewayError(f"{asked}: HTTP {answer.status_code}: {text}", hint=hint or "`io3ops logs gateway` shows more")
+                hint = (
+                    "the key in .io3ops is not the gateway's: run `make up`"
+                    if answer.status_code in (400, 401) and "key" in text
+                    else ""
+                )
+                raise GatewayError(
+                    f"{asked}: HTTP {answer.status_code}: {text}", hint=hint or "`io3ops logs gateway` shows more"
+                )
         raise GatewayError(f"{asked}: HTTP {answer.status_code}", hint="`io3ops logs gateway` shows more")
 
     @contextlib.contextmanager
@@ -100,6 +111,10 @@ class GatewayHttp:
         try:
             yield
         except httpx.TimeoutException:
-            raise GatewayError(f"{asked}: no answer in time", hint="a large model may still be loading: `io3ops models`") from None
+            raise GatewayError(
+                f"{asked}: no answer in time", hint="a large model may still be loading: `io3ops models`"
+            ) from None
         except httpx.TransportError as error:
-            raise GatewayError(f"{asked}: {self._root} does not answer ({type(error).__name__})", hint="is the stack up? `make up`") from None
+            raise GatewayError(
+                f"{asked}: {self._root} does not answer ({type(error).__name__})", hint="is the stack up? `make up`"
+            ) from None

@@ -12,7 +12,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """`memory` in bytes. `distribution` and `codename` as in os-release, '' elsewhere than Linux."""
+    """`memory` in bytes. `gpu_groups`: ids of the groups that own the AMD devices. `distribution` and `codename` as in os-release, '' elsewhere than Linux."""
 
     system: str
     distribution: str
@@ -23,6 +23,7 @@ class Machine:
     systemd: bool
     nvidia: bool
     amd: bool
+    gpu_groups: tuple[int, ...] = ()
 
 
 def look() -> Machine:
@@ -38,7 +39,16 @@ def look() -> Machine:
         systemd=Path("/run/systemd/system").is_dir(),
         nvidia=Path("/proc/driver/nvidia/version").exists(),
         amd=Path("/dev/kfd").exists() and Path("/dev/dri").exists(),
+        gpu_groups=_owners(Path("/dev/kfd"), Path("/dev/dri/renderD128")),
     )
+
+
+def _owners(*paths: Path) -> tuple[int, ...]:
+    found = []
+    for path in paths:
+        with contextlib.suppress(OSError):
+            found.append(path.stat().st_gid)
+    return tuple(dict.fromkeys(found))
 
 
 def port_free(port: int) -> bool:

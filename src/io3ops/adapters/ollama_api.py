@@ -43,23 +43,29 @@ class OllamaApi:
 
     def version(self) -> str:
         with self._errors("asking for its version"):
-            return str(self._client._client.get("/api/version").raise_for_status().json()["version"])  # noqa: SLF001  (the package has no call for it)
+            return str(self._client._client.get("/api/version").raise_for_status().json()["version"])
 
     def installed(self) -> tuple[InstalledModel, ...]:
         with self._errors("listing its models"):
-            raw = self._client._client.get("/api/tags").raise_for_status().json()["models"] or []  # noqa: SLF001  (the package drops remote_host)
+            raw = self._client._client.get("/api/tags").raise_for_status().json()["models"] or []
         return tuple(
             InstalledModel(
-                name=m["name"], digest=m.get("digest", ""), size=m.get("size", 0), remote=bool(m.get("remote_host") or m.get("remote_model"))
+                name=m["name"],
+                digest=m.get("digest", ""),
+                size=m.get("size", 0),
+                remote=bool(m.get("remote_host") or m.get("remote_model")),
             )
             for m in raw
         )
 
     def loaded(self) -> tuple[LoadedModel, ...]:
         with self._errors("listing its loaded models"):
-            raw = self._client._client.get("/api/ps").raise_for_status().json()["models"] or []  # noqa: SLF001  (the package drops context_length)
+            raw = self._client._client.get("/api/ps").raise_for_status().json()["models"] or []
         return tuple(
-            LoadedModel(name=m["name"], memory=m.get("size", 0), vram=m.get("size_vram", 0), context=m.get("context_length", 0)) for m in raw
+            LoadedModel(
+                name=m["name"], memory=m.get("size", 0), vram=m.get("size_vram", 0), context=m.get("context_length", 0)
+            )
+            for m in raw
         )
 
     def pull(self, name: str, on_progress: Callable[[int, int], None]) -> None:
@@ -71,7 +77,9 @@ class OllamaApi:
                     layers[event.digest] = (event.completed or 0, event.total)
                     on_progress(sum(c for c, _ in layers.values()), sum(t for _, t in layers.values()))
 
-    def create(self, name: str, files: dict[str, Path], *, template: str, context: int, on_progress: Callable[[int, int], None]) -> None:
+    def create(
+        self, name: str, files: dict[str, Path], *, template: str, context: int, on_progress: Callable[[int, int], None]
+    ) -> None:
         """Make a model of local files ({name in the model: path}); a half-made one never gets the name."""
         total = sum(p.stat().st_size for p in files.values())
         done = 0
@@ -82,7 +90,9 @@ class OllamaApi:
                 done += path.stat().st_size
                 on_progress(done, total)
             options: dict[str, Any] = {"template": template} if template else {}
-            for _ in self._client.create(model=name, files=digests, parameters={"num_ctx": context}, stream=True, **options):
+            for _ in self._client.create(
+                model=name, files=digests, parameters={"num_ctx": context}, stream=True, **options
+            ):
                 pass
 
     def load(self, name: str, *, embeddings: bool, context: int, keep_alive: str) -> None:
@@ -107,9 +117,14 @@ class OllamaApi:
         except (ollama.ResponseError, httpx.HTTPStatusError) as error:
             text = str(getattr(error, "error", None) or error).strip()
             if "no space left" in text:
-                raise DiskFull(f"{self._label}: {doing}: the disk is full", hint="free some space, then `make up` continues") from None
-            raise kind(f"{self._label}: {doing} failed: {text[:400]}", hint="`io3ops logs runtime` shows what it says") from None
+                raise DiskFull(
+                    f"{self._label}: {doing}: the disk is full", hint="free some space, then `make up` continues"
+                ) from None
+            raise kind(
+                f"{self._label}: {doing} failed: {text[:400]}", hint="`io3ops logs runtime` shows what it says"
+            ) from None
         except (httpx.TransportError, ConnectionError) as error:
             raise RuntimeUnreachable(
-                f"{self._label} does not answer the gateway's container ({doing}: {type(error).__name__})", hint="`io3ops health` shows which layer fails"
+                f"{self._label} does not answer the gateway's container ({doing}: {type(error).__name__})",
+                hint="is it up? An Ollama on this host must listen beyond loopback (OLLAMA_HOST=0.0.0.0); `io3ops health` shows which layer fails",
             ) from None

@@ -30,7 +30,9 @@ class Packages:
     def candidate(self, package: str) -> str:
         """The version that would be installed, '' when there is none."""
         shown = self._processes.run(["apt-cache", "policy", package]).output
-        found = next((line.split(":", 1)[1].strip() for line in shown.splitlines() if line.strip().startswith("Candidate:")), "")
+        found = next(
+            (line.split(":", 1)[1].strip() for line in shown.splitlines() if line.strip().startswith("Candidate:")), ""
+        )
         return "" if found == "(none)" else found
 
     def update(self, on_line: Callable[[str], None]) -> None:
@@ -39,7 +41,15 @@ class Packages:
         self._processes.stream(self.as_root(["apt-get", "update"]), on_line)
 
     def install(self, packages: Sequence[str], on_line: Callable[[str], None]) -> None:
-        argv = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "--yes", "--no-install-recommends", *packages]
+        argv = [
+            "env",
+            "DEBIAN_FRONTEND=noninteractive",
+            "apt-get",
+            "install",
+            "--yes",
+            "--no-install-recommends",
+            *packages,
+        ]
         done = self._processes.stream(self.as_root(argv), on_line)
         if not done.ok:
             raise _failed(f"apt-get could not install {', '.join(packages)}", done)
@@ -51,9 +61,7 @@ class Packages:
             f"# {PIN} to undo it.\nTypes: deb\nURIs: {mirror}\nSuites: {suite}\nComponents: main\n"
             "Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg\n"
         )
-        pin = (
-            f"Package: *\nPin: release n={suite}\nPin-Priority: 50\n\nPackage: {' '.join(packages)}\nPin: release n={suite}\nPin-Priority: 600\n"
-        )
+        pin = f"Package: *\nPin: release n={suite}\nPin-Priority: 50\n\nPackage: {' '.join(packages)}\nPin: release n={suite}\nPin-Priority: 600\n"
         for path, text in ((SOURCE, source), (PIN, pin)):
             done = self._processes.run(self.as_root(["tee", path]), stdin=text.encode())
             if not done.ok:
@@ -61,4 +69,8 @@ class Packages:
 
 
 def _failed(message: str, done: Finished) -> InstallFailed:
-    return InstallFailed(message, details=done.tail(8), hint="install Docker Engine 25 or newer with Compose and Buildx yourself, then run `make up`")
+    return InstallFailed(
+        message,
+        details=done.tail(8),
+        hint="install Docker Engine 25 or newer with Compose and Buildx yourself, then run `make up`",
+    )

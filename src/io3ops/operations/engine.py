@@ -44,19 +44,36 @@ def refusal(state: EngineState, machine: Machine, policy: str) -> Io3opsError | 
     """Why the engine can neither be used nor be made usable here; None when it can. Pure."""
     linux = machine.system == "Linux"
     if state.kind == "denied":
-        return EngineDenied(state.detail, hint="sudo usermod -aG docker $USER, log in again, then run `make up` (or use rootless Docker)")
+        return EngineDenied(
+            state.detail,
+            hint="sudo usermod -aG docker $USER, log in again, then run `make up` (or use rootless Docker)",
+        )
     if state.kind == "too_old":
         return EngineTooOld(
-            f"the Docker engine is too old: {state.detail}", hint="upgrade Docker; io3ops does not replace an engine that others may use"
+            f"the Docker engine is too old: {state.detail}",
+            hint="upgrade Docker; io3ops does not replace an engine that others may use",
         )
     may_install = linux and policy != "never" and machine.distribution in ("debian", "ubuntu")
     if state.kind in ("missing", "stopped_without_daemon") and not may_install:
         if not linux:
-            return EngineMissing("there is no Docker engine", hint="install Docker Desktop, OrbStack or Colima, start it, then run `make up`")
-        why = "IO3OPS_INSTALL_DOCKER=never forbids installing one" if policy == "never" else "io3ops can install one on Debian and Ubuntu only"
-        return EngineMissing(f"there is no Docker engine, and {why}", hint="install Docker Engine 25 or newer with Compose and Buildx, then run `make up`")
+            return EngineMissing(
+                "there is no Docker engine",
+                hint="install Docker Desktop, OrbStack or Colima, start it, then run `make up`",
+            )
+        why = (
+            "IO3OPS_INSTALL_DOCKER=never forbids installing one"
+            if policy == "never"
+            else "io3ops can install one on Debian and Ubuntu only"
+        )
+        return EngineMissing(
+            f"there is no Docker engine, and {why}",
+            hint="install Docker Engine 25 or newer with Compose and Buildx, then run `make up`",
+        )
     if state.kind == "no_compose" and not may_install:
-        return PluginMissing(f"the Docker Compose plugin is missing or too old: {state.detail}", hint="install docker-compose-plugin, then run `make up`")
+        return PluginMissing(
+            f"the Docker Compose plugin is missing or too old: {state.detail}",
+            hint="install docker-compose-plugin, then run `make up`",
+        )
     return None
 
 
@@ -90,7 +107,9 @@ def ensure(tools: Tools, state: EngineState, step: Step) -> EngineState:
     if state.kind == "stopped":
         state = _start(tools, step)
     if state.kind != "ready":
-        raise refusal(state, tools.machine, "never") or EngineNotRunning(f"the Docker engine does not answer: {state.detail}", hint=f"look into {DAEMON_LOG}")
+        raise refusal(state, tools.machine, "never") or EngineNotRunning(
+            f"the Docker engine does not answer: {state.detail}", hint=f"look into {DAEMON_LOG}"
+        )
     step.outcome = state.detail
     return state
 
@@ -115,7 +134,10 @@ def _install(tools: Tools, step: Step) -> None:
 def _start(tools: Tools, step: Step) -> EngineState:
     machine, run = tools.machine, tools.processes.run
     if tools.settings.docker_host and not tools.settings.docker_host.startswith("unix://"):
-        raise EngineNotRunning(f"nothing answers at DOCKER_HOST={tools.settings.docker_host}", hint="start that engine or unset DOCKER_HOST")
+        raise EngineNotRunning(
+            f"nothing answers at DOCKER_HOST={tools.settings.docker_host}",
+            hint="start that engine or unset DOCKER_HOST",
+        )
     if machine.system == "Darwin":
         step.note("starting Docker Desktop")
         run(["open", "-ga", "Docker"])
@@ -123,7 +145,11 @@ def _start(tools: Tools, step: Step) -> EngineState:
     if machine.systemd:
         started = run(tools.packages.as_root(["systemctl", "start", "docker"]), timeout=60)
         if not started.ok:
-            raise EngineNotRunning("the Docker engine is stopped and could not be started", details=started.tail(4), hint="sudo systemctl start docker")
+            raise EngineNotRunning(
+                "the Docker engine is stopped and could not be started",
+                details=started.tail(4),
+                hint="sudo systemctl start docker",
+            )
         return _wait(tools, 30)
     if not machine.root:
         raise EngineNotRunning("the Docker engine is stopped", hint="start it (`sudo dockerd`), then run `make up`")

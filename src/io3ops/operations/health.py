@@ -69,7 +69,9 @@ def healthy(probes: tuple[Probe, ...]) -> bool:
 def _table(tools: Tools) -> str:
     config = config_operation.load(tools.settings)
     if not config.current:
-        raise _Broken("runtime/litellm.yaml is not what runtime/routing.yaml says", "io3ops render-config, then `make up`")
+        raise _Broken(
+            "runtime/litellm.yaml is not what runtime/routing.yaml says", "io3ops render-config, then `make up`"
+        )
     return f"{len(config.plan.modes)} modes, {len(config.plan.models)} models; litellm.yaml agrees"
 
 
@@ -86,7 +88,10 @@ def _containers(tools: Tools) -> str:
     down = [s for s in wanted if s not in found or not found[s].running]
     if down:
         raise _Broken(f"not running: {', '.join(down)}", "make up")
-    return ", ".join(f"{s} {found[s].health or found[s].status}" + (f", restarted {found[s].restarts}x" if found[s].restarts else "") for s in wanted)
+    return ", ".join(
+        f"{s} {found[s].health or found[s].status}" + (f", restarted {found[s].restarts}x" if found[s].restarts else "")
+        for s in wanted
+    )
 
 
 def _runtime(tools: Tools) -> str:

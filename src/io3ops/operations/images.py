@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import sys
 import tempfile
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +20,7 @@ OLLAMA_VERSION = "0.32.15"
 OFFICIAL = f"ollama/ollama:{OLLAMA_VERSION}"
 BASE_FROM_REGISTRY = "debian:trixie-slim"
 BASE_FROM_PACKAGES = "io3ops/base:trixie"
-REGISTRY_TIMEOUT = 3.0
+REGISTRY_TIMEOUT = 3
 
 RUNTIME_INPUTS = ("images/ollama",)
 GATEWAY_INPUTS = ("images/gateway", "requirements/gateway.lock", "src/io3ops_gateway", ".dockerignore")
@@ -27,12 +28,13 @@ GATEWAY_INPUTS = ("images/gateway", "requirements/gateway.lock", "src/io3ops_gat
 
 @dataclass(frozen=True, kw_only=True)
 class Image:
-    """One image to use. `how`: present, official (the vendor's, one layer added) or build."""
+    """One image to use. `how`: present, official (`vendor` with one folder added) or build."""
 
     name: str
     tag: str
     how: str
     cause: str
+    vendor: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,16 +47,23 @@ class Images:
         return tuple(i for i in (self.runtime, self.gateway) if i.how != "present")
 
 
-def decide(tools: Tools, *, runs_runtime: bool) -> Images:
+def decide(tools: Tools, *, runs_runtime: bool, gpu: str = "") -> Images:
     """Which images this clone needs. Asks a registry only when the runtime image is not here, for at most 3 s."""
     root = tools.settings.root
     policy = tools.settings.images
     gateway_tag = f"io3ops/gateway:{digest(root, GATEWAY_INPUTS)}"
     have_gateway = tools.engine.image_id(gateway_tag) is not None
-    gateway = Image(name="gateway", tag=gateway_tag, how="present" if have_gateway else "build", cause=_gateway_cause(tools, have_gateway))
+    gateway = Image(
+        name="gateway",
+        tag=gateway_tag,
+        how="present" if have_gateway else "build",
+        cause=_gateway_cause(tools, have_gateway),
+    )
     if not runs_runtime:
-        return Images(runtime=Image(name="runtime", tag="", how="present", cause="an external runtime is used"), gateway=gateway)
-    return Images(runtime=_runtime(tools, digest(root, RUNTIME_INPUTS), policy), gateway=gateway)
+        return Images(
+            runtime=Image(name="runtime", tag="", how="present", cause="an external runtime is used"), gateway=gateway
+        )
+    return Images(runtime=_runtime(tools, digest(root, RUNTIME_INPUTS), policy, gpu), gateway=gateway)
 
 
 def _gateway_cause(tools: Tools, present: bool) -> str:
@@ -63,28 +72,45 @@ def _gateway_cause(tools: Tools, present: bool) -> str:
     return "inputs changed" if tools.engine.images("io3ops/gateway") else "not built yet"
 
 
-def _runtime(tools: Tools, inputs: str, policy: str) -> Image:
-    official = f"io3ops/ollama:{OLLAMA_VERSION}-official-{inputs}"
+def _runtime(tools: Tools, inputs: str, policy: str, gpu: str) -> Image:
+    vendor = _vendor(gpu)
+    official = f"io3ops/ollama:{vendor.partition(':')[2]}-official-{inputs}"
     built = f"io3ops/ollama:{OLLAMA_VERSION}-built-{inputs}"
     for tag, wanted in ((official, policy != "build"), (built, policy != "registry")):
         if wanted and tools.engine.image_id(tag):
             return Image(name="runtime", tag=tag, how="present", cause="inputs unchanged")
     if policy == "build":
         return Image(name="runtime", tag=built, how="build", cause="IO3OPS_IMAGES=build")
-    if tools.engine.image_id(OFFICIAL):
-        return Image(name="runtime", tag=official, how="official", cause=f"{OFFICIAL} is here")
-    answers, why = tools.engine.registry_answers(OFFICIAL, REGISTRY_TIMEOUT)
+    if tools.engine.image_id(vendor):
+        return Image(name="runtime", tag=official, how="official", cause=f"{vendor} is here", vendor=vendor)
+    answers, why = tools.engine.registry_answers(vendor, REGISTRY_TIMEOUT)
     if answers:
-        return Image(name="runtime", tag=official, how="official", cause=f"{OFFICIAL} is served by the image registry")
+        return Image(
+            name="runtime",
+            tag=official,
+            how="official",
+            cause=f"{vendor} is served by the image registry",
+            vendor=vendor,
+        )
     if policy == "registry":
-        raise BuildOffline("no image registry answers, and IO3OPS_IMAGES=registry forbids building", details=why, hint="unset IO3OPS_IMAGES")
+        raise BuildOffline(
+            "no image registry answers, and IO3OPS_IMAGES=registry forbids building",
+            details=why,
+            hint="unset IO3OPS_IMAGES",
+        )
     return Image(name="runtime", tag=built, how="build", cause="no image registry answers")
+
+
+def _vendor(gpu: str) -> str:
+    # The vendor's default image carries CUDA; ROCm has an image of its own.
+    return f"{OFFICIAL}-rocm" if gpu == "amd" else OFFICIAL
 
 
 def ensure(tools: Tools, images: Images, step: Step) -> None:
     """Make what is missing, both at once. Raises BuildFailed, BuildOffline or EngineLost."""
-    if images.runtime.how == "official" and tools.engine.image_id(OFFICIAL) is None:
-        tools.engine.pull(OFFICIAL, step.progress(f"pulling {OFFICIAL}"))
+    vendor = images.runtime.vendor
+    if vendor and tools.engine.image_id(vendor) is None:
+        tools.engine.pull(vendor, step.progress(f"pulling {vendor}"))
     base = _base(tools, images, step)
     with _secrets(tools) as secrets:
         jobs = [_Build(tools, image, base, secrets, step) for image in images.missing]
@@ -139,10 +165,21 @@ def _argv(tools: Tools, image: Image, base: str, secrets: Iterable[str]) -> list
     # The builder of the current context stores its result in the engine itself; one chosen by
     # `docker buildx use` may not, and could not see local base images either.
     builder = tools.processes.run([docker, "context", "show"]).output.strip() or "default"
-    argv = [docker, "buildx", "--builder", builder, "build", "--progress=plain", "--load", "--provenance=false", "--tag", image.tag]
+    argv = [
+        docker,
+        "buildx",
+        "--builder",
+        builder,
+        "build",
+        "--progress=plain",
+        "--load",
+        "--provenance=false",
+        "--tag",
+        image.tag,
+    ]
     argv += ["--file", f"{folder}/Dockerfile", "--build-arg", f"BASE={base}"]
     if image.how == "official":
-        argv += ["--target", "official", "--build-arg", f"OFFICIAL={OFFICIAL}"]
+        argv += ["--target", "official", "--build-arg", f"OFFICIAL={image.vendor}"]
     if tools.settings.debian_mirror:
         argv += ["--build-arg", f"DEBIAN_MIRROR={tools.settings.debian_mirror}"]
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"):
@@ -177,16 +214,29 @@ def _bootstrap(tools: Tools, step: Step) -> None:
         archive = Path(folder) / "base.tar"
         # An old mirror's Release file may be past its date; its signature is still checked.
         argv = ["mmdebstrap", "--variant=apt", '--aptopt=Acquire::Check-Valid-Until "false"', "trixie", str(archive)]
-        done = tools.processes.stream([*argv, *([tools.settings.debian_mirror] if tools.settings.debian_mirror else [])], step.activity("mmdebstrap"))
+        done = tools.processes.stream(
+            [*argv, *([tools.settings.debian_mirror] if tools.settings.debian_mirror else [])],
+            step.activity("mmdebstrap"),
+        )
         if not done.ok:
-            raise BuildFailed("the Debian base could not be bootstrapped", details=done.tail(), hint="is Debian's package archive reachable? IO3OPS_DEBIAN_MIRROR names another mirror")
-        loaded = tools.processes.run([tools.engine.command(), "import", "--change", 'CMD ["/bin/bash"]', str(archive), BASE_FROM_PACKAGES])
+            raise BuildFailed(
+                "the Debian base could not be bootstrapped",
+                details=done.tail(),
+                hint="is Debian's package archive reachable? IO3OPS_DEBIAN_MIRROR names another mirror",
+            )
+        loaded = tools.processes.run(
+            [tools.engine.command(), "import", "--change", 'CMD ["/bin/bash"]', str(archive), BASE_FROM_PACKAGES]
+        )
         if not loaded.ok:
-            raise BuildFailed("the engine did not take the Debian base", details=loaded.tail(4), hint="is its disk full? `docker system df`")
+            raise BuildFailed(
+                "the engine did not take the Debian base",
+                details=loaded.tail(4),
+                hint="is its disk full? `docker system df`",
+            )
 
 
 @contextlib.contextmanager
-def _secrets(tools: Tools) -> Iterable[list[str]]:  # type: ignore[misc]
+def _secrets(tools: Tools) -> Iterator[list[str]]:
     """`--secret` arguments: what a build must know and no image may keep."""
     environment = tools.settings.environment
     with tempfile.TemporaryDirectory() as folder:
@@ -198,10 +248,20 @@ def _secrets(tools: Tools) -> Iterable[list[str]]:  # type: ignore[misc]
             ("pip_extra_index_url", ("UV_INDEX", "UV_EXTRA_INDEX_URL", "PIP_EXTRA_INDEX_URL")),
             ("goproxy", ("GOPROXY",)),
         ):
-            name = next((n for n in names if environment.get(n)), "")
-            if name:
-                found += ["--secret", f"id={secret},env={name}"]
+            value = next((environment[n] for n in names if environment.get(n)), "") or _pip_setting(tools, secret)
+            if value:
+                (Path(folder) / secret).write_text(value, "utf-8")
+                found += ["--secret", f"id={secret},src={Path(folder) / secret}"]
         yield found
+
+
+def _pip_setting(tools: Tools, secret: str) -> str:
+    """The index that a company wrote to its pip.conf: `pip_index_url` -> global.index-url."""
+    if not secret.startswith("pip_"):
+        return ""
+    name = secret.removeprefix("pip_").replace("_", "-")
+    shown = tools.processes.run([sys.executable, "-m", "pip", "config", "get", f"global.{name}"])
+    return shown.output.strip() if shown.ok else ""
 
 
 def digest(root: Path, inputs: Iterable[str]) -> str:
@@ -209,7 +269,11 @@ def digest(root: Path, inputs: Iterable[str]) -> str:
     found = hashlib.sha256()
     for entry in inputs:
         path = root / entry
-        paths = sorted(p for p in path.rglob("*") if p.is_file() and "__pycache__" not in p.parts) if path.is_dir() else [path]
+        paths = (
+            sorted(p for p in path.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
+            if path.is_dir()
+            else [path]
+        )
         for file in paths:
             content = file.read_bytes()
             found.update(f"{file.relative_to(root).as_posix()}\0{len(content)}\0".encode() + content)

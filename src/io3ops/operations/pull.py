@@ -42,7 +42,15 @@ def list_models(tools: Tools) -> tuple[ModelRow, ...]:
 
 
 def _row(state: models.ModelState) -> ModelRow:
-    word = "missing" if state.missing else "loaded" if state.ready else "loaded with another window" if state.loaded else "installed"
+    word = (
+        "missing"
+        if state.missing
+        else "loaded"
+        if state.ready
+        else "loaded with another window"
+        if state.loaded
+        else "installed"
+    )
     return ModelRow(
         model=state.planned.model.name,
         name=state.name,
@@ -57,5 +65,8 @@ def _row(state: models.ModelState) -> ModelRow:
 
 def models_text(rows: tuple[ModelRow, ...]) -> str:
     lines = [f"{'model':<14} {'state':<10} {'disk MB':>8} {'memory MB':>10} {'window':>7}  {'digest':<12}  modes"]
-    lines += [f"{r.model:<14} {r.state:<10} {r.size:>8,} {r.memory:>10,} {r.context:>7}  {r.digest:<12}  {', '.join(r.modes)}" for r in rows]
+    lines += [
+        f"{r.model:<14} {r.state:<10} {r.size:>8,} {r.memory:>10,} {r.context:>7}  {r.digest:<12}  {', '.join(r.modes)}"
+        for r in rows
+    ]
     return "\n".join(lines)

@@ -32,7 +32,9 @@ def check_modes(gateway: GatewayHttp, plan: Plan) -> None:
         missing = ", ".join(sorted(expected - listed)) or "none"
         surplus = ", ".join(sorted(listed - expected)) or "none"
         raise ModesDiffer(
-            "the gateway lists other modes than runtime/routing.yaml", details=f"missing: {missing}\nsurplus: {surplus}", hint="`make up` renders and restarts it"
+            "the gateway lists other modes than runtime/routing.yaml",
+            details=f"missing: {missing}\nsurplus: {surplus}",
+            hint="`make up` renders and restarts it",
         )
 
 
@@ -60,7 +62,9 @@ def _one(settings: Settings, gateway: GatewayHttp, plan: Plan, mode: str) -> Che
             said = f"{answer.tokens} tokens"
     except Io3opsError as error:
         return Check(mode=mode, ok=False, seconds=time.monotonic() - started, detail=error.message)
-    return Check(mode=mode, ok=True, seconds=answer.seconds, detail=f"{said}, served by {answer.deployment or 'unknown'}")
+    return Check(
+        mode=mode, ok=True, seconds=answer.seconds, detail=f"{said}, served by {answer.deployment or 'unknown'}"
+    )
 
 
 def failure(checks: tuple[Check, ...]) -> CheckFailed | None:
@@ -80,8 +84,12 @@ def junit(checks: tuple[Check, ...]) -> str:
     cases = []
     for check in checks:
         head = f'    <testcase classname="smoke" name={quoteattr(check.mode)} time="{check.seconds:.3f}"'
-        cases.append(f"{head}/>" if check.ok else f"{head}>\n      <failure message={quoteattr(check.detail)}/>\n    </testcase>")
+        cases.append(
+            f"{head}/>" if check.ok else f"{head}>\n      <failure message={quoteattr(check.detail)}/>\n    </testcase>"
+        )
     failed = sum(not c.ok for c in checks)
     seconds = sum(c.seconds for c in checks)
     suite = f'  <testsuite name="io3ops smoke" tests="{len(checks)}" failures="{failed}" errors="0" skipped="0" time="{seconds:.3f}">'
-    return "\n".join(['<?xml version="1.0" encoding="utf-8"?>', "<testsuites>", suite, *cases, "  </testsuite>", "</testsuites>", ""])
+    return "\n".join(
+        ['<?xml version="1.0" encoding="utf-8"?>', "<testsuites>", suite, *cases, "  </testsuite>", "</testsuites>", ""]
+    )

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from io3ops.adapters import files, machine
@@ -37,7 +38,9 @@ def gpu_overlay(settings: Settings, here: machine.Machine, info: Mapping[str, An
     """`nvidia`, `amd` or ''. A card alone is not enough: the engine must be able to hand it on."""
     if settings.gpu != "auto":
         return "" if settings.gpu == "none" else settings.gpu
-    if here.nvidia and ("nvidia" in (info.get("Runtimes") or {}) or any("nvidia" in str(d) for d in info.get("DiscoveredDevices") or ())):
+    if here.nvidia and (
+        "nvidia" in (info.get("Runtimes") or {}) or any("nvidia" in str(d) for d in info.get("DiscoveredDevices") or ())
+    ):
         return "nvidia"
     return "amd" if here.amd else ""
 
@@ -65,6 +68,9 @@ def variables(tools: Tools, config: Config, images: Images, info: Mapping[str, A
         "IO3OPS_CONFIG_DIGEST": hashlib.sha256(config.text.encode()).hexdigest()[:16],
         "IO3OPS_KEY_FINGERPRINT": fingerprint(key) if key else "",
     }
+    if gpu == "amd":
+        groups = [*tools.machine.gpu_groups, 44, 44][:2]
+        found |= {"IO3OPS_GPU_GID": str(groups[0]), "IO3OPS_RENDER_GID": str(groups[1])}
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"):
         found[name] = settings.environment.get(name) or settings.environment.get(name.lower(), "")
     return found
@@ -84,7 +90,8 @@ def services(plan: Plan) -> tuple[str, ...]:
 def check_owner(settings: Settings, found: Mapping[str, Container]) -> None:
     """Raises ForeignStack when another clone runs a project of this name."""
     for container in found.values():
-        if container.working_dir and os.path.realpath(container.working_dir) != os.path.realpath(settings.root) and os.path.isdir(container.working_dir):
+        other = Path(container.working_dir) if container.working_dir else settings.root
+        if other.resolve() != settings.root.resolve() and other.is_dir():
             raise ForeignStack(
                 f"the project {settings.project!r} is already run by the clone in {container.working_dir}",
                 hint="`make down` there first; or set IO3OPS_PROJECT and IO3OPS_PORT here to run both",
@@ -139,7 +146,8 @@ def _died(tools: Tools, service: str, container: Container | None) -> ContainerD
     if container.oom_killed:
         hint = "choose smaller models (`io3ops preset`) or give the engine more memory"
     return ContainerDied(
-        f"the {service} container ended instead of becoming ready ({why}); it was started again {container.restarts} times" if container.restarts
+        f"the {service} container ended instead of becoming ready ({why}); it was started again {container.restarts} times"
+        if container.restarts
         else f"the {service} container ended instead of becoming ready ({why})",
         details=tools.engine.tail(container.id, 15),
         hint=hint,

@@ -50,7 +50,12 @@ def status(tools: Tools) -> Status:
     if state.kind == "ready":
         found = tools.engine.containers(tools.settings.project)
         services = tuple(
-            Service(name=s, status=found[s].status if s in found else "absent", health=found[s].health if s in found else "", image=found[s].image if s in found else "")
+            Service(
+                name=s,
+                status=found[s].status if s in found else "absent",
+                health=found[s].health if s in found else "",
+                image=found[s].image if s in found else "",
+            )
             for s in wanted
         )
         if all(s.status == "running" for s in services):
@@ -65,7 +70,12 @@ def status(tools: Tools) -> Status:
         preset=preset.current(tools.settings, preset.all_presets()) or "your own table",
         services=services,
         modes=tuple(
-            ModeLine(mode=m, models=tuple(d.runtime_name for d in plan.chain(m)), loaded=plan.chain(m)[0].runtime_name in loaded) for m in plan.modes
+            ModeLine(
+                mode=m,
+                models=tuple(d.runtime_name for d in plan.chain(m)),
+                loaded=plan.chain(m)[0].runtime_name in loaded,
+            )
+            for m in plan.modes
         ),
         drift=not loaded_config.current,
         problem=problem,
@@ -75,7 +85,10 @@ def status(tools: Tools) -> Status:
 def text(found: Status) -> str:
     lines = [f"engine    {found.engine}"]
     lines += [f"{s.name:<9} {s.status}{', ' + s.health if s.health else ''}  {s.image}" for s in found.services]
-    lines += [f"endpoint  {found.endpoint}", f"table     {found.preset}{' (litellm.yaml differs: make up)' if found.drift else ''}"]
+    lines += [
+        f"endpoint  {found.endpoint}",
+        f"table     {found.preset}{' (litellm.yaml differs: make up)' if found.drift else ''}",
+    ]
     lines += [f"  {m.mode:<12} {' → '.join(m.models)}{'  (loaded)' if m.loaded else ''}" for m in found.modes]
     if found.problem:
         lines.append(f"problem   {found.problem}")

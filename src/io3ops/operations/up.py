@@ -13,6 +13,7 @@ from io3ops.adapters import files
 from io3ops.adapters.docker_engine import Container, EngineState
 from io3ops.adapters.gateway_http import GatewayHttp
 from io3ops.console import Console, Step
+from io3ops.errors import EngineLost, Io3opsError
 from io3ops.operations import config as config_operation
 from io3ops.operations import engine, images, key, models, smoke, stack
 from io3ops.operations.config import Config
@@ -78,18 +79,40 @@ def up(tools: Tools, console: Console, *, dry_run: bool = False) -> Run:
     """
     config = config_operation.load(tools.settings)
     # The key is read before anything is installed or built: a mistake here must not cost minutes.
-    run = Run(tools=tools, config=config, engine=engine.observe(tools), dry=dry_run, key=files.read_key(tools.settings.key_file) or "")
+    run = Run(
+        tools=tools,
+        config=config,
+        engine=engine.observe(tools),
+        dry=dry_run,
+        key=files.read_key(tools.settings.key_file) or "",
+    )
     if run.ready_engine:
         run.look()
+    try:
+        _walk(run, console)
+    except EngineLost:
+        raise
+    except Io3opsError as error:
+        # A dead engine looks like a dead gateway, a failed build or a failed Compose: name the layer that is to blame.
+        if run.ready_engine and tools.engine.probe().kind == "stopped":
+            raise EngineLost(
+                "the Docker engine stopped answering in the middle",
+                details=error.message,
+                hint="start it again (`make up` does) and run the same command; models, key and config are kept",
+            ) from None
+        raise
+    return run
+
+
+def _walk(run: Run, console: Console) -> None:
     for step in STEPS:
         decision = step.decide(run)
-        if not decision.needed or dry_run:
+        if not decision.needed or run.dry:
             console.skip(step.name, decision.cause if not decision.needed else f"would act: {decision.cause}")
             continue
         with console.step(step.name, decision.cause) as progress:
             step.act(run, progress)
         run.acted.append(step.name)
-    return run
 
 
 def _engine(run: Run) -> Decision:
@@ -108,7 +131,9 @@ def _ensure_engine(run: Run, step: Step) -> None:
 def _ports(run: Run) -> Decision:
     stack.check_owner(run.tools.settings, run.containers)
     stack.check_port(run.tools.settings, run.containers)
-    return Decision(needed=False, cause=f"127.0.0.1:{run.tools.settings.port} is {'ours' if run.running('gateway') else 'free'}")
+    return Decision(
+        needed=False, cause=f"127.0.0.1:{run.tools.settings.port} is {'ours' if run.running('gateway') else 'free'}"
+    )
 
 
 def _key(run: Run) -> Decision:
@@ -125,7 +150,9 @@ def _make_key(run: Run, step: Step) -> None:
 def _config(run: Run) -> Decision:
     if run.config.current:
         return Decision(needed=False, cause="runtime/litellm.yaml is what the table says")
-    return Decision(needed=True, cause="runtime/litellm.yaml is missing" if run.config.on_disk is None else "the table changed")
+    return Decision(
+        needed=True, cause="runtime/litellm.yaml is missing" if run.config.on_disk is None else "the table changed"
+    )
 
 
 def _render(run: Run, step: Step) -> None:
@@ -136,7 +163,11 @@ def _render(run: Run, step: Step) -> None:
 def _images(run: Run) -> Decision:
     if not run.ready_engine:
         return Decision(needed=True, cause="known once the engine answers")
-    run.images = images.decide(run.tools, runs_runtime=run.config.plan.runs_runtime)
+    run.images = images.decide(
+        run.tools,
+        runs_runtime=run.config.plan.runs_runtime,
+        gpu=stack.gpu_overlay(run.tools.settings, run.tools.machine, run.info),
+    )
     missing = run.images.missing
     verb = {"build": "build", "official": "take"}
     causes = "; ".join(f"{verb[i.how]} {i.name}: {i.cause}" for i in missing)
@@ -208,7 +239,9 @@ def _models(run: Run) -> Decision:
     if not missing:
         return Decision(needed=False, cause=f"{len(run.models)} of {len(run.models)} installed")
     sizes = sum(s.planned.model.download_mb for s in missing)
-    return Decision(needed=True, cause=f"fetch {', '.join(s.planned.model.name for s in missing)} ({sizes:,} MB): not installed")
+    return Decision(
+        needed=True, cause=f"fetch {', '.join(s.planned.model.name for s in missing)} ({sizes:,} MB): not installed"
+    )
 
 
 def _fetch(run: Run, step: Step) -> None:
@@ -246,7 +279,10 @@ def _preload(run: Run) -> Decision:
     if "models" in run.acted:
         run.models = models.states(run.tools, run.config.plan)
     waiting = [s for s in models.first_choices(run.config.plan, run.models) if not s.ready]
-    return Decision(needed=bool(waiting), cause=f"load {', '.join(s.planned.model.name for s in waiting)}" if waiting else "models are loaded")
+    return Decision(
+        needed=bool(waiting),
+        cause=f"load {', '.join(s.planned.model.name for s in waiting)}" if waiting else "models are loaded",
+    )
 
 
 def _load(run: Run, step: Step) -> None:

@@ -39,8 +39,12 @@ def parse_nodes(data: bytes) -> tuple[yaml.MappingNode | None, list[Problem]]:
     try:
         for event in yaml.parse(text, Loader=_LOADER):
             mark = event.start_mark
-            if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-                return whole("anchors and aliases are not part of this language; write the value out", mark.line + 1, mark.column + 1)
+            if mark and (isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None)):
+                return whole(
+                    "anchors and aliases are not part of this language; write the value out",
+                    mark.line + 1,
+                    mark.column + 1,
+                )
         root = yaml.compose(text, Loader=_LOADER)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -63,7 +67,9 @@ class Reader:
 
     def problem(self, node: yaml.Node, where: str, message: str, level: str = "error") -> None:
         mark = node.start_mark
-        self.problems.append(Problem(line=mark.line + 1, column=mark.column + 1, where=where, message=message, level=level))
+        self.problems.append(
+            Problem(line=mark.line + 1, column=mark.column + 1, where=where, message=message, level=level)
+        )
 
     def pairs(self, node: yaml.Node | None, where: str) -> Iterator[tuple[str, yaml.Node, yaml.Node]]:
         """(key, key node, value node) of a mapping; duplicates and keys that are not text are problems."""
@@ -84,7 +90,9 @@ class Reader:
                 seen[key.value] = key.start_mark.line + 1
                 yield key.value, key, value
 
-    def fields(self, node: yaml.Node | None, where: str, allowed: Iterable[str], required: Iterable[str] = ()) -> dict[str, yaml.Node]:
+    def fields(
+        self, node: yaml.Node | None, where: str, allowed: Iterable[str], required: Iterable[str] = ()
+    ) -> dict[str, yaml.Node]:
         """A mapping with a fixed set of keys."""
         names = tuple(allowed)
         found: dict[str, yaml.Node] = {}
@@ -123,7 +131,13 @@ class Reader:
         if node is None:
             return default
         value = node.value if isinstance(node, yaml.ScalarNode) else ""
-        if not (isinstance(node, yaml.ScalarNode) and node.tag == _TAG + "int" and value.isdecimal() and len(value) < 19 and value == str(int(value))):
+        if not (
+            isinstance(node, yaml.ScalarNode)
+            and node.tag == _TAG + "int"
+            and value.isdecimal()
+            and len(value) < 19
+            and value == str(int(value))
+        ):
             self.problem(node, where, f"must be a whole number from {low} to {high}")
             return default
         number = int(value)

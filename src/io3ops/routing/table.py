@@ -99,12 +99,20 @@ def read_table(data: bytes) -> tuple[Table | None, list[Problem]]:
     if root is None:
         return None, problems
     reader = Reader()
-    top = reader.fields(root, "", ("version", "title", "providers", "models", "modes"), ("version", "providers", "models", "modes"))
+    top = reader.fields(
+        root, "", ("version", "title", "providers", "models", "modes"), ("version", "providers", "models", "modes")
+    )
     reader.whole(top.get("version"), "version", 1, 1, 1)
     providers = tuple(_provider(reader, *entry) for entry in _entries(reader, top.get("providers"), "providers"))
-    models = tuple(_model(reader, *entry, {p.name for p in providers}) for entry in _entries(reader, top.get("models"), "models"))
-    modes = tuple(_mode(reader, *entry, {m.name: m for m in models}) for entry in _entries(reader, top.get("modes"), "modes"))
-    return Table(providers=providers, models=models, modes=modes, title=reader.text(top.get("title"), "title")), reader.problems
+    models = tuple(
+        _model(reader, *entry, {p.name for p in providers}) for entry in _entries(reader, top.get("models"), "models")
+    )
+    modes = tuple(
+        _mode(reader, *entry, {m.name: m for m in models}) for entry in _entries(reader, top.get("modes"), "modes")
+    )
+    return Table(
+        providers=providers, models=models, modes=modes, title=reader.text(top.get("title"), "title")
+    ), reader.problems
 
 
 def _entries(reader: Reader, node: yaml.Node | None, where: str) -> list[tuple[str, str, yaml.Node]]:
@@ -147,14 +155,18 @@ def _model(reader: Reader, name: str, where: str, node: yaml.Node, providers: se
     keys = ("provider", "source", "context", "capabilities", "keep_alive", "template", "download_mb", "memory_mb")
     found = reader.fields(node, where, keys, ("provider", "source"))
     provider = reader.text(
-        found.get("provider"), f"{where}.provider", lambda v: "" if v in providers else f"no provider {v!r}{did_you_mean(v, providers)}"
+        found.get("provider"),
+        f"{where}.provider",
+        lambda v: "" if v in providers else f"no provider {v!r}{did_you_mean(v, providers)}",
     )
     capabilities = []
     for value, item in reader.texts(found.get("capabilities"), f"{where}.capabilities"):
         if value in CAPABILITIES:
             capabilities.append(value)
         else:
-            reader.problem(item, f"{where}.capabilities", f"unknown capability {value!r}{did_you_mean(value, CAPABILITIES)}")
+            reader.problem(
+                item, f"{where}.capabilities", f"unknown capability {value!r}{did_you_mean(value, CAPABILITIES)}"
+            )
     return Model(
         name=name,
         provider=provider,
@@ -209,7 +221,11 @@ def _wrong_tag(value: str) -> str:
 
 
 def _wrong_pin(value: str) -> str:
-    return "" if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*==[0-9][A-Za-z0-9.+!-]*", value) else f"{value!r} must be pinned, e.g. package==1.2.3"
+    return (
+        ""
+        if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*==[0-9][A-Za-z0-9.+!-]*", value)
+        else f"{value!r} must be pinned, e.g. package==1.2.3"
+    )
 
 
 def _wrong_sha256(value: str) -> str:
@@ -239,6 +255,8 @@ def _mode(reader: Reader, name: str, where: str, node: yaml.Node, models: dict[s
         reader.problem(found["chain"], f"{where}.chain", "must name at least one model")
     if len(chain) > 1 and kinds == {True}:
         reader.problem(
-            found["chain"], f"{where}.chain", "an embedding mode takes one model: vectors of two models cannot be compared"
+            found["chain"],
+            f"{where}.chain",
+            "an embedding mode takes one model: vectors of two models cannot be compared",
         )
     return Mode(name=name, chain=tuple(chain), purpose=reader.text(found.get("purpose"), f"{where}.purpose"))

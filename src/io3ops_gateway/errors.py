@@ -1,0 +1,52 @@
+"""Why the gateway did not start, each reason with its own exit code (numbers of sysexits.h).
+
+GatewayError
+├── ConfigError       78   litellm.yaml is missing, unreadable or not what LiteLLM can load
+├── KeyFileError      77   the master key is missing, unreadable, empty or a well-known one
+├── CertificateError  72   a file in the folder of extra certificates cannot be used
+├── PortError         71   the address is taken or not ours
+└── StartError        70   LiteLLM itself refused to start
+
+Touches nothing.
+"""
+
+
+class GatewayError(Exception):
+    """One fatal reason. `str()` is the line a person reads: what happened, then what to do."""
+
+    exit_code = 1
+
+    def __init__(self, what: str, hint: str) -> None:
+        super().__init__(f"{what}; {hint}")
+        self.what = what
+        self.hint = hint
+
+
+class ConfigError(GatewayError):
+    """litellm.yaml is missing, unreadable or malformed."""
+
+    exit_code = 78
+
+
+class KeyFileError(GatewayError):
+    """The file with the master key cannot be used."""
+
+    exit_code = 77
+
+
+class CertificateError(GatewayError):
+    """A file in the folder of extra certificate authorities cannot be used."""
+
+    exit_code = 72
+
+
+class PortError(GatewayError):
+    """The address cannot be bound."""
+
+    exit_code = 71
+
+
+class StartError(GatewayError):
+    """LiteLLM refused to start with a file that looked right."""
+
+    exit_code = 70

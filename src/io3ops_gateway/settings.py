@@ -1,0 +1,51 @@
+"""The gateway's settings, read once from the environment. Touches nothing else.
+
+IO3_CONFIG           LiteLLM's configuration        /etc/io3ops/litellm.yaml
+IO3_MASTER_KEY_FILE  file that holds the master key /run/secrets/master_key
+IO3_CA_DIR           extra certificate authorities  /etc/io3ops/ca
+IO3_HOST, IO3_PORT   address to listen on           0.0.0.0, 4000
+IO3_STOP_SECONDS     time running requests get      4
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from io3ops_gateway.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """Where the gateway finds its files and where it listens."""
+
+    config: Path = Path("/etc/io3ops/litellm.yaml")
+    master_key_file: Path = Path("/run/secrets/master_key")
+    ca_dir: Path = Path("/etc/io3ops/ca")
+    host: str = "0.0.0.0"
+    port: int = 4000
+    stop_seconds: int = 4
+
+
+def from_environment(environment: Mapping[str, str]) -> Settings:
+    """Settings from IO3_* variables; an empty value counts as not set.
+
+    Raises:
+        ConfigError: a number is not a number, or a port is out of range.
+    """
+    given = Settings()
+    return Settings(
+        config=Path(environment.get("IO3_CONFIG") or given.config),
+        master_key_file=Path(environment.get("IO3_MASTER_KEY_FILE") or given.master_key_file),
+        ca_dir=Path(environment.get("IO3_CA_DIR") or given.ca_dir),
+        host=environment.get("IO3_HOST") or given.host,
+        port=_number(environment, "IO3_PORT", given.port, highest=65535),
+        stop_seconds=_number(environment, "IO3_STOP_SECONDS", given.stop_seconds, highest=3600),
+    )
+
+
+def _number(environment: Mapping[str, str], name: str, default: int, *, highest: int) -> int:
+    text = environment.get(name) or str(default)
+    # isdecimal alone would let other scripts' digits through.
+    if not (text.isascii() and text.isdecimal() and 1 <= int(text) <= highest):
+        raise ConfigError(f"{name} is {text!r}", f"set it to a whole number from 1 to {highest}")
+    return int(text)

