@@ -26,9 +26,8 @@ BUG = 70
 def run() -> None:
     """The entry point: every outcome becomes an exit code, and a user's mistake never a traceback."""
     try:
-        main(standalone_mode=False)
-    except click.exceptions.Exit as stop:
-        sys.exit(stop.exit_code)
+        # Outside its standalone mode click turns Exit into a return value.
+        sys.exit(main(standalone_mode=False))
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)

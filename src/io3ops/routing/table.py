@@ -47,7 +47,11 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """One model on one provider. `context` in tokens; sizes in MB (10^6 bytes), 0 when not known."""
+    """One model on one provider. `context` in tokens; sizes in MB (10^6 bytes), 0 when not known.
+
+    `template` (Ollama's template language) and `stop` belong to a model that is made here of a file; one
+    from a library brings its own.
+    """
 
     name: str
     provider: str
@@ -56,6 +60,7 @@ class Model:
     capabilities: tuple[str, ...] = ("chat",)
     keep_alive: str = "24h"
     template: str = ""
+    stop: tuple[str, ...] = ()
     download_mb: int = 0
     memory_mb: int = 0
 
@@ -152,7 +157,17 @@ def _wrong_url(value: str) -> str:
 
 
 def _model(reader: Reader, name: str, where: str, node: yaml.Node, providers: set[str]) -> Model:
-    keys = ("provider", "source", "context", "capabilities", "keep_alive", "template", "download_mb", "memory_mb")
+    keys = (
+        "provider",
+        "source",
+        "context",
+        "capabilities",
+        "keep_alive",
+        "template",
+        "stop",
+        "download_mb",
+        "memory_mb",
+    )
     found = reader.fields(node, where, keys, ("provider", "source"))
     provider = reader.text(
         found.get("provider"),
@@ -175,6 +190,7 @@ def _model(reader: Reader, name: str, where: str, node: yaml.Node, providers: se
         capabilities=tuple(capabilities) or ("chat",),
         keep_alive=reader.text(found.get("keep_alive"), f"{where}.keep_alive", _wrong_duration) or "24h",
         template=reader.text(found.get("template"), f"{where}.template"),
+        stop=tuple(value for value, _ in reader.texts(found.get("stop"), f"{where}.stop")),
         download_mb=reader.whole(found.get("download_mb"), f"{where}.download_mb", 0, 10_000_000, 0),
         memory_mb=reader.whole(found.get("memory_mb"), f"{where}.memory_mb", 0, 10_000_000, 0),
     )
