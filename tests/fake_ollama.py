@@ -115,6 +115,7 @@ class FakeLibrary:
                 ],
             }
         ).encode()
+        self.files = ""
         self.corrupt = False
         self.asked: list[str] = []
 
@@ -124,7 +125,7 @@ class FakeLibrary:
         if "/manifests/" in path:
             return 200, self.manifest, {"Content-Type": "application/vnd.docker.distribution.manifest.v2+json"}
         if "/blobs/" in path and name in self.blobs:
-            return 307, b"", {"Location": f"/files/{name}"}
+            return 307, b"", {"Location": f"{self.files}/files/{name}"}
         if path.startswith("/files/"):
             data = self.blobs[name]
             if self.corrupt and len(data) > 1000:

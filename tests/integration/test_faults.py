@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
+import socketserver
 import subprocess
 import sys
 import threading
@@ -202,65 +204,64 @@ def test_ctrl_c_at_each_step_and_the_next_up_continues(clone: Clone) -> None:
     assert clone.json("health", "--deep")["ok"]
 
 
-@pytest.fixture
-def engine_socket(tmp_path: Path) -> Iterator[tuple[str, threading.Event]]:
-    """A second way to the engine that can be cut: (DOCKER_HOST, cut)."""
-    path = tmp_path / "e.sock"
-    cut = threading.Event()
-    server = socket.socket(socket.AF_UNIX)
-    server.bind(str(path))
-    server.listen(64)
-    open_connections: list[socket.socket] = []
+class EngineSocket(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+    """A second way to the engine that can be cut in the middle, as if the engine had died."""
 
+    daemon_threads = True
+    allow_reuse_address = True
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.pairs: list[socket.socket] = []
+        super().__init__(str(path), EngineConnection)
+        self.thread = threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True)
+        self.thread.start()
+
+    def cut(self) -> None:
+        self.path.unlink(missing_ok=True)
+        self.shutdown()
+        self.server_close()
+        for side in self.pairs:
+            with contextlib.suppress(OSError):
+                side.shutdown(socket.SHUT_RDWR)
+
+
+class EngineConnection(socketserver.BaseRequestHandler):
+    def handle(self) -> None:
+        with socket.socket(socket.AF_UNIX) as far:
+            far.connect("/var/run/docker.sock")
+            assert isinstance(self.server, EngineSocket)
+            self.server.pairs += [self.request, far]
+            back = threading.Thread(target=self.pump, args=(far, self.request), daemon=True)
+            back.start()
+            self.pump(self.request, far)
+            back.join()
+
+    @staticmethod
     def pump(source: socket.socket, sink: socket.socket) -> None:
-        try:
+        with contextlib.suppress(OSError):
             while data := source.recv(65536):
                 sink.sendall(data)
             sink.shutdown(socket.SHUT_WR)
-        except OSError:
-            return
 
-    def serve() -> None:
-        while not cut.is_set():
-            try:
-                near, _ = server.accept()
-            except OSError:
-                return
-            far = socket.socket(socket.AF_UNIX)
-            far.connect("/var/run/docker.sock")
-            open_connections.extend((near, far))
-            for pair in ((near, far), (far, near)):
-                threading.Thread(target=pump, args=pair, daemon=True).start()
 
-    def watch() -> None:
-        cut.wait()
-        path.unlink(missing_ok=True)
-        server.close()
-        for connection in open_connections:
-            try:
-                connection.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                continue
-
-    threading.Thread(target=serve, daemon=True).start()
-    threading.Thread(target=watch, daemon=True).start()
-    yield f"unix://{path}", cut
-    cut.set()
+@pytest.fixture
+def engine_socket(tmp_path: Path) -> Iterator[EngineSocket]:
+    made = EngineSocket(tmp_path / "e.sock")
+    yield made
+    made.cut()
 
 
 @pytest.mark.containers
 @pytest.mark.parametrize("step", ["stack", "models", "gateway"])
-def test_an_engine_that_stops_in_the_middle(
-    clone: Clone, engine_socket: tuple[str, threading.Event], step: str
-) -> None:
-    host, cut = engine_socket
-    process = clone.start("up", DOCKER_HOST=host)
+def test_an_engine_that_stops_in_the_middle(clone: Clone, engine_socket: EngineSocket, step: str) -> None:
+    process = clone.start("up", DOCKER_HOST=f"unix://{engine_socket.path}")
     assert process.stderr is not None
     seen = []
     for line in process.stderr:
         seen.append(line)
         if line.startswith(f"> {step} "):
-            cut.set()
+            engine_socket.cut()
             break
     rest = process.communicate(timeout=120)[1]
     assert process.returncode == 26, "".join(seen) + rest

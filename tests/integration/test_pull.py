@@ -15,14 +15,19 @@ pytestmark = pytest.mark.containers
 
 def test_a_library_model_is_pulled_and_the_serving_runtime_sees_it(running: Clone, tmp_path: Path) -> None:
     library = FakeLibrary()
-    host = running.docker("network", "inspect", "bridge", "-f", "{{(index .IPAM.Config 0).Gateway}}").stdout.strip()
+    # Two addresses of this machine as a container sees it: Ollama only takes a redirect to another host for a blob.
+    host, files = (
+        running.docker("network", "inspect", network, "-f", "{{(index .IPAM.Config 0).Gateway}}").stdout.strip()
+        for network in ("bridge", f"{running.project}_edge")
+    )
     authority = trustme.CA()
     authority.cert_pem.write_to_path(tmp_path / "company.crt")
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert(host).configure_cert(tls)
+    authority.issue_cert(host, files).configure_cert(tls)
     table = running.path / "runtime/routing.yaml"
     before = table.read_text("utf-8")
     with serve(library.answer, tls) as port:
+        library.files = f"https://{files}:{port}"
         table.write_text(
             before.replace("chain: [minilm]", "chain: [minilm]\n  pulled: {chain: [tiny]}").replace(
                 "modes:\n",

@@ -142,6 +142,12 @@ class DockerEngine:
             found = self._connect().volumes.list(filters={"label": f"com.docker.compose.project={project}"})
             return tuple(v.name for v in found)
 
+    def remove_networks(self, project: str) -> None:
+        """Those left over from an overlay that is no longer used: Compose itself does not know them any more."""
+        with self._answering():
+            for network in self._connect().networks.list(filters={"label": f"com.docker.compose.project={project}"}):
+                network.remove()
+
     @contextlib.contextmanager
     def _answering(self) -> Iterator[None]:
         import docker.errors

@@ -35,6 +35,7 @@ def down(tools: Tools, console: Console, *, purge: bool = False) -> DownResult:
             "stop", f"{', '.join(sorted(found)) or 'no container'} of project {settings.project}"
         ) as step:
             tools.compose.down(compose_variables(tools), volumes=purge)
+            tools.engine.remove_networks(settings.project)
             step.outcome = (
                 "removed containers, networks and models"
                 if purge
