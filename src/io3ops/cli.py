@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,6 +60,13 @@ def command(name: str, *, reports: bool = True) -> Callable[[Callable[..., int |
         return main.command(name)(call)
 
     return decorate
+
+
+def asdict(value: Any) -> dict[str, Any]:
+    # dataclasses costs a tenth of `--help`, which does not need it.
+    import dataclasses
+
+    return dataclasses.asdict(value)
 
 
 def _console(as_json: bool) -> Console:

@@ -35,9 +35,13 @@ def client(stack: Clone) -> Iterator[openai.OpenAI]:
     table = stack.path / "runtime/routing.yaml"
     before = table.read_text("utf-8")
     found = yaml.safe_load(before)
+    # A copy through JSON: PyYAML would write shared lists as anchors, which the table does not have.
     template = (Path(__file__).parent / "toolcall.tmpl").read_text("utf-8")
     stop = ["<|im_start|>", "<|im_end|>", "### "]
-    found["models"]["caller"] = found["models"]["smollm2"] | {"template": template, "stop": stop}
+    found["models"]["caller"] = json.loads(json.dumps(found["models"]["smollm2"])) | {
+        "template": template,
+        "stop": stop,
+    }
     found["modes"]["caller"] = {"chain": ["caller"]}
     table.write_text(yaml.safe_dump(found), "utf-8")
     try:
