@@ -10,7 +10,7 @@ from io3ops.adapters import files
 from io3ops.adapters.ollama_api import InstalledModel, LoadedModel, OllamaApi
 from io3ops.adapters.pypi import model_files
 from io3ops.console import Step
-from io3ops.errors import ContainerDied, DiskFull, FetchFailed, RuntimeRefused
+from io3ops.errors import DiskFull, FetchFailed, RuntimeRefused, RuntimeUnreachable
 from io3ops.operations import stack
 from io3ops.routing.plan import Plan, PlannedModel
 from io3ops.tools import Tools
@@ -48,8 +48,15 @@ def runtime_api(tools: Tools, url: str, *, timeout: float | None = 30.0) -> Iter
     gateway = tools.engine.containers(tools.settings.project).get("gateway")
     if gateway is None or not gateway.running:
         raise ContainerDied("the gateway container does not run, and the runtime is reached through it", hint="make up")
-    with tools.relay.forward(tools.engine.command(), gateway.id, url) as local:
-        yield OllamaApi(local, f"the runtime at {url}", timeout=timeout)
+    try:
+        with tools.relay.forward(tools.engine.command(), gateway.id, url) as local:
+            yield OllamaApi(local, f"the runtime at {url}", timeout=timeout)
+    except RuntimeUnreachable:
+        now = tools.engine.containers(tools.settings.project).get("gateway")
+        if now is None or not now.running or now.restarts > gateway.restarts:
+            # The way broke, not its end: the gateway died under us.
+            raise stack.died(tools, "gateway", now) from None
+        raise
 
 
 def states(tools: Tools, plan: Plan) -> tuple[ModelState, ...]:

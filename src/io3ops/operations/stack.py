@@ -124,7 +124,7 @@ def wait(tools: Tools, waiting: Waiting, restarts: int, show: Callable[[str], No
     while True:
         container = tools.engine.containers(tools.settings.project).get(waiting.service)
         if container is None or not container.running or container.restarts > restarts:
-            raise _died(tools, waiting.service, container)
+            raise died(tools, waiting.service, container)
         if waiting.ready(container):
             return time.monotonic() - started
         waited = time.monotonic() - started
@@ -138,9 +138,10 @@ def wait(tools: Tools, waiting: Waiting, restarts: int, show: Callable[[str], No
         time.sleep(0.1)
 
 
-def _died(tools: Tools, service: str, container: Container | None) -> ContainerDied:
+def died(tools: Tools, service: str, container: Container | None) -> ContainerDied:
+    """The error for a container that ended: why, and its last lines."""
     if container is None:
-        return ContainerDied(f"the {service} container is gone", hint="was it removed? `make up` makes it again")
+        return ContainerDied(f"there is no {service} container", hint="`make up` starts the stack")
     why = "out of memory" if container.oom_killed else f"exit code {container.exit_code}"
     hint = "the lines above are its last ones"
     if container.oom_killed:
