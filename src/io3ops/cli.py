@@ -37,6 +37,14 @@ def run() -> None:
         # `io3ops logs | head`: the reader has seen enough.
         sys.stderr.close()
         sys.exit(0)
+    except Exception:
+        # Not a user's mistake, so the traceback is what the report needs.
+        import traceback
+
+        sys.stderr.write(
+            f"{traceback.format_exc()}\nerror E{BUG} [io3ops] this is a bug in io3ops {__version__}: please report the lines above\n"
+        )
+        sys.exit(BUG)
 
 
 def command(name: str, *, reports: bool = True) -> Callable[[Callable[..., int | None]], click.Command]:

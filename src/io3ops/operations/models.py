@@ -47,7 +47,7 @@ def runtime_api(tools: Tools, url: str, *, timeout: float | None = 30.0) -> Iter
     """The runtime at `url`, reached through the gateway's container. Raises ContainerDied when that does not run."""
     gateway = tools.engine.containers(tools.settings.project).get("gateway")
     if gateway is None or not gateway.running:
-        raise ContainerDied("the gateway container does not run, and the runtime is reached through it", hint="make up")
+        raise stack.died(tools, "gateway", gateway)
     try:
         with tools.relay.forward(tools.engine.command(), gateway.id, url) as local:
             yield OllamaApi(local, f"the runtime at {url}", timeout=timeout)
