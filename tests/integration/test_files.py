@@ -113,3 +113,49 @@ def test_only_certificates_are_taken_from_the_ca_folder(tmp_path: Path) -> None:
     (tmp_path / "out" / "old.crt").write_text("x")
     files.sync_folder(tmp_path / "out", found)
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["a.crt"]
+
+
+def test_an_existing_files_mode_is_corrected_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        files.write_atomic(tmp_path / "f", b"x", 0o644)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "f").stat().st_mode & 0o777 == 0o644, "the gateway's user must be able to read it"
+    assert files.write_atomic(tmp_path / "f", b"x", 0o600)
+    assert (tmp_path / "f").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_key_is_handed_to_the_gateways_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    handed: list[object] = []
+    monkeypatch.setattr(os, "chown", lambda path, uid, gid: handed.append((path, uid, gid)))
+    files.new_key(tmp_path / "s" / "key", (10001, 10001))
+    assert handed == [(tmp_path / "s" / "key", 10001, 10001)]
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "chown", refuse)
+    with pytest.raises(KeyFileUnsafe, match="10001") as caught:
+        files.own(tmp_path / "s" / "key", (10001, 10001))
+    assert "chown" in caught.value.hint
+
+
+def test_env_is_private(tmp_path: Path) -> None:
+    """It may hold a user's own secrets below our block."""
+    files.write_env(tmp_path / ".env", {"A": "1"})
+    assert (tmp_path / ".env").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_lost_end_line_does_not_take_the_users_lines_with_it(tmp_path: Path) -> None:
+    env = tmp_path / ".env"
+    files.write_env(env, {"A": "1"})
+    env.write_text(env.read_text().replace(files.END, "") + "MINE=2\n")
+    files.write_env(env, {"A": "1"})
+    assert files.read_env(env)[1]["MINE"] == "2"
+
+
+def test_both_endings_of_certificates_are_taken(tmp_path: Path) -> None:
+    for name in ("a.crt", "b.pem"):
+        (tmp_path / name).write_text("-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----\n")
+    assert sorted(files.ca_certificates(tmp_path)) == ["a.crt", "b.pem"]

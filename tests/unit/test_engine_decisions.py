@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from io3ops.adapters.docker_engine import EngineState
 from io3ops.adapters.machine import Machine
+from io3ops.adapters.packages import PIN, SOURCE, Packages
+from io3ops.adapters.process import Finished
 from io3ops.operations.engine import choose_install, refusal
 
 
@@ -57,3 +61,24 @@ def test_a_new_debian_takes_its_own_packages() -> None:
 
 def test_ubuntu_has_another_name_for_compose() -> None:
     assert "docker-compose-v2" in choose_install(machine(distribution="ubuntu"), {}).packages
+
+
+def test_an_engine_of_the_distribution_below_25_is_not_taken() -> None:
+    assert choose_install(machine(), {"docker.io": "24.0.9-1", "docker-compose": "2.26.1-4"}).suite == "forky"
+
+
+def test_only_the_named_packages_come_from_the_newer_suite() -> None:
+    """Everything else of that suite stays below what is installed (100) and the distribution's own (500)."""
+    written: dict[str, str] = {}
+
+    class Tee:
+        def run(self, argv: list[str], *, stdin: bytes) -> Finished:
+            written[argv[-1]] = stdin.decode()
+            return Finished(argv=tuple(argv), code=0, output="")
+
+    it: Any = Tee()
+    Packages(it, root=True).add_pinned_suite("forky", "http://mirror/debian", ("docker.io",))
+    general, named = written[PIN].strip().split("\n\n")
+    assert general.startswith("Package: *\n") and int(general.rsplit(" ", 1)[1]) < 100
+    assert named.startswith("Package: docker.io\n") and 500 < int(named.rsplit(" ", 1)[1]) < 990
+    assert "Signed-By:" in written[SOURCE] and "URIs: http://mirror/debian" in written[SOURCE]

@@ -1,0 +1,54 @@
+"""compose.yaml keeps its promises: read from the file, so each line that guards something has a test in the quick tier."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+
+@pytest.fixture
+def compose(root: Path) -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((root / "compose.yaml").read_text("utf-8"))
+    return found
+
+
+@pytest.mark.parametrize("service", ["runtime", "gateway", "loader"])
+def test_every_container_is_contained_the_loader_too(compose: dict[str, Any], service: str) -> None:
+    found = compose["services"][service]
+    assert found["read_only"] is True and found["init"] is True and found["cap_drop"] == ["ALL"]
+    assert found["security_opt"] == ["no-new-privileges:true"] and found["pids_limit"] <= 512
+    assert found["logging"]["options"] == {"max-size": "10m", "max-file": "3"}
+    assert "privileged" not in found and "cap_add" not in found and found.get("network_mode") is None
+    assert not found["user"].startswith(("0:", "root"))
+    assert found["stop_grace_period"] in ("3s", "6s")
+
+
+@pytest.mark.parametrize("service", ["runtime", "loader"])
+def test_no_prompt_is_served_by_someone_elses_machine_or_kept(compose: dict[str, Any], service: str) -> None:
+    environment = compose["services"][service]["environment"]
+    assert environment["OLLAMA_NO_CLOUD"] == "1" and environment["LLAMA_ARG_CACHE_RAM"] == "0"
+
+
+def test_networks_are_the_policy(compose: dict[str, Any]) -> None:
+    members = {name: sorted(service["networks"]) for name, service in compose["services"].items()}
+    assert members == {"runtime": ["runtime"], "gateway": ["edge", "runtime"], "loader": ["hub", "runtime"]}
+    assert compose["networks"]["runtime"]["internal"] is True
+    assert compose["networks"]["edge"]["driver_opts"]["com.docker.network.bridge.enable_ip_masquerade"] == "false"
+    assert compose["services"]["gateway"]["dns"] == ["127.0.0.1"]
+
+
+def test_only_the_gateway_has_a_port_and_the_loader_runs_only_while_pulling(compose: dict[str, Any]) -> None:
+    ports = {name: service.get("ports") for name, service in compose["services"].items()}
+    assert ports == {"runtime": None, "loader": None, "gateway": ["127.0.0.1:${IO3OPS_PORT:-4000}:4000"]}
+    assert compose["services"]["loader"]["profiles"] == ["pull"] and compose["services"]["loader"]["restart"] == "no"
+    assert {s["restart"] for n, s in compose["services"].items() if n != "loader"} == {"unless-stopped"}
+
+
+def test_what_the_host_lends_is_read_only(compose: dict[str, Any]) -> None:
+    for service in compose["services"].values():
+        for volume in service["volumes"]:
+            assert volume == "models:/models" or volume["read_only"] is True, volume
+    assert compose["secrets"] == {"master_key": {"file": "./.io3ops/secrets/master_key"}}

@@ -1,0 +1,68 @@
+"""What the engine's answer, or its silence, is taken for."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from io3ops.adapters.docker_engine import DockerEngine, EngineState
+
+
+class Programs:
+    """Stands in for `Processes`: docker is there, and each subcommand answers what the test says."""
+
+    def __init__(self, compose: str = "2.40.3", context: str = "", docker: bool = True) -> None:
+        self._answers = {"compose": compose, "context": context}
+        self._docker = docker
+
+    def which(self, _program: str) -> str | None:
+        return "/usr/bin/docker" if self._docker else None
+
+    def run(self, argv: list[str], **_: object) -> Any:
+        output = self._answers[argv[1]] if argv[1:3] in (["compose", "version"], ["context", "inspect"]) else ""
+        return SimpleNamespace(ok=bool(output), output=output)
+
+
+def probe(monkeypatch: pytest.MonkeyPatch, programs: Programs, version: str | Exception) -> EngineState:
+    def connect(_self: DockerEngine) -> Any:
+        if isinstance(version, Exception):
+            raise version
+        return SimpleNamespace(version=lambda: {"Version": version})
+
+    monkeypatch.setattr(DockerEngine, "_connect", connect)
+    it: Any = programs
+    return DockerEngine(it, "").probe()
+
+
+@pytest.mark.parametrize(
+    ("programs", "version", "expected"),
+    [
+        (Programs(), "28.5.2+dfsg4", "ready"),
+        (Programs(compose="v2.24.0-desktop.1"), "25.0.0", "ready"),
+        (Programs(), "24.0.9", "too_old"),
+        (Programs(compose="2.23.3"), "28.0.0", "no_compose"),
+        (Programs(compose=""), "28.0.0", "no_compose"),
+        (Programs(), ConnectionError("no"), "stopped"),
+        (Programs(docker=False), "28.0.0", "missing"),
+    ],
+    ids=["ready", "oldest", "old engine", "old compose", "no compose", "silent", "no docker"],
+)
+def test_each_answer_has_its_name(
+    monkeypatch: pytest.MonkeyPatch, programs: Programs, version: str | Exception, expected: str
+) -> None:
+    assert probe(monkeypatch, programs, version).kind == expected
+
+
+def test_a_socket_that_refuses_this_user_is_not_a_stopped_engine(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The socket of the context in use is looked at, wherever it is: Docker Desktop, Colima and rootless have their own."""
+    (tmp_path / "docker.sock").touch()
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    programs = Programs(context=f"unix://{tmp_path}/docker.sock\n")
+    found = probe(monkeypatch, programs, PermissionError(13, "denied"))
+    assert found.kind == "denied" and str(tmp_path) in found.detail
