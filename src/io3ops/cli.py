@@ -269,8 +269,10 @@ def smoke(tools: Tools, console: Console, junit: Path | None) -> int:
 @click.option("--tail", default="200", show_default=True, help="How many of the last lines, or `all`.")
 def logs(tools: Tools, console: Console, service: str | None, follow: bool, tail: str) -> int:
     """Print the containers' logs. They hold no prompt text."""
+    from io3ops.operations import engine
     from io3ops.operations.down import compose_variables
 
+    engine.require(tools, "without it there are no containers; `make up` starts it")
     return tools.compose.logs([service] if service else [], compose_variables(tools), follow=follow, tail=tail)
 
 

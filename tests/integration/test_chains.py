@@ -91,6 +91,7 @@ modes:
     assert clone.container("runtime") == ""
     health = clone.json("health", "--deep")
     assert health["ok"], health
+    assert clone.json("up")["data"]["acted"] == []
     fake.behaviour = "error"
     failed = ask(clone)
     assert failed.status_code >= 500 and "told to fail" in failed.text

@@ -102,3 +102,12 @@ def test_an_answer_without_text_or_with_zeros_is_no_answer() -> None:
             it.chat("m", "p", max_tokens=1, timeout=5)
         with pytest.raises(GatewayError, match="empty vector"):
             it.embed("m", "p", timeout=5)
+
+
+@pytest.mark.parametrize("answer", [{"error": "Unexpected endpoint"}, b"<html>", {"models": [{}]}])
+def test_another_server_is_not_taken_for_an_ollama(answer: object) -> None:
+    """LM Studio answers 200 to every path."""
+    with serve(lambda _m, _p, _b: (200, answer)) as port, ollama(port) as api:
+        for ask in (api.version, api.installed, api.loaded):
+            with pytest.raises(RuntimeRefused, match="not an Ollama"):
+                ask()

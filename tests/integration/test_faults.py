@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import socketserver
@@ -290,3 +291,46 @@ def test_edits_between_our_lines_of_env_are_undone_and_said(running: Clone) -> N
     done = running.io3ops("up")
     assert done.returncode == 0 and "IO3OPS_GATEWAY_IMAGE" in done.stderr
     assert env.read_text() == good
+
+
+@pytest.mark.containers
+def test_a_start_that_failed_is_not_taken_for_done(running: Clone, tmp_path: Path) -> None:
+    """Compose fails once: the next `up` must still hand the new table to the gateway."""
+    docker = shutil.which("docker")
+    fake = tmp_path / "docker"
+    fake.write_text(f'#!/bin/sh\ncase " $* " in *" compose "*" up "*) exit 1;; esac\nexec {docker} "$@"\n')
+    fake.chmod(0o755)
+    before = (running.path / "runtime/routing.yaml").read_text("utf-8")
+    running.edit_table("  embed:\n", "  second:\n    chain: [smollm2]\n  embed:\n")
+    try:
+        expect(running.io3ops("up", PATH=f"{tmp_path}:{os.environ['PATH']}"), 44)
+        done = running.io3ops("up", "--json")
+        assert done.returncode == 0, done.stdout + done.stderr
+    finally:
+        (running.path / "runtime/routing.yaml").write_text(before, "utf-8")
+        assert running.io3ops("up").returncode == 0
+
+
+@pytest.mark.containers
+def test_a_taken_new_port_keeps_the_old_one_serving(running: Clone) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        expect(running.io3ops("up", IO3OPS_PORT=str(other.getsockname()[1])), 40)
+    assert running.json("health")["ok"]
+
+
+@pytest.mark.containers
+def test_a_rotated_key_can_be_read_by_a_gateway_that_starts_again(running: Clone) -> None:
+    key = running.path / ".io3ops/secrets/master_key"
+    before = (key.stat().st_uid, key.stat().st_gid)
+    assert running.io3ops("key", "--rotate").returncode == 0
+    assert (key.stat().st_uid, key.stat().st_gid) == before
+    assert running.io3ops("up").returncode == 0
+
+
+def test_without_an_engine_every_command_says_so(clone: Clone) -> None:
+    dead = {"DOCKER_HOST": "tcp://127.0.0.1:9"}
+    for command in ("logs", "down"):
+        expect(clone.io3ops(command, **dead), 21)
+    done = clone.io3ops("logs", PATH="/nowhere")
+    expect(done, 20)
+    assert "IO3OPS_INSTALL_DOCKER" not in done.stderr

@@ -159,3 +159,9 @@ def test_both_endings_of_certificates_are_taken(tmp_path: Path) -> None:
     for name in ("a.crt", "b.pem"):
         (tmp_path / name).write_text("-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----\n")
     assert sorted(files.ca_certificates(tmp_path)) == ["a.crt", "b.pem"]
+
+
+def test_a_key_in_a_place_that_cannot_be_written_is_no_bug(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(NotWritable):
+        files.new_key(tmp_path / "file" / "secrets" / "key", None)

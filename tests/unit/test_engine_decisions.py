@@ -37,6 +37,8 @@ def machine(**changes: object) -> Machine:
         ("no_compose", {}, "never", 24),
         ("no_compose", {"distribution": "fedora"}, "auto", 24),
         ("no_compose", {}, "auto", None),
+        ("no_buildx", {}, "never", 24),
+        ("no_buildx", {}, "auto", None),
         ("ready", {}, "auto", None),
     ],
 )
@@ -82,3 +84,15 @@ def test_only_the_named_packages_come_from_the_newer_suite() -> None:
     assert general.startswith("Package: *\n") and int(general.rsplit(" ", 1)[1]) < 100
     assert named.startswith("Package: docker.io\n") and 500 < int(named.rsplit(" ", 1)[1]) < 990
     assert "Signed-By:" in written[SOURCE] and "URIs: http://mirror/debian" in written[SOURCE]
+
+
+def test_versions_are_read_in_every_language() -> None:
+    """apt translates the word that is looked for."""
+
+    class German:
+        def run(self, argv: list[str], *, env: dict[str, str] | None = None) -> Finished:
+            word = "Candidate" if (env or {}).get("LC_ALL") == "C" else "Installationskandidat"
+            return Finished(argv=tuple(argv), code=0, output=f"docker.io:\n  {word}: 26.1.5\n")
+
+    it: Any = German()
+    assert Packages(it, root=True).candidate("docker.io") == "26.1.5"

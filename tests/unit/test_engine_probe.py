@@ -15,15 +15,19 @@ from io3ops.adapters.docker_engine import DockerEngine, EngineState
 class Programs:
     """Stands in for `Processes`: docker is there, and each subcommand answers what the test says."""
 
-    def __init__(self, compose: str = "2.40.3", context: str = "", docker: bool = True) -> None:
-        self._answers = {"compose": compose, "context": context}
+    def __init__(self, compose: str = "2.40.3", context: str = "", docker: bool = True, buildx: str = "v0.30") -> None:
+        self._answers = {"compose": compose, "context": context, "buildx": buildx}
         self._docker = docker
 
     def which(self, _program: str) -> str | None:
         return "/usr/bin/docker" if self._docker else None
 
     def run(self, argv: list[str], **_: object) -> Any:
-        output = self._answers[argv[1]] if argv[1:3] in (["compose", "version"], ["context", "inspect"]) else ""
+        output = (
+            self._answers[argv[1]]
+            if argv[1:3] in (["compose", "version"], ["buildx", "version"], ["context", "inspect"])
+            else ""
+        )
         return SimpleNamespace(ok=bool(output), output=output)
 
 
@@ -46,10 +50,11 @@ def probe(monkeypatch: pytest.MonkeyPatch, programs: Programs, version: str | Ex
         (Programs(), "24.0.9", "too_old"),
         (Programs(compose="2.23.3"), "28.0.0", "no_compose"),
         (Programs(compose=""), "28.0.0", "no_compose"),
+        (Programs(buildx=""), "28.0.0", "no_buildx"),
         (Programs(), ConnectionError("no"), "stopped"),
         (Programs(docker=False), "28.0.0", "missing"),
     ],
-    ids=["ready", "oldest", "old engine", "old compose", "no compose", "silent", "no docker"],
+    ids=["ready", "oldest", "old engine", "old compose", "no compose", "no buildx", "silent", "no docker"],
 )
 def test_each_answer_has_its_name(
     monkeypatch: pytest.MonkeyPatch, programs: Programs, version: str | Exception, expected: str

@@ -112,7 +112,11 @@ def test_another_clones_containers_are_left_alone_and_a_removed_clones_are_not(t
     stack.check_owner(settings(mine), {"gateway": replace(GATEWAY, working_dir=str(tmp_path / "gone"))})
 
 
-@pytest.mark.parametrize("found", [{}, {"gateway": replace(GATEWAY, status="exited")}], ids=["none", "stopped"])
+@pytest.mark.parametrize(
+    "found",
+    [{}, {"gateway": replace(GATEWAY, status="exited")}, {"gateway": replace(GATEWAY, ports=(4100,))}],
+    ids=["none", "stopped", "ours is another"],
+)
 def test_a_port_that_is_not_ours_is_noticed(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, found: Mapping[str, Container]
 ) -> None:
@@ -152,3 +156,11 @@ def test_a_card_is_used_when_the_engine_can_hand_it_on(
 def test_the_runtime_never_gets_the_whole_machine() -> None:
     assert stack._runtime_memory(16 * 2**30) <= 14 * 2**30
     assert stack._runtime_memory(2**30) == 2**30
+
+
+def test_a_rootless_engines_key_file_stays_this_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root in its containers is this user outside: a chown to 0 is neither possible nor wanted."""
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(os, "getegid", lambda: 1000)
+    assert stack.key_owner({"SecurityOptions": ["name=rootless"]}) == (1000, 1000)
+    assert stack.key_owner({}) == (1000, 1000)

@@ -37,6 +37,7 @@ class Container:
     image: str
     working_dir: str
     oom_killed: bool
+    ports: tuple[int, ...] = ()
 
     @property
     def running(self) -> bool:
@@ -72,10 +73,9 @@ class DockerEngine:
             return EngineState(
                 kind="no_compose", version=number, detail=f"Compose {found}, needed {_dotted(MIN_COMPOSE)}"
             )
+        if not self._processes.run([self.command(), "buildx", "version"]).ok:
+            return EngineState(kind="no_buildx", version=number, detail="Buildx none")
         return EngineState(kind="ready", version=number, detail=f"engine {number}, Compose {compose.output.strip()}")
-
-    def has_buildx(self) -> bool:
-        return self._processes.run([self.command(), "buildx", "version"]).ok
 
     def info(self) -> dict[str, Any]:
         with self._answering():
@@ -205,6 +205,11 @@ def _container(found: Any) -> Container:
         image=found.attrs["Config"]["Image"],
         working_dir=labels.get("com.docker.compose.project.working_dir", ""),
         oom_killed=bool(state.get("OOMKilled")),
+        ports=tuple(
+            int(b["HostPort"])
+            for bound in (found.attrs["NetworkSettings"].get("Ports") or {}).values()
+            for b in bound or ()
+        ),
     )
 
 

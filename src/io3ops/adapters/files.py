@@ -115,10 +115,22 @@ def read_key(path: Path) -> str | None:
 def new_key(path: Path, owner: tuple[int, int] | None) -> str:
     """Write a fresh random key with mode 0600; `owner` (uid, gid) when it must not be this user's."""
     key = f"sk-io3-{secrets.token_urlsafe(32)}"
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise not_writable(path, error) from None
     write_atomic(path, f"{key}\n".encode(), 0o600)
     own(path, owner)
     return key
+
+
+def owner(path: Path) -> tuple[int, int] | None:
+    """Who a file belongs to, None when there is no such file."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_uid, status.st_gid
 
 
 def own(path: Path, owner: tuple[int, int] | None) -> None:

@@ -48,25 +48,28 @@ class OllamaApi:
     def installed(self) -> tuple[InstalledModel, ...]:
         with self._errors("listing its models"):
             raw = self._client._client.get("/api/tags").raise_for_status().json()["models"] or []
-        return tuple(
-            InstalledModel(
-                name=m["name"],
-                digest=m.get("digest", ""),
-                size=m.get("size", 0),
-                remote=bool(m.get("remote_host") or m.get("remote_model")),
+            return tuple(
+                InstalledModel(
+                    name=m["name"],
+                    digest=m.get("digest", ""),
+                    size=m.get("size", 0),
+                    remote=bool(m.get("remote_host") or m.get("remote_model")),
+                )
+                for m in raw
             )
-            for m in raw
-        )
 
     def loaded(self) -> tuple[LoadedModel, ...]:
         with self._errors("listing its loaded models"):
             raw = self._client._client.get("/api/ps").raise_for_status().json()["models"] or []
-        return tuple(
-            LoadedModel(
-                name=m["name"], memory=m.get("size", 0), vram=m.get("size_vram", 0), context=m.get("context_length", 0)
+            return tuple(
+                LoadedModel(
+                    name=m["name"],
+                    memory=m.get("size", 0),
+                    vram=m.get("size_vram", 0),
+                    context=m.get("context_length", 0),
+                )
+                for m in raw
             )
-            for m in raw
-        )
 
     def pull(self, name: str, on_progress: Callable[[int, int], None]) -> None:
         """Fetch from the model library; a broken transfer continues where it stopped on the next call."""
@@ -128,6 +131,11 @@ class OllamaApi:
                 ) from None
             raise kind(
                 f"{self._label}: {doing} failed: {text[:400]}", hint="`io3ops logs runtime` shows what it says"
+            ) from None
+        except (KeyError, TypeError, ValueError):
+            raise kind(
+                f"{self._label}: {doing} failed: what answers there is not an Ollama",
+                hint="correct the provider's `url` in runtime/routing.yaml",
             ) from None
         except (httpx.TransportError, ConnectionError) as error:
             raise RuntimeUnreachable(

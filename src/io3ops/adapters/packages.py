@@ -29,7 +29,7 @@ class Packages:
 
     def candidate(self, package: str) -> str:
         """The version that would be installed, '' when there is none."""
-        shown = self._processes.run(["apt-cache", "policy", package]).output
+        shown = self._processes.run(["apt-cache", "policy", package], env={"LC_ALL": "C"}).output
         found = next(
             (line.split(":", 1)[1].strip() for line in shown.splitlines() if line.strip().startswith("Candidate:")), ""
         )

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from io3ops.adapters import files
 from io3ops.console import Console
-from io3ops.errors import EngineNotRunning
 from io3ops.operations import engine, stack
 from io3ops.tools import Tools
 
@@ -21,12 +20,7 @@ class DownResult:
 def down(tools: Tools, console: Console, *, purge: bool = False) -> DownResult:
     """Raises EngineNotRunning when there is no engine to ask, ForeignStack for another clone's project."""
     settings = tools.settings
-    state = engine.observe(tools)
-    if state.kind != "ready":
-        raise engine.refusal(state, tools.machine, "never") or EngineNotRunning(
-            f"the Docker engine does not answer: {state.detail}",
-            hint="without it nothing of the stack runs; `make up` starts it",
-        )
+    engine.require(tools, "without it nothing of the stack runs; `make up` starts it")
     found = tools.engine.containers(settings.project)
     stack.check_owner(settings, found)
     volumes = tools.engine.volumes(settings.project) if purge else ()

@@ -69,10 +69,11 @@ def refusal(state: EngineState, machine: Machine, policy: str) -> Io3opsError | 
             f"there is no Docker engine, and {why}",
             hint="install Docker Engine 25 or newer with Compose and Buildx, then run `make up`",
         )
-    if state.kind == "no_compose" and not may_install:
+    if state.kind in ("no_compose", "no_buildx") and not may_install:
+        name = state.kind.removeprefix("no_")
         return PluginMissing(
-            f"the Docker Compose plugin is missing or too old: {state.detail}",
-            hint="install docker-compose-plugin, then run `make up`",
+            f"the Docker {name.capitalize()} plugin is missing or too old: {state.detail}",
+            hint=f"install docker-{name}-plugin, then run `make up`",
         )
     return None
 
@@ -96,12 +97,23 @@ def observe(tools: Tools) -> EngineState:
     return state
 
 
+def require(tools: Tools, hint: str) -> None:
+    """Raises the engine's error when it cannot be asked; installs and starts nothing."""
+    state = observe(tools)
+    if state.kind in ("missing", "stopped_without_daemon"):
+        raise EngineMissing("there is no Docker engine", hint="`make up` installs one, or says what to install")
+    if state.kind != "ready":
+        raise refusal(state, tools.machine, "never") or EngineNotRunning(
+            f"the Docker engine does not answer: {state.detail}", hint=hint
+        )
+
+
 def ensure(tools: Tools, state: EngineState, step: Step) -> EngineState:
     """Install and start what is missing. Raises one of the engine errors."""
     refused = refusal(state, tools.machine, tools.settings.install_docker)
     if refused:
         raise refused
-    if state.kind in ("missing", "stopped_without_daemon", "no_compose"):
+    if state.kind in ("missing", "stopped_without_daemon", "no_compose", "no_buildx"):
         _install(tools, step)
         state = observe(tools)
     if state.kind == "stopped":

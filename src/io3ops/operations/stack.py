@@ -34,6 +34,12 @@ def container_user(info: Mapping[str, Any]) -> tuple[int, int]:
     return IMAGE_USER if os.geteuid() == 0 else (os.geteuid(), os.getegid())
 
 
+def key_owner(info: Mapping[str, Any]) -> tuple[int, int]:
+    """(uid, gid) of the key file as the host sees it: a rootless engine's root is this user."""
+    found = container_user(info)
+    return (os.geteuid(), os.getegid()) if found == (0, 0) else found
+
+
 def gpu_overlay(settings: Settings, here: machine.Machine, info: Mapping[str, Any]) -> str:
     """`nvidia`, `amd` or ''. A card alone is not enough: the engine must be able to hand it on."""
     if settings.gpu != "auto":
@@ -101,7 +107,7 @@ def check_owner(settings: Settings, found: Mapping[str, Container]) -> None:
 def check_port(settings: Settings, found: Mapping[str, Container]) -> None:
     """Raises PortTaken when the port belongs to a program that is not our gateway."""
     gateway = found.get("gateway")
-    if not (gateway and gateway.running) and not machine.port_free(settings.port):
+    if not (gateway and gateway.running and settings.port in gateway.ports) and not machine.port_free(settings.port):
         raise PortTaken(f"port {settings.port} on 127.0.0.1 is taken by another program", hint=port_hint())
 
 

@@ -52,7 +52,7 @@ class Run:
 
     @property
     def owner(self) -> tuple[int, int] | None:
-        return stack.container_user(self.info) if self.info else None
+        return stack.key_owner(self.info) if self.info else None
 
     @property
     def ready_engine(self) -> bool:
@@ -202,11 +202,15 @@ def _start(run: Run, step: Step) -> None:
     settings = run.tools.settings
     key.ensure(settings, run.owner)
     files.sync_folder(settings.state / "ca", files.ca_certificates(settings.ca_dir))
-    files.write_env(settings.env_file, stack.persistent(run.variables, settings))
     sick = [s for s in stack.services(run.config.plan) if run.running(s) and run.containers[s].health == "unhealthy"]
     run.tools.compose.up(stack.services(run.config.plan), run.variables)
     for service in sick:
         run.tools.compose.restart(service, run.variables)
+    # Compose takes a service that the table no longer needs for one that is merely not asked for.
+    for service in [s for s in run.containers if s not in stack.services(run.config.plan)]:
+        run.tools.compose.remove(service, run.variables)
+    # Last: `.env` says what runs. Written before, a failed start would look like a finished one.
+    files.write_env(settings.env_file, stack.persistent(run.variables, settings))
     run.look()
     step.outcome = "containers started"
 
