@@ -113,6 +113,7 @@ def import_proxy() -> App:
     """LiteLLM's ASGI app. Most of the start is this import.
 
     Raises:
+        ConfigError: the policy cannot be read.
         StartError: the import failed, so the image is broken.
     """
     # Nothing of what an import makes is garbage; looking for some among 300 MB again and again is a waste.
@@ -121,6 +122,10 @@ def import_proxy() -> App:
         # No environment variable does this one: count tokens with the bundled tokenizer.
         vars(importlib.import_module("litellm"))["disable_hf_tokenizer_download"] = True
         app: App = importlib.import_module("litellm.proxy.proxy_server").app
+        callback = importlib.import_module("io3ops_gateway.callback")
+        app = callback.Requests(app, callback.policy)
+    except GatewayError:
+        raise
     except Exception as error:
         raise StartError(f"LiteLLM cannot be imported: {_one_line(error)}", "build the gateway image again") from error
     finally:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from io3ops.errors import TableInvalid
-from io3ops.routing.table import parse_table, read_table
+from io3ops.routing.check import check
+from io3ops.routing.table import parse_table, read_document, resolved
 
 INVALID = sorted((Path(__file__).parents[1] / "invalid").glob("*.yaml"))
 
@@ -56,7 +57,7 @@ def test_the_shipped_table_is_the_starter_preset(root: Path) -> None:
     ids=["empty", "blank", "binary", "nul", "endless", "deep", "huge", "octal"],
 )
 def test_bytes_that_are_no_table_give_problems_not_tracebacks(data: bytes, words: str) -> None:
-    _, problems = read_table(data)
+    _, problems = read_document(data)
     assert any(words in p.message for p in problems), problems
 
 
@@ -64,3 +65,42 @@ def test_a_byte_order_mark_and_crlf_are_accepted(root: Path) -> None:
     """Editors on Windows write both."""
     text = (root / "runtime/routing.yaml").read_text("utf-8")
     assert parse_table(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode(), "t") == parse_table(text.encode(), "t")
+
+
+def test_defaults_are_written_once_and_say_where_they_come_from() -> None:
+    """An entry overrides one key of a section and keeps the rest of the default."""
+    text = b"""version: 1
+defaults: {context: 2048, timeouts: {step: 30s, first_token: 5s}}
+providers: {local: {kind: ollama}}
+models: {m: {provider: local, source: {ollama: "m:1b"}}}
+modes: {executor: {chain: [m], timeouts: {step: 20s}}}
+"""
+    mode = parse_table(text, "t").modes[0]
+    assert (mode.step, mode.first_token, mode.total) == (20, 5, 0)
+    document, _ = read_document(text)
+    assert document is not None
+    rows = {r.path: (r.value, r.origin) for r in resolved(document)}
+    assert rows["models.m.context"] == ("2048", "defaults, line 2")
+    assert rows["modes.executor.timeouts.step"] == ("20s", "line 5")
+    assert rows["modes.executor.timeouts.first_token"] == ("5s", "defaults, line 2")
+    assert rows["modes.executor.data_class"] == ("internal", "built in")
+
+
+def test_warnings_do_not_stop() -> None:
+    text = b"""version: 1
+providers: {local: {kind: ollama}, away: {kind: openai, key: openai}}
+models: {m: {provider: local, source: {ollama: "m:1b"}}, g: {provider: away, source: {external: gpt}}}
+modes: {open: {chain: [m, g], data_class: public}}
+"""
+    table = parse_table(text, "t")
+    document, _ = read_document(text)
+    assert document is not None
+    found = check(document, table)
+    assert [p.level for p in found] == ["warning"] and "'g' is never tried" in found[0].message
+
+
+def test_two_hundred_problems_are_all_reported() -> None:
+    rows = "\n".join(f"  m{i}: {{provider: lcal, source: {{ollama: x}}}}" for i in range(200))
+    text = f"version: 1\nproviders: {{local: {{kind: ollama}}}}\nmodels:\n{rows}\nmodes: {{a: {{chain: [m1]}}}}\n"
+    with pytest.raises(TableInvalid, match="200 problems"):
+        parse_table(text.encode(), "t")

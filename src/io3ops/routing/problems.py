@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -21,7 +22,20 @@ class Problem:
 
     def text(self, path: str) -> str:
         place = f"{path}:{self.line}:{self.column}" if self.line else path
-        return f"{place}: {self.where + ': ' if self.where else ''}{self.message}"
+        return scrub(f"{place}: {self.where + ': ' if self.where else ''}{self.message}")
+
+
+def looks_secret(value: str) -> bool:
+    """Whether a value may be a key pasted by mistake: a known prefix, or long, mixed and without meaning."""
+    return bool(
+        re.match(r"(sk-|pk-|rk-|AIza|AKIA|ASIA|ghp_|gho_|hf_|xox[abp]-|eyJ|Bearer )", value)
+        or (re.fullmatch(r"[A-Za-z0-9_+/=-]{32,}", value) and re.search(r"[0-9]", value) and re.search(r"[A-Z]", value))
+    )
+
+
+def scrub(text: str) -> str:
+    """The text without anything that looks like a secret: an error report gets pasted into chats."""
+    return re.sub(r"[A-Za-z0-9_+/=-]{8,}", lambda m: "[a secret?]" if looks_secret(m.group()) else m.group(), text)
 
 
 def did_you_mean(value: str, allowed: Iterable[str]) -> str:

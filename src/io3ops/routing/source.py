@@ -6,15 +6,15 @@ strings) and reads `no` as False; a policy file must not be read that way.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 
 import yaml
 
-from io3ops.routing.problems import Problem, did_you_mean
+from io3ops.routing.problems import Problem
 
 MAX_BYTES = 5_000_000
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_TAG = "tag:yaml.org,2002:"
+TAG = "tag:yaml.org,2002:"
 
 
 def parse_nodes(data: bytes) -> tuple[yaml.MappingNode | None, list[Problem]]:
@@ -71,86 +71,16 @@ class Reader:
             Problem(line=mark.line + 1, column=mark.column + 1, where=where, message=message, level=level)
         )
 
-    def pairs(self, node: yaml.Node | None, where: str) -> Iterator[tuple[str, yaml.Node, yaml.Node]]:
+    def pairs(self, node: yaml.MappingNode, where: str) -> Iterator[tuple[str, yaml.Node, yaml.Node]]:
         """(key, key node, value node) of a mapping; duplicates and keys that are not text are problems."""
-        if node is None:
-            return
-        if not isinstance(node, yaml.MappingNode):
-            self.problem(node, where, "must be a mapping (`key: value` lines)")
-            return
         seen: dict[str, int] = {}
         for key, value in node.value:
             if not isinstance(key, yaml.ScalarNode):
                 self.problem(key, where, "a key must be plain text")
-            elif key.value == "<<" and key.tag == _TAG + "merge":
+            elif key.value == "<<" and key.tag == TAG + "merge":
                 self.problem(key, where, "merge keys (`<<`) are not part of this language; write the values out")
             elif key.value in seen:
                 self.problem(key, where, f"{key.value!r} stands here twice (first in line {seen[key.value]})")
             else:
                 seen[key.value] = key.start_mark.line + 1
                 yield key.value, key, value
-
-    def fields(
-        self, node: yaml.Node | None, where: str, allowed: Iterable[str], required: Iterable[str] = ()
-    ) -> dict[str, yaml.Node]:
-        """A mapping with a fixed set of keys."""
-        names = tuple(allowed)
-        found: dict[str, yaml.Node] = {}
-        for key, key_node, value in self.pairs(node, where):
-            if key in names:
-                found[key] = value
-            else:
-                self.problem(key_node, where, f"unknown key {key!r}{did_you_mean(key, names)}")
-        if isinstance(node, yaml.MappingNode):
-            for name in required:
-                if name not in found:
-                    self.problem(node, where, f"{name!r} is missing")
-        return found
-
-    def text(self, node: yaml.Node | None, where: str, check: Callable[[str], str] = lambda _: "") -> str:
-        """A string. `check` returns what is wrong with the value, or ''."""
-        if node is None:
-            return ""
-        if not isinstance(node, yaml.ScalarNode) or node.tag != _TAG + "str":
-            shown = f"{node.value!r} " if isinstance(node, yaml.ScalarNode) else ""
-            self.problem(node, where, f"{shown}must be text; put it in quotes" if shown else "must be text")
-            return ""
-        wrong = check(node.value)
-        if wrong:
-            self.problem(node, where, wrong)
-            return ""
-        return str(node.value)
-
-    def choice(self, node: yaml.Node | None, where: str, allowed: Iterable[str], default: str) -> str:
-        names = tuple(allowed)
-        value = self.text(node, where, lambda v: "" if v in names else f"{v!r} is not allowed{did_you_mean(v, names)}")
-        return value or default
-
-    def whole(self, node: yaml.Node | None, where: str, low: int, high: int, default: int) -> int:
-        """A whole number within [low, high]."""
-        if node is None:
-            return default
-        value = node.value if isinstance(node, yaml.ScalarNode) else ""
-        if not (
-            isinstance(node, yaml.ScalarNode)
-            and node.tag == _TAG + "int"
-            and value.isdecimal()
-            and len(value) < 19
-            and value == str(int(value))
-        ):
-            self.problem(node, where, f"must be a whole number from {low} to {high}")
-            return default
-        number = int(value)
-        if not low <= number <= high:
-            self.problem(node, where, f"{number} is outside {low} to {high}")
-            return default
-        return number
-
-    def texts(self, node: yaml.Node | None, where: str) -> tuple[tuple[str, yaml.Node], ...]:
-        """A list of strings, each with its node; `a: x` alone is not a list."""
-        if node is None:
-            return ()
-        if not isinstance(node, yaml.SequenceNode):
-            self.problem(node, where, "must be a list, e.g. [a, b]")
-            return ()
-        return tuple((v, item) for i, item in enumerate(node.value) if (v := self.text(item, f"{where}[{i}]")))

