@@ -34,6 +34,7 @@ class Clone:
     path: Path
     project: str = field(default_factory=lambda: f"io3ops-test-{secrets.token_hex(4)}")
     port: int = field(default_factory=free_port)
+    images: list[str] = field(default_factory=list)
 
     @classmethod
     def make(cls, folder: Path, name: str = "clone") -> Clone:
@@ -110,6 +111,8 @@ class Clone:
             ids = self.docker(*listing, "-f", label).stdout.split()
             if ids:
                 self.docker(*removal, *ids)
+        for image in self.images:
+            self.docker("rmi", "-f", image)
 
 
 def until(what: str, check: Callable[[], bool], timeout: float = 60) -> None:

@@ -49,8 +49,9 @@ class FakeOllama:
 
 
 @contextmanager
-def serve(answer: Any, tls: ssl.SSLContext | None = None) -> Iterator[int]:
-    """Serve until the block ends; the port. `answer(method, path, body)` gives (status, dict | bytes[, headers])."""
+def serve(answer: Any, tls: ssl.SSLContext | None = None, *, headers: bool = False) -> Iterator[int]:
+    """Serve until the block ends; the port. `answer(method, path, body)`, with `headers` or TLS also the request's headers,
+    gives (status, dict | bytes[, headers])."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -58,7 +59,9 @@ def serve(answer: Any, tls: ssl.SSLContext | None = None) -> Iterator[int]:
         def handle_any(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             status, content, *rest = (
-                answer(self.command, self.path, body, self.headers) if tls else answer(self.command, self.path, body)
+                answer(self.command, self.path, body, self.headers)
+                if tls or headers
+                else answer(self.command, self.path, body)
             )
             data = content if isinstance(content, bytes) else json.dumps(content).encode() + b"\n"
             self.send_response(status)

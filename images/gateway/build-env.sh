@@ -32,7 +32,7 @@ apt_install() {
     if [ -n "${DEBIAN_MIRROR:-}" ]; then
         suite="$(. /etc/os-release && echo "$VERSION_CODENAME")"
         printf 'deb %s main\n' "$DEBIAN_MIRROR $suite" "$DEBIAN_MIRROR $suite-updates" \
-            "${DEBIAN_MIRROR%/}-security $suite-security" > /tmp/build/sources.list
+            "${DEBIAN_SECURITY_MIRROR:-${DEBIAN_MIRROR%/}-security} $suite-security" > /tmp/build/sources.list
         set -- -o Dir::Etc::SourceList=/tmp/build/sources.list -o Dir::Etc::SourceParts=/dev/null "$@"
         apt-get update -o Dir::Etc::SourceList=/tmp/build/sources.list -o Dir::Etc::SourceParts=/dev/null
     else

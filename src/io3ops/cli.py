@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import io
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -24,6 +26,12 @@ BUG = 70
 
 def run() -> None:
     """The entry point: every outcome becomes an exit code, and a user's mistake never a traceback."""
+    # A command lives for seconds and makes no cycles worth looking for; on a large table the search takes half of the time.
+    gc.disable()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal without UTF-8 gets a question mark for a tick, not a crash.
+            stream.reconfigure(errors="replace")
     try:
         # Outside its standalone mode click turns Exit into a return value.
         sys.exit(main(standalone_mode=False))
@@ -327,19 +335,91 @@ def render_config(tools: Tools, console: Console, check: bool, to_stdout: bool, 
     from io3ops.operations import config as operation
 
     config = operation.load(tools.settings)
+    for warning in config.warnings:
+        console.note(f"warning: {warning}")
     if to_stdout:
         console.result("render-config", {"text": config.text}, config.text)
         return 0
     if check:
-        text = "runtime/litellm.yaml is current" if config.current else config.diff()
-        console.result("render-config", {"current": config.current, "diff": config.diff()}, text, ok=config.current)
+        diff = config.diff(tools.settings.root)
+        text = diff or "runtime/litellm.yaml, its schema and its picture are current"
+        console.result("render-config", {"current": config.current, "diff": diff}, text, ok=config.current)
         return 0 if config.current else 1
     written = operation.write(tools.settings, config, force=force)
-    console.result(
-        "render-config",
-        {"written": written},
-        "wrote runtime/litellm.yaml" if written else "runtime/litellm.yaml is current",
-    )
+    text = f"wrote {', '.join(written)}" if written else "runtime/litellm.yaml is current"
+    console.result("render-config", {"written": list(written), "warnings": list(config.warnings)}, text)
+    return 0
+
+
+@command("routes")
+@click.argument("action", type=click.Choice(["edit"]), required=False)
+@click.option("--resolved", is_flag=True, help="Every value that is in effect, and where it comes from.")
+def routes(tools: Tools, console: Console, action: str | None, resolved: bool) -> int:
+    """The routing table as a table.
+
+    `io3ops routes edit` opens it in $EDITOR, checks it, shows what changes, and renders it; a table with problems is not taken.
+    """
+    from io3ops.operations import routes as operation
+
+    if action == "edit":
+        from io3ops.operations.edit import edit
+
+        return edit(tools, console)
+    if resolved:
+        values = operation.all_values(tools.settings)
+        console.result("routes", {"values": [asdict(v) for v in values]}, operation.values_text(values))
+        return 0
+    rows = operation.routes(tools.settings)
+    console.result("routes", {"routes": [asdict(r) for r in rows]}, operation.routes_text(rows))
+    return 0
+
+
+@command("explain")
+@click.argument("mode")
+@click.option(
+    "--data-class", type=click.Choice(["internal", "public"]), default="internal", help="What the request is marked as."
+)
+@click.option(
+    "--fail", multiple=True, metavar="NAME", help="A deployment, model or provider that fails, or `all`; repeatable."
+)
+@click.option(
+    "--status",
+    default="500",
+    show_default=True,
+    help="How it fails: 400 401 403 404 408 429 500 502 503, timeout, context, content.",
+)
+def explain(tools: Tools, console: Console, mode: str, data_class: str, fail: tuple[str, ...], status: str) -> int:
+    """Which deployment is tried when, with which time limits, and what ends the chain."""
+    from io3ops.operations import routes as operation
+    from io3ops.routing import explain as explaining
+
+    if status not in explaining.STATUSES:
+        raise click.UsageError(f"--status {status!r} is not one of {', '.join(explaining.STATUSES)}")
+    found = operation.explain(tools.settings, mode, data_class=data_class, fail=fail, status=status)
+    console.result("explain", asdict(found), explaining.text(found, status))
+    return 0
+
+
+@command("graph")
+@click.option("--svg", is_flag=True, help="SVG instead of Mermaid.")
+def graph(tools: Tools, console: Console, svg: bool) -> int:
+    """Print the routing picture; render-config keeps the one in docs/routing.md current."""
+    from io3ops.operations import routes as operation
+
+    picture = operation.graph(tools.settings, "svg" if svg else "mermaid")
+    console.result("graph", {"picture": picture}, picture)
+    return 0
+
+
+@command("apply")
+def apply(tools: Tools, console: Console) -> int:
+    """Render and hand the table to the running gateway; put the previous one back when it does not become healthy."""
+    from io3ops.adapters.files import exclusive
+    from io3ops.operations.apply import apply as hand_over
+
+    with exclusive(tools.settings.state / "lock"):
+        done = hand_over(tools, console)
+    console.result("apply", asdict(done), "applied" if done.changed else "the gateway has this table already")
     return 0
 
 

@@ -35,7 +35,8 @@
     │   └── 54 RuntimeUnreachable  the runtime does not answer the gateway
     └── gateway
         ├── 60 GatewayError      the gateway answered with an error
-        └── 61 ModesDiffer       it lists other modes than the table names
+        ├── 61 ModesDiffer       it lists other modes than the table names
+        └── 62 ApplyFailed       a new table did not pass; the previous one is back
 
 Exit code 2 is a wrong command line, 130 is Ctrl-C, 70 is a bug in io3ops.
 """
@@ -175,3 +176,7 @@ class GatewayError(Io3opsError):
 
 class ModesDiffer(Io3opsError):
     exit_code, layer = 61, "gateway"
+
+
+class ApplyFailed(Io3opsError):
+    exit_code, layer = 62, "gateway"

@@ -52,6 +52,14 @@ class Settings:
         return self.root / "runtime" / "litellm.yaml"
 
     @property
+    def schema(self) -> Path:
+        return self.root / "runtime" / "routing.schema.json"
+
+    @property
+    def picture(self) -> Path:
+        return self.root / "docs" / "routing.md"
+
+    @property
     def env_file(self) -> Path:
         return self.root / ".env"
 

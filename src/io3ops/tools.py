@@ -8,6 +8,7 @@ from pathlib import Path
 from io3ops.adapters import machine
 from io3ops.adapters.compose import Compose
 from io3ops.adapters.docker_engine import DockerEngine
+from io3ops.adapters.download import Downloads
 from io3ops.adapters.packages import Packages
 from io3ops.adapters.process import Processes
 from io3ops.adapters.pypi import PypiModels
@@ -27,11 +28,14 @@ class Tools:
     compose: Compose
     relay: Relay
     pypi: PypiModels
+    downloads: Downloads
 
 
 def make_tools(settings: Settings) -> Tools:
     here = machine.look()
     environment = {k: v for k, v in settings.environment.items() if not k.startswith(("COMPOSE_", "PYTHON"))}
+    if settings.docker_host:
+        environment["DOCKER_HOST"] = settings.docker_host
     processes = Processes(environment, settings.root)
     engine = DockerEngine(processes, settings.docker_host)
     cache = Path(
@@ -46,4 +50,5 @@ def make_tools(settings: Settings) -> Tools:
         compose=Compose(processes, settings.root, engine.command),
         relay=Relay(processes),
         pypi=PypiModels(processes, cache / "io3ops" / "models"),
+        downloads=Downloads(cache / "io3ops" / "models", settings.root),
     )

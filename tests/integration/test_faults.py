@@ -17,6 +17,8 @@ from pathlib import Path
 import pytest
 from tests.clone import Clone, until
 
+from io3ops.operations.images import GATEWAY_INPUTS, digest
+
 
 def expect(done: subprocess.CompletedProcess[str], code: int, *words: str) -> None:
     """The stable exit code, the layer in brackets, a hint, no traceback."""
@@ -128,6 +130,7 @@ def test_an_image_build_without_network(clone: Clone) -> None:
 def test_a_gateway_that_dies_at_its_start(clone: Clone) -> None:
     """Its last lines are shown, and at once: the limit of this wait is an hour."""
     (clone.path / "src/io3ops_gateway/__main__.py").write_text("raise SystemExit('the cat ate the config')\n")
+    clone.images.append(f"io3ops/gateway:{digest(clone.path, GATEWAY_INPUTS)}")
     expect(clone.io3ops("up", IO3OPS_WAIT_TIMEOUT="3600", timeout=300), 41, "the cat ate the config", "gateway")
 
 

@@ -7,6 +7,7 @@ import errno
 import fcntl
 import io
 import os
+import re
 import secrets
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -171,7 +172,13 @@ def _split(path: Path, data: bytes) -> tuple[str, str]:
     if BEGIN not in lines:
         return "", "\n".join(line for line in lines if line != END)
     start = lines.index(BEGIN)
-    end = lines.index(END, start) if END in lines[start:] else start
+    # With the closing line gone, what bears one of our names is taken for ours, up to the first line that does not.
+    ours = re.compile(r"(COMPOSE_\w+|IO3OPS_(PORT|UID|GID|\w+_(IMAGE|MEMORY|DIGEST|FINGERPRINT|GID)))=")
+    end = next((i for i in range(start + 1, len(lines)) if lines[i] == END or not ours.match(lines[i])), len(lines))
+    if END in lines[start:]:
+        end = lines.index(END, start)
+    elif end < len(lines):
+        return "\n".join(lines[start + 1 : end]), "\n".join(lines[:start] + lines[end:])
     return "\n".join(lines[start + 1 : end]), "\n".join(lines[:start] + lines[end + 1 :])
 
 
@@ -213,3 +220,14 @@ def sync_folder(folder: Path, wanted: Mapping[str, bytes]) -> None:
         raise not_writable(folder, error) from None
     for name, data in wanted.items():
         write_atomic(folder / name, data)
+
+
+def let_read(folder: Path, owner: tuple[int, int]) -> None:
+    """Make a mounted folder readable for the container's user when that is not this one (root with a strict umask)."""
+    try:
+        for path in (folder, *folder.iterdir()):
+            status = path.stat()
+            if status.st_uid != owner[0]:
+                path.chmod(status.st_mode & 0o777 | (0o055 if path.is_dir() else 0o044))
+    except OSError as error:
+        raise not_writable(folder, error) from None

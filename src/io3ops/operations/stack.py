@@ -73,6 +73,7 @@ def variables(tools: Tools, config: Config, images: Images, info: Mapping[str, A
         # Not used by the containers: a changed value makes Compose replace the gateway's.
         "IO3OPS_CONFIG_DIGEST": hashlib.sha256(config.text.encode()).hexdigest()[:16],
         "IO3OPS_KEY_FINGERPRINT": fingerprint(key) if key else "",
+        "IO3OPS_CA_DIGEST": _ca_digest(settings),
     }
     if gpu == "amd":
         groups = [*tools.machine.gpu_groups, 44, 44][:2]
@@ -85,7 +86,7 @@ def variables(tools: Tools, config: Config, images: Images, info: Mapping[str, A
 def persistent(values: Mapping[str, str], settings: Settings) -> dict[str, str]:
     """The part of the variables that goes to `.env`. A port the user wrote there stays the user's line."""
     _, theirs = files.read_env(settings.env_file)
-    skipped = {"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"} | set(theirs)
+    skipped = {"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"} | ({"IO3OPS_PORT"} & set(theirs))
     return {k: v for k, v in values.items() if k not in skipped}
 
 
@@ -164,3 +165,8 @@ def died(tools: Tools, service: str, container: Container | None) -> ContainerDi
 def _runtime_memory(total: int) -> int:
     # The machine must stay usable when a model is larger than it: the runtime dies, not the desktop.
     return max(total * 85 // 100, min(total, 2**31))
+
+
+def _ca_digest(settings: Settings) -> str:
+    found = files.ca_certificates(settings.ca_dir)
+    return hashlib.sha256(b"".join(found[name] for name in sorted(found))).hexdigest()[:16] if found else ""

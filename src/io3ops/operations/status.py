@@ -77,7 +77,7 @@ def status(tools: Tools) -> Status:
             )
             for m in plan.modes
         ),
-        drift=not loaded_config.current,
+        drift=not loaded_config.rendered.current,
         problem=problem,
     )
 

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from io3ops.adapters import files
 from io3ops.adapters.docker_engine import Container, EngineState
 from io3ops.adapters.gateway_http import GatewayHttp
 from io3ops.console import Console, Step
-from io3ops.errors import EngineLost, Io3opsError
+from io3ops.errors import EngineLost, Io3opsError, ModesDiffer
 from io3ops.operations import config as config_operation
 from io3ops.operations import engine, images, key, models, smoke, stack
 from io3ops.operations.config import Config
+from io3ops.settings import Settings
 from io3ops.tools import Tools
 
 
@@ -77,35 +79,58 @@ def up(tools: Tools, console: Console, *, dry_run: bool = False) -> Run:
 
     Raises the first failing step's error.
     """
+    run = start(tools, console, dry_run=dry_run)
+    walk(run, console, STEPS)
+    if not dry_run:
+        remember(run)
+    return run
+
+
+def start(tools: Tools, console: Console, *, dry_run: bool = False) -> Run:
+    """Read the table and the key, and look at what is there. Raises TableInvalid or KeyFileUnsafe."""
     config = config_operation.load(tools.settings)
+    for warning in config.warnings:
+        console.note(f"warning: {warning}")
     # The key is read before anything is installed or built: a mistake here must not cost minutes.
-    run = Run(
-        tools=tools,
-        config=config,
-        engine=engine.observe(tools),
-        dry=dry_run,
-        key=files.read_key(tools.settings.key_file) or "",
-    )
+    key_now = files.read_key(tools.settings.key_file) or ""
+    run = Run(tools=tools, config=config, engine=engine.observe(tools), dry=dry_run, key=key_now)
     if run.ready_engine:
         run.look()
+    return run
+
+
+def applied_copy(settings: Settings) -> Path:
+    """The last litellm.yaml that passed; `io3ops apply` puts it back when a newer one does not."""
+    return settings.state / "applied" / "litellm.yaml"
+
+
+def remember(run: Run) -> None:
+    files.write_atomic(applied_copy(run.tools.settings), run.config.text.encode())
+
+
+def step_named(name: str) -> UpStep:
+    return next(step for step in STEPS if step.name == name)
+
+
+def walk(run: Run, console: Console, steps: tuple[UpStep, ...]) -> None:
+    """Decide and act, step by step. Raises the first failing step's error, or EngineLost when the engine is to blame."""
     try:
-        _walk(run, console)
+        _walk(run, console, steps)
     except EngineLost:
         raise
     except Io3opsError as error:
         # A dead engine looks like a dead gateway, a failed build or a failed Compose: name the layer that is to blame.
-        if run.ready_engine and tools.engine.probe().kind == "stopped":
+        if run.ready_engine and run.tools.engine.probe().kind == "stopped":
             raise EngineLost(
                 "the Docker engine stopped answering in the middle",
                 details=error.message,
                 hint="start it again (`make up` does) and run the same command; models, key and config are kept",
             ) from None
         raise
-    return run
 
 
-def _walk(run: Run, console: Console) -> None:
-    for step in STEPS:
+def _walk(run: Run, console: Console, steps: tuple[UpStep, ...]) -> None:
+    for step in steps:
         decision = step.decide(run)
         if not decision.needed or run.dry:
             console.skip(step.name, decision.cause if not decision.needed else f"would act: {decision.cause}")
@@ -150,14 +175,14 @@ def _make_key(run: Run, step: Step) -> None:
 def _config(run: Run) -> Decision:
     if run.config.current:
         return Decision(needed=False, cause="runtime/litellm.yaml is what the table says")
-    return Decision(
-        needed=True, cause="runtime/litellm.yaml is missing" if run.config.on_disk is None else "the table changed"
-    )
+    if run.config.hand_edited:
+        raise config_operation.refuse_hand_edit(run.tools.settings, run.config)
+    missing = run.config.rendered.on_disk is None
+    return Decision(needed=True, cause="runtime/litellm.yaml is missing" if missing else "the table changed")
 
 
 def _render(run: Run, step: Step) -> None:
-    config_operation.write(run.tools.settings, run.config)
-    step.outcome = "wrote runtime/litellm.yaml"
+    step.outcome = f"wrote {', '.join(config_operation.write(run.tools.settings, run.config))}"
 
 
 def _images(run: Run) -> Decision:
@@ -194,6 +219,11 @@ def _stack(run: Run) -> Decision:
     changed = [k for k, v in stack.persistent(run.variables, run.tools.settings).items() if written.get(k) != v]
     if changed:
         return Decision(needed=True, cause=f"changed: {', '.join(changed)}")
+    # `.env` says what was asked for; the containers say what they got.
+    gateway = run.containers["gateway"]
+    asked = (run.variables["IO3OPS_CONFIG_DIGEST"], run.variables["IO3OPS_KEY_FINGERPRINT"], run.images.gateway.tag)
+    if (gateway.config, gateway.key, gateway.image) != asked:
+        return Decision(needed=True, cause="the gateway runs with another config, key or image")
     sick = [s for s in wanted if run.containers[s].health == "unhealthy"]
     return Decision(needed=bool(sick), cause=f"unhealthy: {', '.join(sick)}" if sick else f"{', '.join(wanted)} run")
 
@@ -202,6 +232,9 @@ def _start(run: Run, step: Step) -> None:
     settings = run.tools.settings
     key.ensure(settings, run.owner)
     files.sync_folder(settings.state / "ca", files.ca_certificates(settings.ca_dir))
+    if run.owner:
+        for folder in (settings.state / "ca", settings.table.parent):
+            files.let_read(folder, run.owner)
     sick = [s for s in stack.services(run.config.plan) if run.running(s) and run.containers[s].health == "unhealthy"]
     run.tools.compose.up(stack.services(run.config.plan), run.variables)
     for service in sick:
@@ -261,12 +294,23 @@ def _gateway(run: Run) -> Decision:
             if client.ready():
                 smoke.check_modes(client, run.config.plan)
                 return Decision(needed=False, cause=f"lists {', '.join(run.config.plan.modes)}")
+        except ModesDiffer:
+            # The file was another one when it started: a restart reads it again.
+            return Decision(needed=True, cause="restart: it lists other modes than the table")
         finally:
             client.close()
     return Decision(needed=True, cause="wait until LiteLLM is ready and lists the modes")
 
 
 def _wait_gateway(run: Run, step: Step) -> None:
+    if "stack" not in run.acted and run.running("gateway"):
+        probe = GatewayHttp(run.tools.settings.base_url, run.key)
+        try:
+            if probe.ready():
+                run.tools.compose.restart("gateway", run.variables)
+                run.look()
+        finally:
+            probe.close()
     client = GatewayHttp(run.tools.settings.base_url, run.key)
     try:
         waiting = stack.Waiting(service="gateway", what="the gateway", ready=lambda _: client.ready())

@@ -1,0 +1,77 @@
+"""`io3ops apply`: the table to the running gateway, and the previous one back when the new one does not answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from io3ops.adapters import files
+from io3ops.adapters.gateway_http import GatewayHttp
+from io3ops.console import Console
+from io3ops.errors import ApplyFailed, ContainerDied, Io3opsError
+from io3ops.operations import stack
+from io3ops.operations.up import Run, applied_copy, remember, start, step_named, walk
+from io3ops.tools import Tools
+
+# Models are fetched and loaded while the old table still serves; only then is the gateway replaced.
+ORDER = ("images", "models", "preload", "config", "stack", "runtime", "gateway", "smoke")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Applied:
+    """`acted`: the steps that had something to do."""
+
+    changed: bool
+    acted: tuple[str, ...]
+
+
+def apply(tools: Tools, console: Console) -> Applied:
+    """Render, replace the gateway if its config changed, gate on readiness, modes and one call per mode.
+
+    Raises TableInvalid before anything is touched, ContainerDied when no stack runs, ApplyFailed after the previous
+    config was put back.
+    """
+    run = start(tools, console)
+    stack.check_owner(tools.settings, run.containers)
+    if not run.ready_engine or not run.running("gateway"):
+        raise ContainerDied(
+            "the stack does not run, so there is nothing to apply to",
+            hint="`make up` starts it with the table as it is",
+        )
+    previous = files.read_bytes(applied_copy(tools.settings)) or files.read_bytes(tools.settings.litellm)
+    variables, _ = files.read_env(tools.settings.env_file)
+    services = tuple(name for name, found in run.containers.items() if found.running)
+    try:
+        walk(run, console, tuple(step_named(name) for name in ORDER))
+    except (Io3opsError, KeyboardInterrupt) as error:
+        if "config" not in run.acted and "stack" not in run.acted:
+            raise
+        _put_back(run, console, previous, variables, services)
+        if isinstance(error, KeyboardInterrupt):
+            raise
+        raise ApplyFailed(
+            "the new table did not pass, and the previous one serves again",
+            details=f"{error.code} [{error.layer}] {error.message}\n{error.details}".strip(),
+            hint="runtime/routing.yaml is as you left it: correct it and apply again, or take your change back",
+        ) from None
+    remember(run)
+    return Applied(changed=bool({"config", "stack"} & set(run.acted)), acted=tuple(run.acted))
+
+
+def _put_back(
+    run: Run, console: Console, previous: bytes | None, variables: dict[str, str], services: tuple[str, ...]
+) -> None:
+    tools = run.tools
+    with console.step("restore", "the new table did not pass: the previous one comes back") as step:
+        if previous is not None:
+            files.write_atomic(tools.settings.litellm, previous)
+        files.write_env(tools.settings.env_file, variables)
+        tools.compose.up(services, variables)
+        run.look()
+        client = GatewayHttp(tools.settings.base_url, run.key)
+        try:
+            waiting = stack.Waiting(service="gateway", what="the gateway", ready=lambda _: client.ready())
+            found = run.containers.get("gateway")
+            stack.wait(tools, waiting, found.restarts if found else 0, step.activity("gateway"))
+        finally:
+            client.close()
+        step.outcome = "the previous table serves"
