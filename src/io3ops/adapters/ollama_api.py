@@ -71,6 +71,12 @@ class OllamaApi:
                 for m in raw
             )
 
+    def weights(self, name: str) -> str:
+        """The file that a model was made of, as the runtime names it; '' when it does not say."""
+        with self._errors(f"asking about {name}"):
+            shown = self._client.show(name).modelfile or ""
+        return next((line.removeprefix("FROM ").strip() for line in shown.splitlines() if line.startswith("FROM ")), "")
+
     def pull(self, name: str, on_progress: Callable[[int, int], None]) -> None:
         """Fetch from the model library; a broken transfer continues where it stopped on the next call."""
         layers: dict[str, tuple[int, int]] = {}

@@ -69,6 +69,13 @@ def states(tools: Tools, plan: Plan) -> tuple[ModelState, ...]:
         with runtime_api(tools, url) as api:
             installed = {m.name: m for m in api.installed()}
             loaded = {m.name: m for m in api.loaded()}
+            ours = [
+                m.runtime_name
+                for m in plan.models
+                if m.url == url and m.model.made_here and m.runtime_name in installed
+            ]
+            if any(name not in loaded for name in ours):
+                loaded = _in_one_process(api, ours, loaded)
         found += [
             ModelState(planned=m, installed=installed.get(m.runtime_name), loaded=loaded.get(m.runtime_name))
             for m in plan.models
@@ -81,6 +88,13 @@ def states(tools: Tools, plan: Plan) -> tuple[ModelState, ...]:
                 hint="remove it from the runtime and name a local model in runtime/routing.yaml",
             )
     return tuple(sorted(found, key=lambda s: [m.model.name for m in plan.models].index(s.planned.model.name)))
+
+
+def _in_one_process(api: OllamaApi, names: list[str], loaded: dict[str, LoadedModel]) -> dict[str, LoadedModel]:
+    """What is loaded, completed: Ollama runs models of one file in one process and lists only one of their names."""
+    running = {api.weights(name): model for name, model in loaded.items() if name.startswith("io3ops/")}
+    shared = {name: running.get(api.weights(name)) for name in names if running and name not in loaded}
+    return loaded | {name: model for name, model in shared.items() if model}
 
 
 def fetch(tools: Tools, missing: tuple[ModelState, ...], variables: dict[str, str], step: Step) -> None:

@@ -139,17 +139,22 @@ def _source(reader: Reader, source: Entry, where: str, model: Model) -> None:
 
 
 def _windows(reader: Reader, document: Document, table: Table) -> None:
-    """One window per model at its runtime: two would reload it on every change of mode."""
-    first: dict[tuple[str, str], Model] = {}
+    """One window per model at its runtime: two would reload it on every change of mode.
+
+    Ollama runs models that are made of the same file in one process, whatever their names.
+    """
+    first: dict[tuple[str, ...], Model] = {}
     for model in table.models:
-        if model.made_here or not model.source.name:
+        source = model.source
+        if not source.name:
             continue
-        other = first.setdefault((model.provider, model.source.name), model)
-        if other is not model and other.context != model.context:
+        same = (source.sha256, source.path) if model.made_here else (source.name,)
+        other = first.setdefault((model.provider, *same), model)
+        if other.context != model.context:
             reader.problem(
                 document.models[model.name].at("context"),
                 f"models.{model.name}.context",
-                f"{model.source.name!r} has another window in models.{other.name} ({other.context}): one model, one window",
+                f"{source.name!r} has another window in models.{other.name} ({other.context}): one model, one window",
             )
 
 
