@@ -48,14 +48,23 @@ def test_only_settings_reads_the_environment_and_only_process_starts_programs(ro
 
 def test_no_registry_host_is_named(root: Path) -> None:
     """Users point pip, Go and apt at their own mirrors; a host written down here would go around them."""
-    hosts = (
-        "files.pythonhosted" + ".org",
-        "proxy.golang" + ".org",
-        "sum.golang" + ".org",
-        "registry-1.docker" + ".io",
-        "registry.npmjs" + ".org",
+    parts = (
+        ("files.pythonhosted", "org"),
+        ("pypi", "org"),
+        ("proxy.golang", "org"),
+        ("sum.golang", "org"),
+        ("docker", "com"),
+        ("registry-1.docker", "io"),
     )
-    for folder in ("src", "requirements", "images", "compose", "scripts", "docs", ".github"):
+    parts += (
+        ("registry.npmjs", "org"),
+        ("deb.debian", "org"),
+        ("security.debian", "org"),
+        ("ollama", "com"),
+        ("ghcr", "io"),
+    )
+    hosts = [f"//{name}.{end}" for name, end in parts] + [f"{name}.{end}/" for name, end in parts]
+    for folder in ("src", "requirements", "images", "compose", "scripts", "docs", "runtime", ".github", ".ci"):
         for path in (root / folder).rglob("*"):
             if path.is_file() and "__pycache__" not in path.parts and "egg-info" not in str(path):
                 text = path.read_text("utf-8", "replace")

@@ -35,6 +35,16 @@ class Packages:
         )
         return "" if found == "(none)" else found
 
+    def mirror(self, suite: str) -> str:
+        """Where this machine takes the suite from; the same mirror serves the others. Raises InstallFailed."""
+        wanted = ["--format", "$(REPO_URI) $(RELEASE) $(COMPONENT)", "Created-By: Packages"]
+        shown = self._processes.run(["apt-get", "indextargets", *wanted])
+        for line in shown.output.splitlines():
+            uri, _, rest = line.partition(" ")
+            if rest == f"{suite} main":
+                return uri
+        raise _failed(f"apt knows no mirror of Debian {suite}; IO3OPS_DEBIAN_MIRROR can name one", shown)
+
     def update(self, on_line: Callable[[str], None]) -> None:
         # A company mirror may be unreachable for one of many sources: what matters is checked afterwards
         # by `candidate`, so a partial failure is not one here.

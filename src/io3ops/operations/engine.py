@@ -21,7 +21,6 @@ from io3ops.errors import (
 )
 from io3ops.tools import Tools
 
-DEBIAN_MIRROR = "http://deb.debian.org/debian"
 # Debian's testing suite carries an engine that runs on the stable ones (same C library floor).
 NEWER_SUITE = "forky"
 FROM_NEWER = ("docker.io", "docker-cli", "docker-compose", "docker-buildx", "tini-static")
@@ -138,7 +137,8 @@ def _install(tools: Tools, step: Step) -> None:
     chosen = choose_install(tools.machine, {name: packages.candidate(name) for name in ("docker.io", "docker-compose")})
     step.note(f"installing {chosen.text()}; IO3OPS_INSTALL_DOCKER=never forbids this")
     if chosen.suite:
-        packages.add_pinned_suite(chosen.suite, tools.settings.debian_mirror or DEBIAN_MIRROR, FROM_NEWER)
+        mirror = tools.settings.debian_mirror or packages.mirror(tools.machine.codename)
+        packages.add_pinned_suite(chosen.suite, mirror, FROM_NEWER)
         packages.update(show)
     packages.install(chosen.packages, show)
 

@@ -86,7 +86,7 @@ def tag(value: str) -> str:
 
 
 def cloud_tag(value: str) -> bool:
-    """Whether Ollama would serve this name from ollama.com."""
+    """Whether Ollama would serve this name from its cloud."""
     return bool(re.search(r"[:-]cloud$", value.rsplit("/", 1)[-1]))
 
 
