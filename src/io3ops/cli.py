@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import io
+import json
+import shlex
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -155,7 +157,14 @@ def _summary(done: Run) -> str:
     for mode in plan.modes:
         chain = " → ".join(f"{d.model} ({table.model(d.model).source.name})" for d in plan.chain(mode))
         rows.append(f"    {mode:<{width}}  {chain}")
-    key_file = settings.key_file.relative_to(settings.root)
+    # Pasted lines must work where the user stands, and past a proxy.
+    here = Path.cwd() == settings.root
+    key_file = str(settings.key_file.relative_to(settings.root)) if here else shlex.quote(str(settings.key_file))
+    proxied = any(settings.environment.get(name) for name in ("http_proxy", "all_proxy", "HTTP_PROXY", "ALL_PROXY"))
+    curl = "curl -s --noproxy '*'" if proxied else "curl -s"
+    key_literal = json.dumps(
+        str(settings.key_file.relative_to(settings.root)) if here else str(settings.key_file), ensure_ascii=False
+    )
     first = f"""
   Endpoint  {settings.base_url}
   Key       {key_file}   (`io3ops key --show` prints it)
@@ -166,12 +175,12 @@ def _summary(done: Run) -> str:
         + f"""
 
   Try it:
-    curl -s {settings.base_url}/chat/completions -H "Authorization: Bearer $(cat {key_file})" \\
+    {curl} {settings.base_url}/chat/completions -H "Authorization: Bearer $(cat {key_file})" \\
       -H 'Content-Type: application/json' -d '{{"model": "{chat}", "messages": [{{"role": "user", "content": "Hello!"}}]}}'
 
   From Python (pip install openai):
     from openai import OpenAI
-    client = OpenAI(base_url="{settings.base_url}", api_key=open("{key_file}").read().strip())
+    client = OpenAI(base_url="{settings.base_url}", api_key=open({key_literal}).read().strip())
     print(client.chat.completions.create(model="{chat}", messages=[{{"role": "user", "content": "Hello!"}}]).choices[0].message.content)
 
   Next: edit runtime/routing.yaml and run `make up` again; `io3ops preset` offers larger models (.venv/bin/io3ops).
@@ -180,17 +189,22 @@ def _summary(done: Run) -> str:
 
 
 @command("down")
-@click.option("--purge", is_flag=True, help="Also remove the models, the key and io3ops' state. Asks first.")
+@click.option("--purge", is_flag=True, help="Also remove the models, the key and io3ops' part of .env. Asks first.")
 @click.option("--yes", is_flag=True, help="Answer yes to --purge.")
 def down(tools: Tools, console: Console, purge: bool, yes: bool) -> int:
     """Stop the stack; models, key and configuration are kept."""
     from io3ops.adapters.files import exclusive
     from io3ops.operations.down import down as take_down
 
+    if yes and not purge:
+        raise click.UsageError("--yes belongs to --purge")
     if purge and not yes:
         if not sys.stdin.isatty():
             raise click.UsageError("--purge removes models and the key: confirm it with --yes")
-        click.confirm(f"Remove all models and the key of project {tools.settings.project!r}?", abort=True, err=True)
+        question = f"Remove all models, the key and io3ops' part of .env of project {tools.settings.project!r}?"
+        if not click.confirm(question, err=True):
+            console.note("nothing was removed")
+            return 0
     with exclusive(tools.settings.state / "lock"):
         done = take_down(tools, console, purge=purge)
     console.result("down", asdict(done), "")
@@ -238,12 +252,27 @@ def pull(tools: Tools, console: Console) -> int:
 
 
 @command("models")
-def models(tools: Tools, console: Console) -> int:
-    """List the table's models: installed, loaded, memory, digest."""
-    from io3ops.operations.pull import list_models, models_text
+@click.option(
+    "--prune", is_flag=True, help="Remove the models in the stack's runtime that the table does not use. Asks first."
+)
+@click.option("--yes", is_flag=True, help="Answer yes to --prune.")
+def models(tools: Tools, console: Console, prune: bool, yes: bool) -> int:
+    """List the table's models: installed, loaded, memory; and what lies there unused."""
+    from io3ops.operations.pull import list_models, models_text, prune_models, unused_models
 
+    unused = unused_models(tools)
+    if prune and unused:
+        if not yes and not sys.stdin.isatty():
+            raise click.UsageError("--prune removes models: confirm it with --yes")
+        if not yes and not click.confirm(f"Remove {', '.join(m.name for m in unused)}?", err=True):
+            console.note("nothing was removed")
+            return 0
+        prune_models(tools, unused)
+        console.note(f"removed {', '.join(m.name for m in unused)}")
+        unused = ()
     rows = list_models(tools)
-    console.result("models", {"models": [asdict(r) for r in rows]}, models_text(rows))
+    data = {"models": [asdict(r) for r in rows], "unused": [asdict(m) for m in unused]}
+    console.result("models", data, models_text(rows, unused))
     return 0
 
 
@@ -253,15 +282,16 @@ def models(tools: Tools, console: Console) -> int:
 )
 def smoke(tools: Tools, console: Console, junit: Path | None) -> int:
     """One real call per mode through the gateway; exit code 1 when one fails."""
-    from io3ops.adapters.files import read_key, write_atomic
-    from io3ops.operations import config
+    from io3ops.adapters.files import write_atomic
+    from io3ops.operations import config, key
     from io3ops.operations import smoke as operation
+    from io3ops.operations.stack import own_containers
 
     plan = config.load(tools.settings).plan
+    value = key.read(tools.settings)
+    own_containers(tools)
     with console.step("smoke", "one short call per mode") as step:
-        checks = operation.smoke(
-            tools.settings, plan, read_key(tools.settings.key_file) or "", step.activity("calling")
-        )
+        checks = operation.smoke(tools.settings, plan, value, step.activity("calling"))
         step.outcome = f"{sum(c.ok for c in checks)} of {len(checks)} modes answer"
     if junit:
         write_atomic(junit, operation.junit(checks).encode())
@@ -302,7 +332,7 @@ def key(tools: Tools, console: Console, show: bool, rotate: bool) -> int:
 
 
 @command("preset")
-@click.argument("name", required=False)
+@click.argument("name", required=False, type=click.Choice(["starter", "laptop", "workstation"]))
 @click.option("--force", is_flag=True, help="Replace a table of your own (kept as routing.yaml.bak).")
 def preset(tools: Tools, console: Console, name: str | None, force: bool) -> int:
     """Show the ready routing tables, or put one in place: io3ops preset laptop."""

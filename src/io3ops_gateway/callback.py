@@ -5,6 +5,7 @@ there every end of a request is seen: answered, failed, streamed to the end, or 
 """
 
 import asyncio
+import hmac
 import json
 import math
 import os
@@ -26,6 +27,10 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
+
+
+# What a health check may ask without a key; neither calls a model.
+OPEN_PATHS = ("/health/liveliness", "/health/readiness")
 
 
 @dataclass(slots=True)
@@ -80,19 +85,26 @@ class PolicyHooks(CustomLogger):  # type: ignore[misc]
 
 
 class Requests:
-    """Wraps the app: each request gets a place for its state, a time budget, and gives its slot back when it has ended.
+    """Wraps the app: each request must know the key, gets a place for its state, a time budget, and gives its slot back when it has ended.
 
     The budget is held here because LiteLLM sleeps between retries without looking at any clock of ours. It covers
     everything until the answer begins; an answer that is being streamed is not cut.
     """
 
-    def __init__(self, app: App, hooks: PolicyHooks) -> None:
+    def __init__(self, app: App, hooks: PolicyHooks, key: str) -> None:
         self._app = app
         self._hooks = hooks
+        self._key = key.encode()
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
+            return
+        if scope["path"] not in OPEN_PATHS and not self._knows(scope["headers"]):
+            # LiteLLM without a database answers this with "No connected db" or a bare 500.
+            await _answer(
+                send, 401, "the key is missing or not this gateway's", "authentication_error", "invalid_api_key"
+            )
             return
         # A client's x-litellm-* headers would set time limits and retries past the table.
         scope["headers"] = [(k, v) for k, v in scope["headers"] if not k.startswith(b"x-litellm-")]
@@ -114,17 +126,22 @@ class Requests:
         except TimeoutError:
             if begun or not budget.expired():
                 raise
-            await _out_of_time(send)
+            await _answer(send, 504, "the mode's total time is used up", "timeout_error", "out_of_time")
         finally:
             if running and running.mode:
                 self._hooks.meter.leave(running.mode)
 
+    def _knows(self, headers: list[tuple[bytes, bytes]]) -> bool:
+        """Whether one of the headers in which clients send keys holds ours; compared in constant time."""
+        given = [v.removeprefix(b"Bearer ") for k, v in headers if k == b"authorization" and v.startswith(b"Bearer ")]
+        given += [v for k, v in headers if k in (b"x-api-key", b"api-key")]
+        return any(hmac.compare_digest(value.strip(), self._key) for value in given)
 
-async def _out_of_time(send: Send) -> None:
-    error = {"message": "the mode's total time is used up", "type": "timeout_error", "code": "out_of_time"}
-    body = json.dumps({"error": error}).encode()
+
+async def _answer(send: Send, status: int, message: str, kind: str, code: str) -> None:
+    body = json.dumps({"error": {"message": message, "type": kind, "param": None, "code": code}}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": 504, "headers": headers})
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
 

@@ -123,7 +123,7 @@ def import_proxy() -> App:
         vars(importlib.import_module("litellm"))["disable_hf_tokenizer_download"] = True
         app: App = importlib.import_module("litellm.proxy.proxy_server").app
         callback = importlib.import_module("io3ops_gateway.callback")
-        app = callback.Requests(app, callback.policy)
+        app = callback.Requests(app, callback.policy, os.environ["LITELLM_MASTER_KEY"])
     except GatewayError:
         raise
     except Exception as error:

@@ -124,11 +124,24 @@ def test_embeddings(client: openai.OpenAI) -> None:
 
 
 def test_a_wrong_key_is_refused(stack: Clone) -> None:
+    base = f"http://127.0.0.1:{stack.port}/v1"
     with (
-        openai.OpenAI(base_url=f"http://127.0.0.1:{stack.port}/v1", api_key="sk-wrong", max_retries=0) as stranger,
-        pytest.raises(openai.APIStatusError),
+        openai.OpenAI(base_url=base, api_key="sk-wrong", max_retries=0) as stranger,
+        pytest.raises(openai.AuthenticationError),
     ):
         stranger.chat.completions.create(model="executor", messages=[{"role": "user", "content": "hi"}])
+
+
+@pytest.mark.parametrize(
+    "headers", [(), ("-H", "Authorization: "), ("-H", "Authorization: Bearer "), ("-H", "x-api-key: sk-no")]
+)
+def test_a_missing_key_is_a_401_in_openais_words(stack: Clone, headers: tuple[str, ...]) -> None:
+    done = stack.run("curl", "-s", "-w", " %{http_code}", *headers, f"http://127.0.0.1:{stack.port}/v1/models")
+    assert done.stdout.endswith(" 401") and '"code": "invalid_api_key"' in done.stdout
+
+
+def test_plain_completions(client: openai.OpenAI) -> None:
+    assert client.completions.create(model="executor", prompt="Hello", max_tokens=4).choices[0].text
 
 
 def test_a_model_name_is_not_a_mode(client: openai.OpenAI) -> None:

@@ -56,7 +56,7 @@ def test_a_preset_never_replaces_a_table_of_the_users_own(clone: Clone) -> None:
     assert clone.io3ops("preset", "starter", "--force").returncode == 0
     assert (clone.path / "runtime/routing.yaml.bak").read_text("utf-8") == mine
     assert clone.json("preset")["data"]["current"] == "starter"
-    assert clone.io3ops("preset", "nosuch").returncode == 16
+    assert clone.io3ops("preset", "nosuch").returncode == 2
 
 
 def test_purge_is_refused_without_an_answer(clone: Clone) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.clone import Clone, until
+from tests.clone import Clone, free_port, until
 
 from io3ops.operations.images import GATEWAY_INPUTS, digest
 
@@ -337,3 +337,90 @@ def test_without_an_engine_every_command_says_so(clone: Clone) -> None:
     done = clone.io3ops("logs", PATH="/nowhere")
     expect(done, 20)
     assert "IO3OPS_INSTALL_DOCKER" not in done.stderr
+
+
+@pytest.mark.containers
+def test_a_failed_fetch_takes_nothing_down(running: Clone) -> None:
+    """The table is switched when its models are there; until then the old one serves."""
+    table = running.path / "runtime/routing.yaml"
+    before, gateway = table.read_text("utf-8"), running.container("gateway")
+    model = (
+        '  far: {provider: local, source: {ollama: "library.invalid/far/away:1"}}\n\nmodes:\n  far: {chain: [far]}\n'
+    )
+    table.write_text(before.replace("modes:\n", model, 1), "utf-8")
+    try:
+        expect(running.io3ops("up"), 50, "the model loader", "preset starter")
+        assert running.container("gateway") == gateway
+    finally:
+        table.write_text(before, "utf-8")
+    assert running.json("up")["data"]["acted"] == []
+    assert running.io3ops("smoke").returncode == 0
+
+
+@pytest.mark.containers
+def test_a_port_written_to_env_moves_the_gateway(running: Clone) -> None:
+    """As README says: a line below the block, and nothing in the environment."""
+    env, port = running.path / ".env", free_port()
+    before = env.read_text()
+    plain = ("env", "-uIO3OPS_PORT", sys.executable, "-m", "io3ops")
+    env.write_text(before.replace(f"IO3OPS_PORT='{running.port}'\n", "") + f"IO3OPS_PORT={port}\n")
+    done = running.run(*plain, "up")
+    assert done.returncode == 0, done.stderr
+    assert f"127.0.0.1:{port}/v1" in done.stdout
+    assert running.run(*plain, "smoke").returncode == 0
+    env.write_text(before)
+    assert running.io3ops("up").returncode == 0
+    assert running.json("health")["ok"]
+
+
+@pytest.mark.containers
+def test_a_paused_runtime_is_named_and_woken(running: Clone) -> None:
+    running.docker("pause", running.container("runtime"))
+    assert "runtime (paused)" in running.io3ops("health").stdout
+    assert running.io3ops("up").returncode == 0
+    assert running.json("health")["ok"]
+
+
+@pytest.mark.containers
+def test_an_interrupted_smoke_test_is_made_up_for(running: Clone) -> None:
+    table = running.path / "runtime/routing.yaml"
+    before = table.read_text("utf-8")
+    table.write_text(before + "  another: {chain: [smollm2]}\n", "utf-8")
+    process = running.start("up")
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("> smoke "):
+            os.killpg(process.pid, signal.SIGINT)
+            break
+    process.communicate(timeout=60)
+    assert running.json("up")["data"]["acted"] == ["smoke"]
+    table.write_text(before, "utf-8")
+    assert running.io3ops("up").returncode == 0
+
+
+@pytest.mark.containers
+def test_dry_run_foresees_what_up_does(running: Clone) -> None:
+    """In states in which the running stack is not what it will be."""
+    assert running.io3ops("key", "--rotate").returncode == 0
+    assert running.io3ops("health").returncode == 1
+    foreseen = running.json("up", "--dry-run")["data"]["acted"]
+    assert foreseen == running.json("up")["data"]["acted"] and "stack" in foreseen
+    running.docker("stop", running.container("runtime"))
+    foreseen = running.json("up", "--dry-run")["data"]["acted"]
+    assert {"stack", "runtime", "smoke"} <= set(foreseen)
+    assert running.io3ops("up").returncode == 0
+
+
+@pytest.mark.containers
+def test_unused_models_are_shown_and_removed_on_request(running: Clone) -> None:
+    assert (
+        running.docker(
+            "exec", running.container("runtime"), "sh", "-c", "ollama cp $(ollama list | awk 'NR==2{print $1}') old:1"
+        ).returncode
+        == 0
+    )
+    assert "old:1" in running.io3ops("models").stdout
+    assert running.io3ops("models", "--prune").returncode == 2, "asks, and here is nobody to answer"
+    assert running.io3ops("models", "--prune", "--yes").returncode == 0
+    assert running.json("models")["data"]["unused"] == []
+    assert running.json("health", "--deep")["ok"]

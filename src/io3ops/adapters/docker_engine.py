@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -131,13 +132,18 @@ class DockerEngine:
     def tail(self, container: str, lines: int) -> str:
         with self._answering():
             written: bytes = self._connect().containers.get(container).logs(tail=lines)
-            return written.decode("utf-8", "replace").rstrip()
+            # Programs colour their lines even when nobody watches; in an error they would recolour the terminal.
+            return re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", written.decode("utf-8", "replace")).rstrip()
 
     def execute(self, container: str, argv: list[str]) -> tuple[int, str]:
         """Run a command in a container; (exit code, output)."""
         with self._answering():
             code, output = self._connect().containers.get(container).exec_run(argv)
             return int(code or 0), output.decode("utf-8", "replace")
+
+    def unpause(self, container: str) -> None:
+        with self._answering():
+            self._connect().containers.get(container).unpause()
 
     def volumes(self, project: str) -> tuple[str, ...]:
         with self._answering():

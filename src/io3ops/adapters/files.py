@@ -169,17 +169,31 @@ def _split(path: Path, data: bytes) -> tuple[str, str]:
         lines = data.decode("utf-8").splitlines()
     except UnicodeDecodeError:
         raise EnvFileInvalid(f"{path} is not text", hint="move it away; io3ops writes a new one") from None
-    if BEGIN not in lines:
-        return "", "\n".join(line for line in lines if line != END)
-    start = lines.index(BEGIN)
-    # With the closing line gone, what bears one of our names is taken for ours, up to the first line that does not.
+    # What bears one of our names is ours, also when one of the two marks was deleted.
     ours = re.compile(r"(COMPOSE_\w+|IO3OPS_(PORT|UID|GID|\w+_(IMAGE|MEMORY|DIGEST|FINGERPRINT|GID)))=")
-    end = next((i for i in range(start + 1, len(lines)) if lines[i] == END or not ours.match(lines[i])), len(lines))
-    if END in lines[start:]:
-        end = lines.index(END, start)
-    elif end < len(lines):
-        return "\n".join(lines[start + 1 : end]), "\n".join(lines[:start] + lines[end:])
-    return "\n".join(lines[start + 1 : end]), "\n".join(lines[:start] + lines[end + 1 :])
+    if BEGIN in lines:
+        start = lines.index(BEGIN)
+    elif END in lines:
+        start = next((i for i, line in enumerate(lines) if ours.match(line)), lines.index(END)) - 1
+    else:
+        return "", "\n".join(lines)
+    end = next((i for i in range(start + 1, len(lines)) if not ours.match(lines[i])), len(lines))
+    if END in lines[max(start, 0) :]:
+        end = lines.index(END, max(start, 0))
+        return "\n".join(lines[start + 1 : end]), "\n".join(lines[: max(start, 0)] + lines[end + 1 :])
+    return "\n".join(lines[start + 1 : end]), "\n".join(lines[:start] + lines[end:])
+
+
+def remove_env_block(path: Path) -> None:
+    """Take our part out of `.env`; the user's lines stay, and a file that held only ours goes."""
+    data = read_bytes(path)
+    if data is None:
+        return
+    _, theirs = _split(path, data)
+    if theirs.strip():
+        write_atomic(path, (theirs.strip("\n") + "\n").encode(), 0o600)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _parse(path: Path, text: str) -> dict[str, str]:

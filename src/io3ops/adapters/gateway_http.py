@@ -94,14 +94,10 @@ class GatewayHttp:
                 return found
             if isinstance(found, dict) and isinstance(found.get("error"), dict):
                 text = " ".join(str(found["error"].get("message", "")).split())[:400]
-                hint = (
-                    "the key in .io3ops is not the gateway's: run `make up`"
-                    if answer.status_code in (400, 401) and "key" in text
-                    else ""
-                )
-                raise GatewayError(
-                    f"{asked}: HTTP {answer.status_code}: {text}", hint=hint or "`io3ops logs gateway` shows more"
-                )
+                hint = "`io3ops logs gateway` shows more"
+                if answer.status_code == 401:
+                    hint = "the gateway was started with another key than .io3ops holds: `make up` hands it over"
+                raise GatewayError(f"{asked}: HTTP {answer.status_code}: {text}", hint=hint)
         raise GatewayError(f"{asked}: HTTP {answer.status_code}", hint="`io3ops logs gateway` shows more")
 
     @contextlib.contextmanager

@@ -118,6 +118,10 @@ class OllamaApi:
             else:
                 self._client.generate(model=name, prompt="", options={"num_ctx": context}, keep_alive=keep_alive)
 
+    def delete(self, name: str) -> None:
+        with self._errors(f"deleting {name}"):
+            self._client.delete(name)
+
     @contextlib.contextmanager
     def _errors(self, doing: str, kind: type[RuntimeRefused | FetchFailed] = RuntimeRefused) -> Iterator[None]:
         import httpx
@@ -131,9 +135,13 @@ class OllamaApi:
                 raise DiskFull(
                     f"{self._label}: {doing}: the disk is full", hint="free some space, then `make up` continues"
                 ) from None
-            raise kind(
-                f"{self._label}: {doing} failed: {text[:400]}", hint="`io3ops logs runtime` shows what it says"
-            ) from None
+            offline = any(
+                words in text for words in ("no such host", "i/o timeout", "connection refused", "server misbehaving")
+            )
+            hint = "`io3ops logs runtime` shows what it says"
+            if kind is FetchFailed and offline:
+                hint = "is the model library reachable from the engine (network, proxy)? `io3ops preset starter` needs none"
+            raise kind(f"{self._label}: {doing} failed: {text[:400]}", hint=hint) from None
         except (KeyError, TypeError, ValueError):
             raise kind(
                 f"{self._label}: {doing} failed: what answers there is not an Ollama",

@@ -39,13 +39,11 @@ def down(tools: Tools, console: Console, *, purge: bool = False) -> DownResult:
         console.skip("stop", "nothing runs")
     removed = list(volumes)
     if purge and settings.state.exists():
-        with console.step("purge", "key, certificates and .env") as step:
+        with console.step("purge", "key, certificates and our part of .env") as step:
             for path in (settings.state / "secrets", settings.state / "ca"):
                 shutil.rmtree(path, ignore_errors=True)
                 removed.append(str(path.relative_to(settings.root)))
-            _, theirs = files.read_env(settings.env_file)
-            if not theirs:
-                settings.env_file.unlink(missing_ok=True)
+            files.remove_env_block(settings.env_file)
             step.outcome = "removed"
     return DownResult(stopped=tuple(sorted(found)), removed=tuple(removed))
 

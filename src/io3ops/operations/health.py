@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from io3ops.adapters import files
 from io3ops.adapters.gateway_http import GatewayHttp
 from io3ops.errors import Io3opsError
 from io3ops.operations import config as config_operation
-from io3ops.operations import engine, models, smoke, stack
+from io3ops.operations import engine, key, models, smoke, stack
 from io3ops.tools import Tools
 
 
@@ -37,6 +36,7 @@ def health(tools: Tools, *, deep: bool = False) -> tuple[Probe, ...]:
     probes: list[Probe] = []
     checks: list[tuple[str, Callable[[Tools], str], tuple[str, ...]]] = [
         ("table", _table, ()),
+        ("config", _config, ("table",)),
         ("engine", _engine, ()),
         ("containers", _containers, ("table", "engine")),
         ("runtime API", _runtime, ("containers",)),
@@ -67,12 +67,17 @@ def healthy(probes: tuple[Probe, ...]) -> bool:
 
 
 def _table(tools: Tools) -> str:
+    plan = config_operation.load(tools.settings).plan
+    return f"{len(plan.modes)} modes, {len(plan.models)} models"
+
+
+def _config(tools: Tools) -> str:
     config = config_operation.load(tools.settings)
+    if config.hand_edited:
+        raise _Broken("runtime/litellm.yaml was edited by hand", "io3ops render-config shows the edit")
     if not config.rendered.current:
-        raise _Broken(
-            "runtime/litellm.yaml is not what runtime/routing.yaml says", "io3ops render-config, then `make up`"
-        )
-    return f"{len(config.plan.modes)} modes, {len(config.plan.models)} models; litellm.yaml agrees"
+        raise _Broken("runtime/litellm.yaml is not what runtime/routing.yaml says", "io3ops apply")
+    return "litellm.yaml is what the table says"
 
 
 def _engine(tools: Tools) -> str:
@@ -83,11 +88,14 @@ def _engine(tools: Tools) -> str:
 
 
 def _containers(tools: Tools) -> str:
-    found = tools.engine.containers(tools.settings.project)
+    found = stack.own_containers(tools)
     wanted = stack.services(config_operation.load(tools.settings).plan)
-    down = [s for s in wanted if s not in found or not found[s].running]
+    down = [f"{s} ({found[s].status})" if s in found else s for s in wanted if s not in found or not found[s].running]
     if down:
         raise _Broken(f"not running: {', '.join(down)}", "make up")
+    sick = [s for s in wanted if found[s].health == "unhealthy"]
+    if sick:
+        raise _Broken(f"unhealthy: {', '.join(sick)}", f"io3ops logs {sick[0]}; make up restarts it")
     return ", ".join(
         f"{s} {found[s].health or found[s].status}" + (f", restarted {found[s].restarts}x" if found[s].restarts else "")
         for s in wanted
@@ -114,9 +122,9 @@ def _present(tools: Tools) -> str:
 def _loaded(tools: Tools) -> str:
     plan = config_operation.load(tools.settings).plan
     found = models.first_choices(plan, models.states(tools, plan))
-    cold = [s.name for s in found if not s.ready]
+    cold = [s.planned.model.name for s in found if not s.ready]
     if cold:
-        raise _Broken(f"not loaded (first request will wait): {', '.join(cold)}", "make up loads them")
+        return f"not loaded: {', '.join(cold)}; the next request waits for it (`make up` loads it)"
     return ", ".join(f"{s.planned.model.name} {s.loaded.memory / 1e6:,.0f} MB{_where(s)}" for s in found if s.loaded)
 
 
@@ -128,7 +136,7 @@ def _where(state: models.ModelState) -> str:
 
 
 def _gateway(tools: Tools) -> GatewayHttp:
-    return GatewayHttp(tools.settings.base_url, files.read_key(tools.settings.key_file) or "")
+    return GatewayHttp(tools.settings.base_url, key.read(tools.settings))
 
 
 def _live(tools: Tools) -> str:
@@ -162,8 +170,7 @@ def _modes(tools: Tools) -> str:
 
 
 def _round_trip(tools: Tools) -> str:
-    key = files.read_key(tools.settings.key_file) or ""
-    checks = smoke.smoke(tools.settings, config_operation.load(tools.settings).plan, key)
+    checks = smoke.smoke(tools.settings, config_operation.load(tools.settings).plan, key.read(tools.settings))
     failed = smoke.failure(checks)
     if failed:
         raise _Broken(failed.details.replace("\n", "; "), "io3ops logs")

@@ -48,12 +48,13 @@ class ModelState:
 @contextlib.contextmanager
 def runtime_api(tools: Tools, url: str, *, timeout: float | None = 30.0) -> Iterator[OllamaApi]:
     """The runtime at `url`, reached through the gateway's container. Raises ContainerDied when that does not run."""
-    gateway = tools.engine.containers(tools.settings.project).get("gateway")
+    gateway = stack.own_containers(tools).get("gateway")
     if gateway is None or not gateway.running:
         raise stack.died(tools, "gateway", gateway)
     try:
         with tools.relay.forward(tools.engine.command(), gateway.id, url) as local:
-            yield OllamaApi(local, f"the runtime at {url}", timeout=timeout)
+            label = "the model loader" if url == LOADER_URL else f"the runtime at {url}"
+            yield OllamaApi(local, label, timeout=timeout)
     except RuntimeUnreachable:
         now = tools.engine.containers(tools.settings.project).get("gateway")
         if now is None or not now.running or now.restarts > gateway.restarts:

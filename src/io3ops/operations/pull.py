@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from io3ops.adapters.ollama_api import InstalledModel
 from io3ops.console import Console
 from io3ops.operations import config, models
 from io3ops.operations.down import compose_variables
+from io3ops.routing.plan import RUNTIME_URL
 from io3ops.tools import Tools
 
 
@@ -31,9 +33,11 @@ def pull(tools: Tools, console: Console) -> tuple[str, ...]:
     if not missing:
         console.skip("models", f"{len(plan.models)} of {len(plan.models)} installed")
         return ()
-    with console.step("models", f"fetch {', '.join(s.name for s in missing)}: not installed") as step:
+    names = ", ".join(s.planned.model.name for s in missing)
+    size = sum(s.planned.model.download_mb for s in missing)
+    with console.step("models", f"fetch {names} ({size:,} MB): not installed") as step:
         models.fetch(tools, missing, compose_variables(tools), step)
-        step.outcome = "installed"
+        step.outcome = f"installed {names}"
     return tuple(s.name for s in missing)
 
 
@@ -63,10 +67,30 @@ def _row(state: models.ModelState) -> ModelRow:
     )
 
 
-def models_text(rows: tuple[ModelRow, ...]) -> str:
-    lines = [f"{'model':<14} {'state':<10} {'disk MB':>8} {'memory MB':>10} {'window':>7}  {'digest':<12}  modes"]
-    lines += [
-        f"{r.model:<14} {r.state:<10} {r.size:>8,} {r.memory:>10,} {r.context:>7}  {r.digest:<12}  {', '.join(r.modes)}"
-        for r in rows
-    ]
+def unused_models(tools: Tools) -> tuple[InstalledModel, ...]:
+    """What lies in the stack's own runtime and no mode uses: an older recipe, a former table's models."""
+    plan = config.load(tools.settings).plan
+    if not plan.runs_runtime:
+        return ()
+    used = {m.runtime_name for m in plan.models if m.in_stack}
+    with models.runtime_api(tools, RUNTIME_URL) as api:
+        return tuple(m for m in api.installed() if m.name not in used)
+
+
+def prune_models(tools: Tools, unused: tuple[InstalledModel, ...]) -> None:
+    with models.runtime_api(tools, RUNTIME_URL) as api:
+        for model in unused:
+            api.delete(model.name)
+
+
+def models_text(rows: tuple[ModelRow, ...], unused: tuple[InstalledModel, ...]) -> str:
+    wide = max(len(r.model) for r in rows)
+    lines = [f"{'model':<{wide}}  {'state':<9} {'disk MB':>8} {'mem MB':>7} {'window':>7}  modes"]
+    for row in rows:
+        lines.append(
+            f"{row.model:<{wide}}  {row.state:<9} {row.size:>8,} {row.memory:>7,} {row.context:>7}  {', '.join(row.modes)}"
+        )
+    if unused:
+        lines += ["", "not in the table (`io3ops models --prune` removes them):"]
+        lines += [f"  {m.name}  {m.size // 10**6:,} MB" for m in unused]
     return "\n".join(lines)

@@ -94,6 +94,13 @@ def services(plan: Plan) -> tuple[str, ...]:
     return ("runtime", "gateway") if plan.runs_runtime else ("gateway",)
 
 
+def own_containers(tools: Tools) -> dict[str, Container]:
+    """The project's containers. Raises ForeignStack when they are another clone's."""
+    found = tools.engine.containers(tools.settings.project)
+    check_owner(tools.settings, found)
+    return found
+
+
 def check_owner(settings: Settings, found: Mapping[str, Container]) -> None:
     """Raises ForeignStack when another clone runs a project of this name."""
     for container in found.values():

@@ -29,6 +29,7 @@ class Status:
     """`drift`: litellm.yaml is not what the table says. `problem`: why something could not be asked."""
 
     running: bool
+    project: str
     engine: str
     endpoint: str
     preset: str
@@ -48,7 +49,7 @@ def status(tools: Tools) -> Status:
     problem = "" if state.kind == "ready" else state.detail
     wanted = stack.services(plan)
     if state.kind == "ready":
-        found = tools.engine.containers(tools.settings.project)
+        found = stack.own_containers(tools)
         services = tuple(
             Service(
                 name=s,
@@ -65,6 +66,7 @@ def status(tools: Tools) -> Status:
                 problem = error.message
     return Status(
         running=bool(services) and all(s.status == "running" and s.health != "unhealthy" for s in services),
+        project=tools.settings.project,
         engine=state.detail,
         endpoint=tools.settings.base_url,
         preset=preset.current(tools.settings, preset.all_presets()) or "your own table",
@@ -83,15 +85,16 @@ def status(tools: Tools) -> Status:
 
 
 def text(found: Status) -> str:
-    lines = [f"engine    {found.engine}"]
+    lines = [f"engine    {found.engine}", f"project   {found.project}"]
     lines += [f"{s.name:<9} {s.status}{', ' + s.health if s.health else ''}  {s.image}" for s in found.services]
     lines += [
         f"endpoint  {found.endpoint}",
-        f"table     {found.preset}{' (litellm.yaml differs: make up)' if found.drift else ''}",
+        f"table     {found.preset}{' (litellm.yaml differs: io3ops apply)' if found.drift else ''}",
     ]
     lines += [f"  {m.mode:<12} {' → '.join(m.models)}{'  (loaded)' if m.loaded else ''}" for m in found.modes]
     if found.problem:
         lines.append(f"problem   {found.problem}")
     if not found.running:
-        lines.append("the stack does not run: make up")
+        some = any(s.status == "running" for s in found.services)
+        lines.append(f"the stack {'runs only in part' if some else 'does not run'}: make up")
     return "\n".join(lines)

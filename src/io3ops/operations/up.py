@@ -18,6 +18,7 @@ from io3ops.errors import EngineLost, Io3opsError, ModesDiffer
 from io3ops.operations import config as config_operation
 from io3ops.operations import engine, images, key, models, smoke, stack
 from io3ops.operations.config import Config
+from io3ops.operations.down import compose_variables
 from io3ops.settings import Settings
 from io3ops.tools import Tools
 
@@ -80,7 +81,7 @@ def up(tools: Tools, console: Console, *, dry_run: bool = False) -> Run:
     Raises the first failing step's error.
     """
     run = start(tools, console, dry_run=dry_run)
-    walk(run, console, STEPS)
+    walk(run, console, tuple(step_named(name) for name in MODELS_FIRST) if _serves(run) else STEPS)
     if not dry_run:
         remember(run)
     return run
@@ -97,6 +98,19 @@ def start(tools: Tools, console: Console, *, dry_run: bool = False) -> Run:
     if run.ready_engine:
         run.look()
     return run
+
+
+def _serves(run: Run) -> bool:
+    """Whether the running stack can fetch the new table's models while the old table goes on serving."""
+    plan = run.config.plan
+    if not (run.running("gateway") and run.running("runtime")) or plan.external_urls:
+        return False
+    try:
+        run.models = models.states(run.tools, plan)
+    except Io3opsError:
+        # It runs, and does not work: mending it comes first.
+        return False
+    return True
 
 
 def applied_copy(settings: Settings) -> Path:
@@ -134,6 +148,9 @@ def _walk(run: Run, console: Console, steps: tuple[UpStep, ...]) -> None:
         decision = step.decide(run)
         if not decision.needed or run.dry:
             console.skip(step.name, decision.cause if not decision.needed else f"would act: {decision.cause}")
+            if decision.needed:
+                # What follows must decide as if this had been done.
+                run.acted.append(step.name)
             continue
         with console.step(step.name, decision.cause) as progress:
             step.act(run, progress)
@@ -209,6 +226,9 @@ def _stack(run: Run) -> Decision:
         return Decision(needed=True, cause="known once the engine answers")
     run.variables = stack.variables(run.tools, run.config, run.images, run.info, run.key)
     wanted = stack.services(run.config.plan)
+    paused = [s for s in wanted if s in run.containers and run.containers[s].status == "paused"]
+    if paused:
+        return Decision(needed=True, cause=f"unpause {', '.join(paused)}")
     down = [s for s in wanted if not run.running(s)]
     surplus = [s for s in run.containers if s not in wanted]
     written, _ = files.read_env(run.tools.settings.env_file)
@@ -224,6 +244,8 @@ def _stack(run: Run) -> Decision:
     asked = (run.variables["IO3OPS_CONFIG_DIGEST"], run.variables["IO3OPS_KEY_FINGERPRINT"], run.images.gateway.tag)
     if (gateway.config, gateway.key, gateway.image) != asked:
         return Decision(needed=True, cause="the gateway runs with another config, key or image")
+    if run.tools.settings.port not in gateway.ports:
+        return Decision(needed=True, cause=f"the gateway is not published on port {run.tools.settings.port}")
     sick = [s for s in wanted if run.containers[s].health == "unhealthy"]
     return Decision(needed=bool(sick), cause=f"unhealthy: {', '.join(sick)}" if sick else f"{', '.join(wanted)} run")
 
@@ -236,6 +258,9 @@ def _start(run: Run, step: Step) -> None:
         for folder in (settings.state / "ca", settings.table.parent):
             files.let_read(folder, run.owner)
     sick = [s for s in stack.services(run.config.plan) if run.running(s) and run.containers[s].health == "unhealthy"]
+    for found in run.containers.values():
+        if found.status == "paused":
+            run.tools.engine.unpause(found.id)
     run.tools.compose.up(stack.services(run.config.plan), run.variables)
     for service in sick:
         run.tools.compose.restart(service, run.variables)
@@ -269,7 +294,7 @@ def _wait_runtime(run: Run, step: Step) -> None:
 
 
 def _models(run: Run) -> Decision:
-    if not run.running("gateway"):
+    if not run.running("gateway") or (run.dry and "stack" in run.acted):
         return Decision(needed=True, cause="known once the runtime answers")
     run.models = models.states(run.tools, run.config.plan)
     missing = [s for s in run.models if s.missing]
@@ -283,7 +308,7 @@ def _models(run: Run) -> Decision:
 
 def _fetch(run: Run, step: Step) -> None:
     missing = tuple(s for s in run.models if s.missing)
-    models.fetch(run.tools, missing, run.variables, step)
+    models.fetch(run.tools, missing, run.variables or compose_variables(run.tools), step)
     step.outcome = f"installed {', '.join(s.planned.model.name for s in missing)}"
 
 
@@ -322,8 +347,8 @@ def _wait_gateway(run: Run, step: Step) -> None:
 
 
 def _preload(run: Run) -> Decision:
-    if not run.running("gateway"):
-        return Decision(needed=True, cause="known once the runtime answers")
+    if not run.running("gateway") or (run.dry and ("stack" in run.acted or "models" in run.acted)):
+        return Decision(needed=True, cause="known once the models are there")
     if "models" in run.acted:
         run.models = models.states(run.tools, run.config.plan)
     waiting = [s for s in models.first_choices(run.config.plan, run.models) if not s.ready]
@@ -340,7 +365,8 @@ def _load(run: Run, step: Step) -> None:
 
 
 def _smoke(run: Run) -> Decision:
-    if run.acted or (run.dry and not run.running("gateway")):
+    passed = files.read_bytes(applied_copy(run.tools.settings))
+    if run.acted or passed != run.config.text.encode():
         return Decision(needed=True, cause="one short call per mode")
     return Decision(needed=False, cause="nothing changed (`io3ops smoke` tests any time)")
 
@@ -365,4 +391,19 @@ STEPS = (
     UpStep(name="gateway", decide=_gateway, act=_wait_gateway),
     UpStep(name="preload", decide=_preload, act=_load),
     UpStep(name="smoke", decide=_smoke, act=_call_modes),
+)
+
+# A fetch that fails must not take down what serves: the table is switched when its models are there.
+MODELS_FIRST = (
+    "engine",
+    "port",
+    "key",
+    "images",
+    "models",
+    "preload",
+    "config",
+    "stack",
+    "runtime",
+    "gateway",
+    "smoke",
 )

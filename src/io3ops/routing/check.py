@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from urllib.parse import urlsplit
 
@@ -181,6 +182,8 @@ def _chain(reader: Reader, entry: Entry, mode: Mode, table: Table, unclear: set[
         reader.problem(
             entry.at("chain"), where, "an embedding mode takes one model: vectors of two models cannot be compared"
         )
+    if re.match(r"embed", mode.name) and not kinds[True]:
+        reader.problem(entry.at("chain"), where, "an embedding mode needs a model with `capabilities: [embeddings]`")
     if kinds[True]:
         for key in ("system_prompt", "parameters", "forced"):
             if entry.written(key):

@@ -45,7 +45,8 @@ def test_no_tokenizer_is_downloaded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "litellm.proxy", types.ModuleType("litellm.proxy"))
     monkeypatch.setitem(sys.modules, "litellm.proxy.proxy_server", server)
     callback: Any = types.ModuleType("io3ops_gateway.callback")
-    callback.policy, callback.Requests = object(), lambda app, _hooks: app
+    callback.policy, callback.Requests = object(), lambda app, _hooks, _key: app
+    monkeypatch.setenv("LITELLM_MASTER_KEY", "k")
     monkeypatch.setitem(sys.modules, "io3ops_gateway.callback", callback)
     assert launcher.import_proxy() is server.app
     assert litellm.disable_hf_tokenizer_download is True
