@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -18,12 +19,18 @@ class Console:
     """mode `tty`: colours and bars; `plain`: one line per event; `json`: one JSON object per event."""
 
     def __init__(
-        self, mode: str, out: TextIO = sys.stdout, err: TextIO = sys.stderr, clock: Callable[[], float] = time.monotonic
+        self,
+        mode: str,
+        out: TextIO = sys.stdout,
+        err: TextIO = sys.stderr,
+        clock: Callable[[], float] = time.monotonic,
+        width: Callable[[], int] = lambda: shutil.get_terminal_size().columns,
     ) -> None:
         self.mode = mode
         self._out = out
         self._err = err
         self._clock = clock
+        self._width = width
         self._bar: _Bar | None = None
 
     # -- results
@@ -106,7 +113,7 @@ class Console:
                 width = 24
                 filled = min(width, int(width * done / total)) if total else 0
                 bar = "█" * filled + "░" * (width - filled) if total else "·" * width
-                self._err.write(f"\r\x1b[2K  {label} {bar} {amount}")
+                self._err.write(f"\r\x1b[2K{self._fitting(f'  {label} {bar} {amount}')}")
                 self._err.flush()
                 self._bar.shown = True
         elif self._bar.due(self._clock(), 5.0):
@@ -117,12 +124,18 @@ class Console:
         if self._bar is None or self._bar.label != label:
             self._close_bar()
             self._bar = _Bar(label)
+        # Progress of apt and the like rewrites its line: only the newest version counts.
+        newest = _plain(line.rstrip("\r").rsplit("\r", 1)[-1])
         if self.mode == "tty" and self._bar.due(self._clock(), 0.1):
-            self._err.write(f"\r\x1b[2K  {self._paint((label + ': ' + _plain(line))[:100], '2')}")
+            self._err.write(f"\r\x1b[2K{self._paint(self._fitting(f'  {label}: {newest}'), '2')}")
             self._err.flush()
             self._bar.shown = True
         elif self.mode == "plain" and self._bar.due(self._clock(), 10.0):
-            self._line(f"  {label}: {_plain(line)[:100]}")
+            self._line(f"  {label}: {newest[:100]}")
+
+    def _fitting(self, text: str) -> str:
+        """Cut to the terminal: a line that wraps could not be taken back."""
+        return text[: self._width() - 1]
 
     # -- inside
 

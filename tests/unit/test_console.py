@@ -85,3 +85,14 @@ def test_a_tools_output_cannot_move_the_cursor() -> None:
 )
 def test_the_mode_is_chosen_once(as_json: bool, err: io.StringIO, no_color: bool, term: str, mode: str) -> None:
     assert choose_mode(as_json=as_json, err=err, no_color=no_color, term=term) == mode
+
+
+def test_a_progress_line_never_wraps_and_shows_only_its_newest_state() -> None:
+    out, err = io.StringIO(), io.StringIO()
+    times = iter(range(1000))
+    it = Console("tty", out, err, clock=lambda: float(next(times)), width=lambda: 40)
+    with it.step("engine", "install") as step:
+        step.activity("apt")("Reading 5%\rReading 10%\r" + "x" * 100)
+    shown = [part for part in err.getvalue().split("\x1b[2K") if "apt:" in part]
+    assert shown and "Reading" not in shown[0]
+    assert len(shown[0].split("\x1b[0m")[0].removeprefix("\x1b[2m")) == 39
