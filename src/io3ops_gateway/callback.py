@@ -56,13 +56,12 @@ class PolicyHooks(CustomLogger):  # type: ignore[misc]
         self, user_api_key_dict: Any, cache: Any, data: dict[str, Any], call_type: Any
     ) -> dict[str, Any]:
         """Once per request, before any routing: alias, what is denied, limits, parameters, budget."""
-        mode = self.policy.modes.get(self.policy.resolve(data.get("model")))
         running = RUNNING.get()
-        if mode is None or running is None:
-            # Not a mode: LiteLLM answers that itself, and has no deployment of that name to send anything to.
-            return data
-        data["model"] = mode.name
         try:
+            mode = self.policy.mode(data.get("model"))
+            if running is None:
+                raise rules.Refusal(500, "no_request", "this call came past the gateway's own door")
+            data["model"] = mode.name
             rules.apply(mode, data)
             if not running.mode:
                 self.meter.enter(mode)
@@ -97,6 +96,10 @@ class Requests:
         self._key = key.encode()
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            # Nothing in the table is served this way, and the policy's hooks would not see it.
+            await send({"type": "websocket.close", "code": 1008})
+            return
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

@@ -60,9 +60,17 @@ class Policy:
     modes: Mapping[str, ModePolicy]
     aliases: Mapping[str, str]
 
-    def resolve(self, model: object) -> str:
-        """The mode that a request's `model` means; the value itself when it is none."""
-        return self.aliases.get(model, model) if isinstance(model, str) else ""
+    def mode(self, model: object) -> ModePolicy:
+        """The mode that a request's `model` means.
+
+        Raises:
+            Refusal: 404, it means none. LiteLLM itself would also take a deployment's id, a provider's model name or
+                several names with commas, and so lead a request past its mode.
+        """
+        name = self.aliases.get(model, model) if isinstance(model, str) else ""
+        if name not in self.modes:
+            raise Refusal(404, "model_not_found", f"there is no mode {str(model)[:80]!r}; GET /v1/models lists them")
+        return self.modes[name]
 
 
 def from_config(config: Mapping[str, Any]) -> Policy:

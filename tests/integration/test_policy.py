@@ -246,6 +246,15 @@ def test_aliases_lead_to_their_mode(clone: Clone, upstream: FakeUpstream) -> Non
     assert chat(clone, "gpt-4o").status_code >= 400
 
 
+@pytest.mark.parametrize("name", ["few.1.a", "ollama_chat/a:latest", "a:latest", "few,steps", "steps.2.b", "*", ""])
+def test_nothing_but_a_mode_or_an_alias_is_served(clone: Clone, upstream: FakeUpstream, name: str) -> None:
+    """A deployment's id would lead past its mode's limits, parameters and data class."""
+    answer = chat(clone, name)
+    assert answer.status_code == 404 and "no mode" in answer.text, answer.text
+    assert post(clone, "embeddings", {"model": name, "input": "x"}).status_code == 404
+    assert not upstream.calls
+
+
 def test_another_mode_takes_over_when_a_chain_failed(clone: Clone, upstream: FakeUpstream) -> None:
     upstream.reset(a="500", b="500")
     assert text(chat(clone, "saved")) == "from c"

@@ -22,7 +22,15 @@ CONFIG: dict[str, Any] = {
 def test_the_policy_is_read_and_aliases_resolve() -> None:
     policy = from_config(CONFIG)
     assert policy.modes["executor"].denied == ("tools",)
-    assert (policy.resolve("gpt"), policy.resolve("other"), policy.resolve(["x"])) == ("executor", "other", "")
+    assert policy.mode("gpt") is policy.mode("executor") is policy.modes["executor"]
+
+
+@pytest.mark.parametrize("model", ["other", "executor.1.a", "executor,executor", "", None, ["executor"], {"a": 1}])
+def test_what_is_no_mode_is_refused(model: object) -> None:
+    """LiteLLM would take a deployment's id, or several names with commas, past the mode's policy."""
+    with pytest.raises(Refusal) as caught:
+        from_config(CONFIG).mode(model)
+    assert caught.value.status == 404
 
 
 @pytest.mark.parametrize(
