@@ -359,14 +359,24 @@ def preset(tools: Tools, console: Console, name: str | None, force: bool) -> int
 @command("render-config")
 @click.option("--check", is_flag=True, help="Write nothing; show the difference and exit 1 when there is one.")
 @click.option("--stdout", "to_stdout", is_flag=True, help="Print the file instead of writing it.")
+@click.option(
+    "--validate",
+    "with_loader",
+    is_flag=True,
+    help="First hold it against LiteLLM's own loader, in the gateway image (seconds).",
+)
 @click.option("--force", is_flag=True, help="Overwrite a litellm.yaml that was edited by hand.")
-def render_config(tools: Tools, console: Console, check: bool, to_stdout: bool, force: bool) -> int:
+def render_config(tools: Tools, console: Console, check: bool, to_stdout: bool, with_loader: bool, force: bool) -> int:
     """Render runtime/litellm.yaml from runtime/routing.yaml."""
     from io3ops.operations import config as operation
 
     config = operation.load(tools.settings)
     for warning in config.warnings:
         console.note(f"warning: {warning}")
+    if with_loader:
+        from io3ops.operations import images, validate
+
+        validate.validate(tools, config, images.gateway_image(tools))
     if to_stdout:
         console.result("render-config", {"text": config.text}, config.text)
         return 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,9 @@ from tests.clone import Clone
 from tests.tables import tables
 
 from io3ops.operations.images import GATEWAY_INPUTS, digest
+from io3ops.operations.validate import PYTHON, loaded, planned
 from io3ops.routing.plan import Plan, make_plan
-from io3ops.routing.render import fallbacks, render, route
+from io3ops.routing.render import render
 from io3ops.routing.table import parse_table
 
 pytestmark = pytest.mark.containers
@@ -41,26 +42,27 @@ def test_what_litellm_holds_is_what_was_planned(running: Clone, root: Path, tmp_
         (tmp_path / name).write_text(render(plan), "utf-8")
     for path in (tmp_path, *tmp_path.parents[:2]):
         path.chmod(0o755)
-    script = root / "tests/integration/load_all.py"
     image = f"io3ops/gateway:{digest(running.path, GATEWAY_INPUTS)}"
-    mounts = ["-v", f"{tmp_path}:/t:ro", "-v", f"{script}:/load_all.py:ro"]
-    done = running.docker(
-        "run",
-        "--rm",
-        "--network",
-        "none",
-        "--user",
-        "0:0",
-        *mounts,
-        "--entrypoint",
-        "/opt/gateway/bin/python",
-        image,
-        "/load_all.py",
-        "/t",
-    )
-    held = dict(json.loads(line.removeprefix("HELD ")) for line in done.stdout.splitlines() if line.startswith("HELD "))
-    assert set(held) == set(plans), done.stderr[-3000:]
+    mount = ["-v", f"{tmp_path}:/t:ro", "--entrypoint", PYTHON]
+    done = running.docker("run", "--rm", "--network", "none", *mount, image, "-m", "io3ops_gateway.loads", "/t")
+    held = loaded(done.stdout)
+    assert set(held) == set(plans), done.stdout[-2000:] + done.stderr[-2000:]
     for name, plan in plans.items():
-        assert held[name]["deployments"] == [[d.mode, d.id, route(d), d.order] for d in plan.deployments], name
-        assert held[name]["fallbacks"] == [{m: [t]} for m, t in dict(fallbacks(plan)).get("fallbacks", [])], name
-        assert held[name]["modes"] == sorted(plan.modes)
+        assert held[name] == planned(plan), name
+
+
+def test_a_file_that_litellm_does_not_load_as_planned_is_never_written(running: Clone) -> None:
+    """The template of a copy of the package is broken: a provider that LiteLLM does not know is dropped without a word."""
+    broken = running.path / "broken"
+    shutil.copytree(running.path / "src/io3ops", broken / "io3ops")
+    render_py = broken / "io3ops/routing/render.py"
+    text = render_py.read_text("utf-8")
+    render_py.write_text(text.replace("'ollama_chat'}/", "'no_such_provider'}/"), "utf-8")
+    before = (running.path / "runtime/litellm.yaml").read_bytes()
+    gateway = running.container("gateway")
+    for command in (("render-config", "--validate"), ("apply",)):
+        done = running.io3ops(*command, PYTHONPATH=str(broken))
+        assert done.returncode == 60 and "was not written" in done.stderr, done.stderr
+        assert (running.path / "runtime/litellm.yaml").read_bytes() == before
+    assert running.container("gateway") == gateway
+    assert running.io3ops("render-config", "--validate").returncode == 0

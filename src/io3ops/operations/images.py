@@ -72,6 +72,14 @@ def decide(tools: Tools, *, runs_runtime: bool, gpu: str = "") -> Images:
     return Images(runtime=_runtime(tools, digest(root, RUNTIME_INPUTS), policy, gpu), gateway=gateway)
 
 
+def gateway_image(tools: Tools) -> str:
+    """The gateway's image. Raises BuildOffline when it was not built yet."""
+    tag = f"io3ops/gateway:{digest(tools.settings.root, GATEWAY_INPUTS)}"
+    if tools.engine.image_id(tag) is None:
+        raise BuildOffline("the gateway image is not built yet, and the loader is in it", hint="`make up` builds it")
+    return tag
+
+
 def _gateway_cause(tools: Tools, present: bool) -> str:
     if present:
         return "inputs unchanged"

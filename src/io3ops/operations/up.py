@@ -16,7 +16,7 @@ from io3ops.adapters.gateway_http import GatewayHttp
 from io3ops.console import Console, Step
 from io3ops.errors import EngineLost, Io3opsError, ModesDiffer
 from io3ops.operations import config as config_operation
-from io3ops.operations import engine, images, key, models, smoke, stack
+from io3ops.operations import engine, images, key, models, smoke, stack, validate
 from io3ops.operations.config import Config
 from io3ops.operations.down import compose_variables
 from io3ops.settings import Settings
@@ -199,6 +199,10 @@ def _config(run: Run) -> Decision:
 
 
 def _render(run: Run, step: Step) -> None:
+    if run.running("gateway") and run.images is not None:
+        # Something works already: it is replaced only by a file that LiteLLM loads.
+        step.activity("config")("held against LiteLLM's own loader")
+        validate.validate(run.tools, run.config, run.images.gateway.tag)
     step.outcome = f"wrote {', '.join(config_operation.write(run.tools.settings, run.config))}"
 
 
