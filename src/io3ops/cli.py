@@ -23,6 +23,24 @@ if TYPE_CHECKING:
     from io3ops.tools import Tools
 
 INTERRUPTED = 130
+# What `io3ops --help` says of each command; click would cut the first sentence of the long help in the middle.
+SHORT = {
+    "up": "Bring the stack to what the table says",
+    "down": "Stop the stack; nothing is lost",
+    "status": "What runs: containers, modes, models",
+    "health": "Probe every layer, one line each",
+    "pull": "Fetch the table's missing models",
+    "models": "Installed, loaded and unused models",
+    "smoke": "One real call per mode",
+    "logs": "The containers' logs",
+    "key": "Where the key is; print or rotate it",
+    "preset": "Show or apply a ready table",
+    "render-config": "Render litellm.yaml from the table",
+    "routes": "The table as a table; edit it",
+    "explain": "Who serves a mode when something fails",
+    "graph": "The routing picture",
+    "apply": "Hand the table to the running gateway",
+}
 BUG = 70
 
 
@@ -75,7 +93,7 @@ def command(name: str, *, reports: bool = True) -> Callable[[Callable[..., int |
             call = click.option(
                 "--json", "as_json", is_flag=True, help="Print one JSON object (events go to stderr as JSON lines)."
             )(call)
-        return main.command(name)(call)
+        return main.command(name, short_help=SHORT[name])(call)
 
     return decorate
 
@@ -463,7 +481,7 @@ def apply(tools: Tools, console: Console) -> int:
     return 0
 
 
-@main.command("completion")
+@main.command("completion", short_help="Completion script for a shell")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
     """Print the completion script of a shell: eval "$(io3ops completion bash)"."""
