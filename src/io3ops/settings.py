@@ -36,6 +36,12 @@ class Settings:
     environment: Mapping[str, str]
 
     @property
+    def proxies(self) -> dict[str, str]:
+        """The usual proxy variables, whichever case they were written in; '' where there is none."""
+        names = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
+        return {name: self.environment.get(name) or self.environment.get(name.lower(), "") for name in names}
+
+    @property
     def state(self) -> Path:
         return self.root / ".io3ops"
 

@@ -9,13 +9,12 @@ from pathlib import Path
 
 from io3ops.adapters import files
 from io3ops.errors import HandEdited, TableInvalid
-from io3ops.routing.check import check
+from io3ops.routing.check import accept
 from io3ops.routing.graph import in_document, mermaid
 from io3ops.routing.language import json_schema
 from io3ops.routing.plan import Plan, make_plan
-from io3ops.routing.problems import table_error
 from io3ops.routing.render import hand_edited, render
-from io3ops.routing.table import Table, build, read_document
+from io3ops.routing.table import Table
 from io3ops.settings import Settings
 
 PICTURE_INTRO = (
@@ -87,7 +86,8 @@ def load(settings: Settings) -> Config:
 
 def from_bytes(settings: Settings, data: bytes) -> Config:
     """As `load`, for a table that may not be in its place yet."""
-    table, warnings = _table(data, str(settings.table.relative_to(settings.root)))
+    path = str(settings.table.relative_to(settings.root))
+    table, warnings = accept(data, path)
     plan = make_plan(table)
     picture = _text(settings.picture)
     return Config(
@@ -100,18 +100,8 @@ def from_bytes(settings: Settings, data: bytes) -> Config:
             ),
             Derived(path=settings.picture, text=in_document(picture or PICTURE_INTRO, mermaid(plan)), on_disk=picture),
         ),
-        warnings=warnings,
+        warnings=tuple(w.text(path) for w in warnings),
     )
-
-
-def _table(data: bytes, path: str) -> tuple[Table, tuple[str, ...]]:
-    document, problems = read_document(data)
-    if document is not None:
-        table = build(document)
-        problems += check(document, table)
-        if not any(p.level == "error" for p in problems):
-            return table, tuple(p.text(path) for p in sorted(problems))
-    raise table_error(path, problems)
 
 
 def _text(path: Path) -> str | None:

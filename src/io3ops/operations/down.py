@@ -52,7 +52,4 @@ def compose_variables(tools: Tools) -> dict[str, str]:
     """Enough for Compose to read the files, also when `.env` is gone or broken."""
     written, _ = files.read_env(tools.settings.env_file)
     defaults = {"IO3OPS_RUNTIME_IMAGE": "unused", "IO3OPS_GATEWAY_IMAGE": "unused", "COMPOSE_FILE": "compose.yaml"}
-    environment = tools.settings.environment
-    names = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
-    proxies = {name: environment.get(name) or environment.get(name.lower(), "") for name in names}
-    return defaults | written | proxies | {"COMPOSE_PROJECT_NAME": tools.settings.project}
+    return defaults | written | tools.settings.proxies | {"COMPOSE_PROJECT_NAME": tools.settings.project}

@@ -18,13 +18,13 @@ def masked(key: str) -> str:
     return f"{key[:7]}…{key[-2:]} (fingerprint {fingerprint(key)})"
 
 
-def ensure(settings: Settings, owner: tuple[int, int] | None) -> tuple[str, bool]:
-    """(the key, whether it was made now). Raises KeyFileUnsafe or NotWritable."""
+def ensure(settings: Settings, owner: tuple[int, int] | None) -> str:
+    """The key, made now when there was none. Raises KeyFileUnsafe or NotWritable."""
     key = files.read_key(settings.key_file)
     if key is None:
-        return files.new_key(settings.key_file, owner), True
+        return files.new_key(settings.key_file, owner)
     files.own(settings.key_file, owner)
-    return key, False
+    return key
 
 
 def rotate(settings: Settings) -> str:

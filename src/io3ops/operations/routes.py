@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from io3ops.adapters import files
 from io3ops.errors import SettingInvalid
@@ -110,10 +109,6 @@ def explain(
             )
         failing |= found
     return explaining.explain(plan, mode, data_class=data_class, fail=failing, status=status)
-
-
-def explanation_data(found: explaining.Explanation) -> dict[str, Any]:
-    return asdict(found)
 
 
 def graph(settings: Settings, kind: str) -> str:

@@ -78,15 +78,13 @@ def variables(tools: Tools, config: Config, images: Images, info: Mapping[str, A
     if gpu == "amd":
         groups = [*tools.machine.gpu_groups, 44, 44][:2]
         found |= {"IO3OPS_GPU_GID": str(groups[0]), "IO3OPS_RENDER_GID": str(groups[1])}
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"):
-        found[name] = settings.environment.get(name) or settings.environment.get(name.lower(), "")
-    return found
+    return found | settings.proxies
 
 
 def persistent(values: Mapping[str, str], settings: Settings) -> dict[str, str]:
     """The part of the variables that goes to `.env`. A port the user wrote there stays the user's line."""
     _, theirs = files.read_env(settings.env_file)
-    skipped = {"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"} | ({"IO3OPS_PORT"} & set(theirs))
+    skipped = set(settings.proxies) | ({"IO3OPS_PORT"} & set(theirs))
     return {k: v for k, v in values.items() if k not in skipped}
 
 

@@ -185,7 +185,7 @@ def _key(run: Run) -> Decision:
 
 
 def _make_key(run: Run, step: Step) -> None:
-    run.key, _ = key.ensure(run.tools.settings, run.owner)
+    run.key = key.ensure(run.tools.settings, run.owner)
     step.outcome = f"made {run.tools.settings.key_file.relative_to(run.tools.settings.root)} (0600)"
 
 

@@ -258,11 +258,8 @@ class Section:
     def _inherited(self, reader: Reader, node: yaml.Node, unset: Field, defaults: Entry | None) -> Setting:
         found = defaults.settings.get(unset.name) if defaults else None
         if found is not None and found.value is not None:
-            origin = (
-                found.origin if found.origin == "built in" else f"defaults, {found.origin.removeprefix('defaults, ')}"
-            )
             value = _from_defaults(found.value) if isinstance(found.value, Entry) else found.value
-            return Setting(value=value, origin=origin)
+            return Setting(value=value, origin=_as_default(found.origin))
         if isinstance(unset.kind, Section):
             empty = yaml.MappingNode(TAG + "map", [], node.start_mark, node.end_mark)
             return Setting(value=unset.kind.read(reader, empty, ""), origin="built in")
@@ -277,14 +274,13 @@ class Section:
 
 
 def _from_defaults(entry: Entry) -> Entry:
-    renamed = {
-        key: Setting(
-            value=s.value,
-            origin=s.origin if s.origin == "built in" else f"defaults, {s.origin.removeprefix('defaults, ')}",
-        )
-        for key, s in entry.settings.items()
-    }
-    return Entry(node=entry.node, settings=renamed)
+    settings = {key: Setting(value=s.value, origin=_as_default(s.origin)) for key, s in entry.settings.items()}
+    return Entry(node=entry.node, settings=settings)
+
+
+def _as_default(origin: str) -> str:
+    """`line 4` of the `defaults:` section as the entries that inherit it see it."""
+    return origin if origin == "built in" else f"defaults, {origin.removeprefix('defaults, ')}"
 
 
 def _describe(found: Field) -> str:

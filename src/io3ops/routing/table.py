@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from io3ops.routing.kinds import Entry, Setting, duration
 from io3ops.routing.language import DEFAULTS, LOCAL_KINDS, TOP
-from io3ops.routing.problems import Problem, did_you_mean, table_error
+from io3ops.routing.problems import Problem, did_you_mean
 from io3ops.routing.source import Reader, parse_nodes
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -153,15 +153,10 @@ class Document:
 
 def parse_table(data: bytes, path: str) -> Table:
     """The table in `data`. Raises TableInvalid with every problem; `path` is only for messages."""
-    from io3ops.routing.check import check
+    # The checks build on this module.
+    from io3ops.routing.check import accept
 
-    document, problems = read_document(data)
-    if document is not None:
-        table = build(document)
-        problems += check(document, table)
-        if not any(p.level == "error" for p in problems):
-            return table
-    raise table_error(path, problems)
+    return accept(data, path)[0]
 
 
 def read_document(data: bytes) -> tuple[Document | None, list[Problem]]:
