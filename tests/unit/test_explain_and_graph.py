@@ -57,8 +57,39 @@ def test_the_way_of_a_request(
     assert all(a.deployment in text(found, status) for a in found.attempts)
 
 
-def test_the_stricter_data_class_holds(plan: Plan) -> None:
-    assert explain(plan, "executor", data_class="public").data_class == "internal"
+CLASSES = b"""
+version: 1
+defaults: {data_class: %s}
+providers:
+  local: {kind: ollama}
+  cloud: {kind: openai, key: openai, enabled: true}
+models:
+  a: {provider: local, source: {ollama: "a:1b"}}
+  g: {provider: cloud, source: {external: g}}
+modes:
+  said-internal: {chain: [a], data_class: internal, fallbacks: {error: said-public}}
+  said-public: {chain: [a, g], data_class: public}
+  said-nothing: {chain: [a, g]}
+  far: {chain: [g], data_class: public}
+"""
+
+
+@pytest.mark.parametrize("default", ["internal", "public"])
+@pytest.mark.parametrize("asked", ["", "internal", "public"])
+@pytest.mark.parametrize("mode", ["said-internal", "said-public", "said-nothing", "far"])
+def test_the_stricter_data_class_holds(mode: str, asked: str, default: str) -> None:
+    """Internal wins, whoever says it; and then nothing in the cloud is ever tried, whatever fails."""
+    plan = make_plan(parse_table(CLASSES % default.encode(), "t"))
+    of_mode = {"said-internal": "internal", "said-nothing": ""}.get(mode, "public")
+    said = {of_mode, asked} - {""} or {default}
+    expected = "internal" if "internal" in said else "public"
+    found = explain(plan, mode, data_class=asked, fail=[d.name for d in plan.deployments])
+    assert found.data_class == expected
+    if expected == "internal":
+        assert all(attempt.local for attempt in found.attempts)
+        assert mode != "far" or (not found.attempts and "403" in found.end)
+    else:
+        assert not all(attempt.local for attempt in found.attempts)
 
 
 def test_the_pictures_show_every_mode_model_and_fallback(plan: Plan) -> None:

@@ -83,17 +83,21 @@ def test_a_valid_table_renders_to_exactly_its_plan(table: dict[str, Any]) -> Non
 
 @QUICK
 @given(tables(), st.data())
-def test_explain_always_ends_and_never_names_a_cloud_deployment_of_an_internal_mode(
+def test_explain_always_ends_and_never_names_a_cloud_deployment_for_an_internal_prompt(
     table: dict[str, Any], data: st.DataObject
 ) -> None:
     plan = make_plan(parse_table(yaml.safe_dump(table, sort_keys=False, allow_unicode=True).encode(), "t"))
-    ids = [d.id for d in plan.deployments]
-    fail = data.draw(st.sets(st.sampled_from(ids)))
+    deployments = sorted({d.name for d in plan.deployments})
+    fail = data.draw(st.sets(st.sampled_from(deployments)))
     for mode in plan.modes:
-        found = explain(plan, mode, fail=fail, status=data.draw(st.sampled_from(sorted(STATUSES))))
-        assert len(found.attempts) <= len(ids)
+        asked = data.draw(st.sampled_from(["", "internal", "public"]))
+        status = data.draw(st.sampled_from(sorted(STATUSES)))
+        found = explain(plan, mode, data_class=asked, fail=fail, status=status)
+        assert len(found.attempts) <= len(plan.deployments)
         assert all(d not in fail for d in found.served)
-        if plan.policy(mode).data_class == "internal":
+        if "internal" in (plan.policy(mode).data_class, asked):
+            assert found.data_class == "internal"
+        if found.data_class == "internal":
             assert all(a.local for a in found.attempts)
 
 

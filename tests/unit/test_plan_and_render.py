@@ -63,7 +63,10 @@ def test_a_chain_becomes_ordered_deployments_of_one_mode() -> None:
     ]
     assert [m.model.name for m in plan.models] == ["main", "spare", "big", "vec"], "a model no mode uses is not fetched"
     assert plan.runs_runtime
-    assert plan.external_urls == ("http://10.0.0.5:8000/v1", "http://host.docker.internal:11434")
+    assert plan.external_urls == ("http://host.docker.internal:11434",), (
+        "of Ollamas; others serve no model list of ours"
+    )
+    assert plan.outside == (("http", "10.0.0.5", 8000), ("http", "host.docker.internal", 11434))
 
 
 def test_a_fallback_stands_in_every_list() -> None:
@@ -139,3 +142,158 @@ def test_a_hand_edit_is_noticed(root: Path) -> None:
 )
 def test_every_value_survives_the_yaml_filter(value: object) -> None:
     assert yaml.safe_load(f"k: {_yaml(value)}\n") == {"k": value}
+
+
+GROUPS = """
+version: 1
+providers:
+  local: {kind: ollama}
+  cloud: {kind: openai, key: openai, enabled: true}
+  idle: {kind: anthropic, key: anthropic}
+models:
+  a: {provider: local, source: {ollama: "a:1b"}}
+  g: {provider: cloud, source: {external: gpt-x}}
+  n: {provider: idle, source: {external: never}}
+overrides:
+  alice: {modes: [secret]}
+modes:
+  inner: {chain: [a], data_class: internal, fallbacks: {error: open}}
+  secret: {chain: [a, g], data_class: internal, fallbacks: {error: inner}}
+  open: {chain: [a, g, n], data_class: public, fallbacks: {error: far, context_overflow: inner}}
+  far: {chain: [g], data_class: public}
+  near: {chain: [a], fallbacks: {error: open}}
+  plain: {chain: [a], fallbacks: {error: inner}}
+"""
+
+
+def test_a_mode_has_a_local_group_and_a_wide_one_only_where_a_way_leads_out() -> None:
+    plan = make_plan(parse_table(GROUPS.encode(), "t"))
+    shape = {g.name: ([d.model for d in g.deployments], dict(g.fallbacks)) for g in plan.groups}
+    assert shape == {
+        "inner": (["a"], {"error": "open"}),
+        "secret": (["a"], {"error": "inner"}),
+        "secret:public": (["a", "g"], {"error": "inner"}),
+        "open": (["a"], {"context_overflow": "inner"}),
+        "open:public": (["a", "g"], {"error": "far:public", "context_overflow": "inner"}),
+        "far:public": (["g"], {}),
+        "near": (["a"], {"error": "open"}),
+        "near:public": (["a"], {"error": "open:public"}),
+        "plain": (["a"], {"error": "inner"}),
+    }, "an internal prompt that falls back to a public mode reaches that mode's local group"
+
+
+def test_who_serves_a_class_in_a_mode() -> None:
+    plan = make_plan(parse_table(GROUPS.encode(), "t"))
+    served = {m: [(g := plan.group(m, c)) and g.name for c in ("internal", "public")] for m in plan.modes}
+    assert served == {
+        "inner": ["inner", "inner"],
+        "secret": ["secret", "secret:public"],
+        "open": ["open", "open:public"],
+        "far": [None, "far:public"],
+        "near": ["near", "near:public"],
+        "plain": ["plain", "plain"],
+    }
+
+
+def test_the_policy_section_says_what_is_a_cloud_and_keeps_keys_out_of_litellms_hands() -> None:
+    loaded = yaml.safe_load(render(make_plan(parse_table(GROUPS.encode(), "t"))))
+    section = loaded["io3ops_policy"]
+    clouds = {found for found, place in section["deployments"].items() if not place["local"]}
+    assert clouds == {"secret:public.2.g", "open:public.2.g", "far:public.1.g"}
+    assert section["deployments"]["far:public.1.g"] == {
+        "name": "far.1.g",
+        "provider": "cloud",
+        "local": False,
+        "url": "https://api.openai.com/v1",
+        "key": "openai",
+        "kind": "openai",
+        "first_token": 600,
+    }
+    assert section["modes"]["far"]["groups"] == {"public": "far:public"}
+    assert section["overrides"] == {"alice": ["secret"]} and section["data_class"] == "internal"
+    keys = {m["model_info"]["id"]: m["litellm_params"].get("api_key") for m in loaded["model_list"]}
+    assert {k for k, v in keys.items() if v} == clouds and "openai" not in keys.values()
+
+
+def test_what_the_gateway_may_reach_outside_is_listed_exactly() -> None:
+    plan = make_plan(parse_table(GROUPS.encode(), "t"))
+    assert plan.outside == (("https", "api.openai.com", 443),) and plan.secrets == ("openai",)
+    text = GROUPS
+    for old, new in (
+        ("enabled: true", "enabled: false"),
+        ("  far: {chain: [g], data_class: public}\n", ""),
+        ("error: far, ", ""),
+        ("overrides:\n  alice: {modes: [secret]}\n", ""),
+        ("[a, g], data_class: internal", "[a], data_class: internal"),
+    ):
+        assert old in text
+        text = text.replace(old, new)
+    off = make_plan(parse_table(text.encode(), "t"))
+    assert off.outside == () and off.secrets == () and {g.public for g in off.groups} == {False}
+
+
+@pytest.mark.parametrize(
+    ("words", "model", "url", "more"),
+    [
+        ("kind: openai", "openai/g", "https://api.openai.com/v1", {}),
+        ("kind: anthropic", "anthropic/g", "https://api.anthropic.com", {}),
+        ("kind: gemini", "gemini/g", "https://generativelanguage.googleapis.com", {}),
+        ("kind: mistral", "mistral/g", "https://api.mistral.ai/v1", {}),
+        ("kind: openrouter", "openrouter/g", "https://openrouter.ai/api/v1", {}),
+        ("kind: openai, url: 'https://eu.example.com/v1'", "openai/g", "https://eu.example.com/v1", {"api_base": ...}),
+        (
+            "kind: azure, url: 'https://mine.openai.azure.com', api_version: '2024-10-21'",
+            "azure/g",
+            "https://mine.openai.azure.com",
+            {"api_base": ..., "api_version": "2024-10-21"},
+        ),
+        (
+            "kind: bedrock, region: eu-central-1",
+            "bedrock/g",
+            "https://bedrock-runtime.eu-central-1.amazonaws.com",
+            {
+                "aws_region_name": "eu-central-1",
+                "aws_bedrock_runtime_endpoint": ...,
+                "aws_access_key_id": "set-by-io3ops-from-a-file",
+                "aws_secret_access_key": "set-by-io3ops-from-a-file",
+            },
+        ),
+        (
+            "kind: openai_compatible, url: 'https://api.example.com/v1', locality: cloud",
+            "openai/g",
+            "https://api.example.com/v1",
+            {"api_base": ...},
+        ),
+    ],
+)
+def test_every_kind_of_cloud_is_known_by_its_address_and_has_no_key(
+    words: str, model: str, url: str, more: dict[str, object]
+) -> None:
+    """LiteLLM is told an address only where its own default is another; the policy and the way out always are."""
+    text = f"""version: 1
+providers: {{cloud: {{{words}, key: k, enabled: true}}}}
+models: {{g: {{provider: cloud, source: {{external: g}}}}}}
+modes: {{open: {{chain: [g], data_class: public}}}}
+"""
+    plan = make_plan(parse_table(text.encode(), "t"))
+    loaded = yaml.safe_load(render(plan))
+    (entry,) = loaded["model_list"]
+    common = {"order": 1, "timeout": 600, "stream_timeout": 600, "max_retries": 0}
+    named = {key: url if value is ... else value for key, value in more.items()}
+    key = {} if "bedrock" in words else {"api_key": "set-by-io3ops-from-a-file"}
+    assert entry["litellm_params"] == {"model": model} | common | named | key
+    (place,) = loaded["io3ops_policy"]["deployments"].values()
+    assert place["url"] == url and place["local"] is False and place["key"] == "k"
+    assert plan.outside == (("https", url.split("/")[2], 443),)
+
+
+def test_what_may_leave_calls_the_runtime_by_another_name() -> None:
+    """So that no connection to it is shared with internal prompts: pools are by name."""
+    plan = make_plan(parse_table(GROUPS.encode(), "t"))
+    urls = {(group.public, d.url) for group in plan.groups for d in group.deployments if d.local}
+    assert urls == {(False, "http://runtime:11434"), (True, "http://runtime-public:11434")}
+    loaded = yaml.safe_load(render(plan))
+    for entry in loaded["model_list"]:
+        place = loaded["io3ops_policy"]["deployments"][entry["model_info"]["id"]]
+        assert entry["litellm_params"].get("api_base", place["url"]) == place["url"]
+    assert all(host != "runtime-public" for _, host, _ in plan.outside)

@@ -9,6 +9,7 @@ import pytest
 
 from io3ops.errors import TableInvalid
 from io3ops.routing.check import check
+from io3ops.routing.plan import make_plan
 from io3ops.routing.table import parse_table, read_document, resolved
 
 INVALID = sorted((Path(__file__).parents[1] / "invalid").glob("*.yaml"))
@@ -76,14 +77,43 @@ models: {m: {provider: local, source: {ollama: "m:1b"}}}
 modes: {executor: {chain: [m], timeouts: {step: 20s}}}
 """
     mode = parse_table(text, "t").modes[0]
-    assert (mode.step, mode.first_token, mode.total) == (20, 5, 0)
+    assert (mode.step_times[0], mode.first_token, mode.total) == (20, 5, 0)
     document, _ = read_document(text)
     assert document is not None
     rows = {r.path: (r.value, r.origin) for r in resolved(document)}
     assert rows["models.m.context"] == ("2048", "defaults, line 2")
     assert rows["modes.executor.timeouts.step"] == ("20s", "line 5")
     assert rows["modes.executor.timeouts.first_token"] == ("5s", "defaults, line 2")
-    assert rows["modes.executor.data_class"] == ("internal", "built in")
+    assert rows["defaults.data_class"] == ("internal", "built in")
+    assert "modes.executor.data_class" not in rows, "a mode that says no class says nothing"
+
+
+@pytest.mark.parametrize(
+    ("defaults", "expected"),
+    [("", ("internal", "built in")), ("defaults: {data_class: public}", ("public", "line 2"))],
+)
+def test_only_words_in_the_table_let_unmarked_prompts_out(defaults: str, expected: tuple[str, str]) -> None:
+    text = f"""version: 1
+{defaults}
+providers: {{local: {{kind: ollama}}}}
+models: {{m: {{provider: local, source: {{ollama: "m:1b"}}}}}}
+modes: {{executor: {{chain: [m]}}}}
+""".encode()
+    assert parse_table(text, "t").data_class == expected[0]
+    document, _ = read_document(text)
+    assert document is not None
+    assert {r.path: (r.value, r.origin) for r in resolved(document)}["defaults.data_class"] == expected
+
+
+@pytest.mark.parametrize("chain", ["[[]]", "[{}]", "[m, []]", "[[], m]"])
+def test_an_empty_step_is_a_problem(chain: str) -> None:
+    text = f"""version: 1
+providers: {{local: {{kind: ollama}}}}
+models: {{m: {{provider: local, source: {{ollama: "m:1b"}}}}}}
+modes: {{executor: {{chain: {chain}}}}}
+"""
+    with pytest.raises(TableInvalid):
+        parse_table(text.encode(), "t")
 
 
 def test_warnings_do_not_stop() -> None:
@@ -104,3 +134,75 @@ def test_two_hundred_problems_are_all_reported() -> None:
     text = f"version: 1\nproviders: {{local: {{kind: ollama}}}}\nmodels:\n{rows}\nmodes: {{a: {{chain: [m1]}}}}\n"
     with pytest.raises(TableInvalid, match="200 problems"):
         parse_table(text.encode(), "t")
+
+
+CLOUD = """version: 1
+providers:
+  local: {{kind: ollama}}
+  cloud: {{{cloud}}}
+models:
+  small: {{provider: local, source: {{ollama: "small:1b"}}}}
+  gpt: {{provider: cloud, source: {{external: gpt}}}}
+modes:
+  open: {{chain: [small, gpt], data_class: public{more}}}
+"""
+
+
+@pytest.mark.parametrize("flag", ["", ", enabled: false", ", enabled: true"])
+def test_a_cloud_provider_does_nothing_until_the_table_says_so(flag: str) -> None:
+    table = parse_table(CLOUD.format(cloud="kind: openai, key: openai" + flag, more="").encode(), "t")
+    cloud = table.provider("cloud")
+    assert (cloud.local, cloud.enabled) == (False, "true" in flag)
+
+
+@pytest.mark.parametrize(
+    ("words", "local"),
+    [
+        ("kind: openai_compatible, url: 'http://localhost:8000/v1'", True),
+        ("kind: openai_compatible, url: 'http://127.0.0.1:8000/v1'", True),
+        ("kind: openai_compatible, url: 'http://10.0.0.5:8000/v1', locality: local", True),
+        ("kind: openai_compatible, url: 'http://localhost.evil.example/v1', locality: local", True),
+        ("kind: openai_compatible, url: 'https://localhost.evil.example/v1', locality: cloud, key: k", False),
+        ("kind: openai_compatible, url: 'https://localhost:8000/v1', locality: cloud, key: k", False),
+        ("kind: openai, url: 'https://localhost:8000/v1', key: k", False),
+    ],
+)
+def test_what_is_local_is_this_machine_or_what_the_table_says(words: str, local: bool) -> None:
+    assert parse_table(CLOUD.format(cloud=words, more="").encode(), "t").provider("cloud").local is local
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost.evil.example", "127.0.0.1.evil.example", "127.0.0.2", "0.0.0.0", "gateway"]
+)
+def test_a_name_that_only_looks_like_this_machine_is_not_local(host: str) -> None:
+    with pytest.raises(TableInvalid) as caught:
+        parse_table(CLOUD.format(cloud=f"kind: openai_compatible, url: 'http://{host}/v1'", more="").encode(), "t")
+    assert "unknown means cloud" in caught.value.details
+
+
+@pytest.mark.parametrize("scheme", ["HTTP", "Http"])
+def test_prompts_leave_only_over_https_however_http_is_written(scheme: str) -> None:
+    cloud = f"kind: openai_compatible, url: '{scheme}://api.example.com/v1', locality: cloud, key: k, enabled: true"
+    with pytest.raises(TableInvalid):
+        parse_table(CLOUD.format(cloud=cloud, more="").encode(), "t")
+
+
+@pytest.mark.parametrize("alias", ["gpt:internal", "open:internal", "other:public"])
+def test_an_alias_cannot_end_like_a_mark(alias: str) -> None:
+    """`gpt:internal` would be served as public: the alias is found before the suffix is looked at."""
+    with pytest.raises(TableInvalid):
+        parse_table(CLOUD.format(cloud="kind: openai, key: k", more=f", aliases: ['{alias}']").encode(), "t")
+
+
+def test_no_two_deployments_can_have_the_same_id() -> None:
+    """Ids are made of names that may hold dots: mode `a`, model `1.b` and mode `a.1`, model `b`."""
+    text = b"""version: 1
+providers: {local: {kind: ollama}, box: {kind: ollama, url: "http://localhost:1"}}
+models: {1.b: {provider: local, source: {ollama: "a:1b"}}, b: {provider: box, source: {external: g}}}
+modes: {a: {chain: [1.b]}, a.1: {chain: [b]}}
+"""
+    try:
+        plan = make_plan(parse_table(text, "t"))
+    except TableInvalid:
+        return
+    assert len({d.id for d in plan.deployments}) == len(plan.deployments)

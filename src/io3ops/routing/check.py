@@ -9,10 +9,12 @@ from urllib.parse import urlsplit
 import yaml
 
 from io3ops.routing.kinds import Entry, duration
-from io3ops.routing.language import CLOUD_KINDS, LOCAL_KINDS, cloud_tag
+from io3ops.routing.language import CLOUD_KINDS, CLOUD_URLS, LOCAL_KINDS, TASKS, cloud_tag
 from io3ops.routing.problems import Problem, did_you_mean, table_error
 from io3ops.routing.source import Reader
 from io3ops.routing.table import Document, Mode, Model, Provider, Table, build, read_document
+
+_CLOUD_HOSTS = {urlsplit(url).hostname for url in CLOUD_URLS.values()}
 
 
 def accept(data: bytes, path: str) -> tuple[Table, list[Problem]]:
@@ -49,6 +51,8 @@ def check(document: Document, table: Table) -> list[Problem]:
         _fallbacks(reader, entry, mode, modes, table)
         _aliases(reader, entry, mode, modes, taken)
     _cycles(reader, document, modes)
+    _names(reader, document, table)
+    _overrides(reader, document, table)
     return reader.problems
 
 
@@ -67,6 +71,8 @@ def _provider(reader: Reader, entry: Entry, provider: Provider) -> None:
         reader.problem(entry.at("url"), where, message)
     if provider.kind == "ollama" and provider.key:
         reader.problem(entry.at("key"), where, "Ollama has no keys")
+    if provider.local and urlsplit(provider.url).hostname in _CLOUD_HOSTS:
+        reader.problem(entry.at("url"), where, "this address is a cloud service; it cannot be declared local")
     if undecided(entry, provider):
         reader.problem(
             entry.at("url"),
@@ -76,12 +82,13 @@ def _provider(reader: Reader, entry: Entry, provider: Provider) -> None:
         return
     if not provider.local and not provider.key and not _wrong(entry, "key"):
         reader.problem(entry.node, where, "a cloud provider needs `key`, the name of the secret that holds it")
-    if not provider.local and provider.enabled:
-        reader.problem(
-            entry.at("enabled"),
-            where,
-            "this version routes to no cloud provider: it could not hold a prompt to its data class yet; write `enabled: false`",
-        )
+    if not provider.local and urlsplit(provider.url).scheme == "http":
+        reader.problem(entry.at("url"), where, "prompts leave this machine only over https")
+    for key, kind in (("api_version", "azure"), ("region", "bedrock")):
+        if provider.kind == kind and not entry[key] and not _wrong(entry, key):
+            reader.problem(entry.node, where, f"{kind} needs {key!r}")
+        elif provider.kind != kind and entry.written(key):
+            reader.problem(entry.at(key), f"{where}.{key}", f"belongs to {kind}")
 
 
 def _plain_address(url: str) -> bool:
@@ -132,8 +139,10 @@ def _model(reader: Reader, entry: Entry, model: Model, table: Table) -> None:
                 reader.problem(
                     entry.at(key), f"{where}.{key}", "belongs to a model that is made of a file (`pypi`, `gguf`)"
                 )
-    if model.embeds and "chat" in model.capabilities:
-        reader.problem(entry.at("capabilities"), f"{where}.capabilities", "a model either chats or makes embeddings")
+    tasks = [task for task in TASKS if task in model.capabilities]
+    if len(tasks) > 1:
+        message = f"a model is for one task: {' or '.join(tasks)}"
+        reader.problem(entry.at("capabilities"), f"{where}.capabilities", message)
 
 
 def _source(reader: Reader, source: Entry, where: str, model: Model) -> None:
@@ -186,29 +195,39 @@ def _chain(reader: Reader, entry: Entry, mode: Mode, table: Table, unclear: set[
             seen.add(name)
     if not known:
         return
-    kinds = Counter(model.embeds for model, _ in known)
-    if len(kinds) > 1:
-        reader.problem(entry.at("chain"), where, "mixes chat and embedding models")
-    elif kinds[True] > 1:
+    tasks = Counter(model.task for model, _ in known)
+    embeds = tasks["embeddings"]
+    if len(tasks) > 1:
+        reader.problem(entry.at("chain"), where, f"mixes models for {' and '.join(sorted(tasks))}")
+    elif embeds > 1:
         reader.problem(
             entry.at("chain"), where, "an embedding mode takes one model: vectors of two models cannot be compared"
         )
-    if re.match(r"embed", mode.name) and not kinds[True]:
+    if re.match(r"embed", mode.name) and not embeds:
         reader.problem(entry.at("chain"), where, "an embedding mode needs a model with `capabilities: [embeddings]`")
-    if kinds[True]:
+    if "chat" not in tasks:
         for key in ("system_prompt", "parameters", "forced"):
             if entry.written(key):
-                reader.problem(entry.at(key), f"modes.{mode.name}.{key}", "has no meaning for embeddings")
+                message = f"has no meaning for {' and '.join(sorted(tasks))}"
+                reader.problem(entry.at(key), f"modes.{mode.name}.{key}", message)
     usable = {p.name: p for p in table.providers if p.name not in unclear}
     if any(model.provider not in usable for model, _ in known):
         return
+    overridden = any(mode.name in named for _, named in table.overrides)
     for model, node in known:
         provider = usable[model.provider]
-        if not provider.local and mode.data_class == "internal":
+        if not provider.local and mode.data_class == "internal" and not overridden:
             reader.problem(
                 node,
                 where,
                 f"{model.name!r} is on the cloud provider {provider.name!r}, and this mode is internal: its prompts never leave",
+            )
+        elif not provider.local and provider.enabled and not mode.data_class and table.data_class == "internal":
+            reader.problem(
+                node,
+                where,
+                f"{model.name!r} only gets requests that are marked public: this mode says no data_class, and the default is internal",
+                "warning",
             )
         elif not provider.enabled:
             reader.problem(
@@ -218,27 +237,35 @@ def _chain(reader: Reader, entry: Entry, mode: Mode, table: Table, unclear: set[
         reader.problem(entry.at("chain"), where, "no step can serve: every provider in it is disabled")
     elif not any(usable[model.provider].local for model, _ in known):
         reader.problem(
-            entry.at("chain"), where, "has no local step: without the Internet this mode is silent", "warning"
+            entry.at("chain"),
+            where,
+            "has no local step: internal prompts are refused, and without the Internet it is silent",
+            "warning",
         )
 
 
 def _budgets(reader: Reader, entry: Entry, mode: Mode) -> None:
     where = f"modes.{mode.name}.timeouts"
     timeouts: Entry = entry["timeouts"]
-    if mode.first_token > mode.step:
-        key = "first_token" if timeouts.written("first_token") else "step"
+    times = mode.step_times
+    if timeouts.written("steps") and len(times) != len(mode.steps):
+        message = f"names {len(times)} times, and the chain has {len(mode.steps)} steps"
+        reader.problem(timeouts.at("steps"), f"{where}.steps", message)
+        return
+    given = {name for name in ("first_token", "step", "steps") if timeouts.settings[name].origin != "built in"}
+    if "first_token" in given and mode.first_token > max(times, default=mode.first_token):
+        key = "first_token" if timeouts.written("first_token") else "steps" if timeouts.written("steps") else "step"
         reader.problem(
             timeouts.at(key),
             f"{where}.{key}",
-            f"first_token ({duration(mode.first_token)}) is longer than step ({duration(mode.step)})",
+            f"first_token ({duration(mode.first_token)}) is longer than step ({duration(max(times))})",
         )
-    needed = mode.step * len(mode.steps)
-    if mode.total and mode.total < needed:
-        fit = int(mode.total // mode.step)
+    if mode.total and mode.total < sum(times) and given & {"step", "steps"}:
+        fit = sum(sum(times[: number + 1]) <= mode.total for number in range(len(times)))
         reader.problem(
             timeouts.at("total"),
             f"{where}.total",
-            f"{duration(mode.total)} does not fit {len(mode.steps)} steps of {duration(mode.step)}: only {fit} would surely be tried",
+            f"{duration(mode.total)} does not fit {len(times)} steps of {duration(max(times))}: only {fit} would surely be tried",
         )
 
 
@@ -251,19 +278,20 @@ def _fallbacks(reader: Reader, entry: Entry, mode: Mode, modes: dict[str, Mode],
             reader.problem(node, where, "a mode cannot take over from itself")
         else:
             other = modes[target]
-            if mode.data_class == "internal" and other.data_class == "public":
-                reader.problem(node, where, f"mode {target!r} is public and this one internal: its prompts could leave")
-            if _embeds(mode, table) != _embeds(other, table):
-                reader.problem(node, where, f"{target!r} answers another kind of request (chat or embeddings)")
-            elif _embeds(mode, table):
+            if _task(mode, table) != _task(other, table):
+                message = (
+                    f"{target!r} answers another kind of request ({_task(other, table)}, not {_task(mode, table)})"
+                )
+                reader.problem(node, where, message)
+            elif _task(mode, table) == "embeddings":
                 reader.problem(
                     node, where, "vectors of two models cannot be compared: an embedding mode has no fallback"
                 )
 
 
-def _embeds(mode: Mode, table: Table) -> bool:
+def _task(mode: Mode, table: Table) -> str:
     known = {m.name: m for m in table.models}
-    return any(known[name].embeds for name in mode.chain if name in known)
+    return next((known[name].task for name in mode.chain if name in known), "chat")
 
 
 def _aliases(reader: Reader, entry: Entry, mode: Mode, modes: dict[str, Mode], taken: dict[str, str]) -> None:
@@ -274,6 +302,34 @@ def _aliases(reader: Reader, entry: Entry, mode: Mode, modes: dict[str, Mode], t
         elif value in taken:
             reader.problem(node, where, f"{value!r} is an alias of {taken[value]!r} already")
         taken.setdefault(value, mode.name)
+
+
+def _names(reader: Reader, document: Document, table: Table) -> None:
+    """What a deployment is called is made of names that may hold dots: no two may be called the same."""
+    taken: dict[str, str] = {}
+    for mode in table.modes:
+        for order, step in enumerate(mode.steps, 1):
+            for model, _ in step.members:
+                other = taken.setdefault(f"{mode.name}.{order}.{model}", mode.name)
+                if other != mode.name:
+                    message = f"its deployment {mode.name}.{order}.{model} would be called like one of mode {other!r}: rename one"
+                    reader.problem(document.modes[mode.name].at("chain"), f"modes.{mode.name}.chain", message)
+
+
+def _overrides(reader: Reader, document: Document, table: Table) -> None:
+    """An override names modes that exist and have something in the cloud; anything else would only look like a permission."""
+    modes = {m.name: m for m in table.modes}
+    enabled = {p.name for p in table.providers if not p.local and p.enabled}
+    models = {m.name: m for m in table.models}
+    for key, entry in document.overrides.items():
+        for name, node in entry["modes"] or ():
+            where = f"overrides.{key}.modes"
+            if name not in modes:
+                reader.problem(node, where, f"no mode {name!r}{did_you_mean(name, modes)}")
+            elif not any(m in models and models[m].provider in enabled for m in modes[name].chain):
+                reader.problem(
+                    node, where, f"mode {name!r} has no step on an enabled cloud provider: nothing to override"
+                )
 
 
 def _cycles(reader: Reader, document: Document, modes: dict[str, Mode]) -> None:

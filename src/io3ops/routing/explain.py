@@ -10,7 +10,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from io3ops.routing.kinds import duration
-from io3ops.routing.plan import Deployment, Plan
+from io3ops.routing.plan import Deployment, Group, Plan
 
 # What `--status` may say, and the kind of error that the retries count.
 STATUSES = {
@@ -45,56 +45,67 @@ class Explanation:
     served: tuple[str, ...]
     end: str
     total: float
+    left_out: tuple[str, ...] = ()
 
 
 def explain(
-    plan: Plan, mode: str, *, data_class: str = "internal", fail: Collection[str] = (), status: str = "500"
+    plan: Plan, mode: str, *, data_class: str = "", fail: Collection[str] = (), status: str = "500"
 ) -> Explanation:
-    """The way of one request to `mode`, marked `data_class`, when the deployments in `fail` answer with `status` (see STATUSES)."""
+    """The way of one request to `mode`, marked `data_class` ('': not at all), when the deployments in `fail` (names as in
+    `Deployment.name`) answer with `status` (see STATUSES)."""
+    policy = plan.policy(mode)
     attempts: list[Attempt] = []
     served: list[str] = []
     seen: list[str] = []
-    here, why = mode, "first step"
+    # Internal wins, whoever says it; a request that says nothing takes the mode's class or the table's.
+    found = (
+        "internal"
+        if "internal" in (policy.data_class, data_class)
+        else data_class or policy.data_class or plan.data_class
+    )
+    here, why = plan.group(mode, found), "first step"
     end = ""
+    if here is None:
+        end = "refused with 403: an internal prompt stays local, and this mode has no local step"
+        end = end if found == "internal" else "refused with 503: no model of this mode can be tried"
     while here:
-        seen.append(here)
+        seen.append(here.name)
         outcome = _walk(plan, here, fail, status, why, attempts, served)
         if outcome == "answered":
             end = "answered"
             break
         kind = STATUSES[status] if outcome == "special" else "error"
-        targets = dict(plan.policy(here).fallbacks)
+        targets = dict(here.fallbacks)
         target = targets.get(kind) or targets.get("error", "")
         if not target or target in seen:
             end = f"the client gets the error of {attempts[-1].deployment}"
             break
-        here, why = target, f"fallback of {here} on {'error' if kind not in targets else kind.replace('_', ' ')}"
-    policy = plan.policy(mode)
-    # The stricter of the mode's and the request's class holds.
+        why = f"fallback of {here.mode} on {'error' if kind not in targets else kind.replace('_', ' ')}"
+        here = next(g for g in plan.groups if g.name == target)
     return Explanation(
         mode=mode,
-        data_class="public" if policy.data_class == data_class == "public" else "internal",
+        data_class=found,
         attempts=tuple(attempts),
         served=tuple(served),
         end=end,
-        total=policy.total or policy.step * len(policy.steps),
+        total=policy.longest,
     )
 
 
 def _walk(
-    plan: Plan, mode: str, fail: Collection[str], status: str, why: str, attempts: list[Attempt], served: list[str]
+    plan: Plan, group: Group, fail: Collection[str], status: str, why: str, attempts: list[Attempt], served: list[str]
 ) -> str:
-    """One mode's chain: answered, failed, or special (the rest of the chain was skipped)."""
-    retries = dict(plan.policy(mode).retries)
-    for step in plan.steps(mode):
+    """One group's chain: answered, failed, or special (the rest of the chain was skipped)."""
+    retries = dict(plan.policy(group.mode).retries)
+    for step in group.steps:
         weight = sum(d.weight for d in step)
         for deployment in step:
-            failing = deployment.id in fail
+            failing = deployment.name in fail
             kind = _seen_as(deployment, status)
             attempts.append(
                 Attempt(
-                    mode=mode,
-                    deployment=deployment.id,
+                    mode=group.mode,
+                    deployment=deployment.name,
                     local=deployment.local,
                     fails=failing,
                     share=round(100 * deployment.weight / weight),
@@ -105,14 +116,14 @@ def _walk(
                 )
             )
             if not failing:
-                served.append(deployment.id)
-        failing_members = [d for d in step if d.id in fail]
+                served.append(deployment.name)
+        failing_members = [d for d in step if d.name in fail]
         if not failing_members:
             return "answered"
         if len(failing_members) == len(step) and all(_seen_as(d, status) in SPECIAL for d in step):
             return "special"
         why = "the step before failed"
-    return "failed" if all(d.id in fail for d in plan.steps(mode)[-1]) else "answered"
+    return "failed" if all(d.name in fail for d in group.steps[-1]) else "answered"
 
 
 def _seen_as(deployment: Deployment, status: str) -> str:
@@ -134,5 +145,7 @@ def text(found: Explanation, status: str) -> str:
             lines.append(f"   fails with {status}{again}; {limits}")
         else:
             lines.append(f"   answers; {limits}")
+    if found.left_out:
+        lines.append(f"left out, for want of the provider's key: {', '.join(found.left_out)}")
     lines += ["", f"end: {'answered by ' + ' or '.join(found.served) if found.end == 'answered' else found.end}"]
     return "\n".join(lines)

@@ -19,11 +19,11 @@ def mermaid(plan: Plan) -> str:
         label = mode.name + (f"<br/>also {', '.join(mode.aliases)}" if mode.aliases else "")
         lines.append(f'  {modes[mode.name]}(["{_quoted(label)}"])')
     for model in plan.models:
-        place = "local" if _local(plan, model.model.name) else "cloud"
+        place = "local" if model.local else "cloud"
         lines.append(
             f'  {models[model.model.name]}["{_quoted(model.model.name)}<br/>{_quoted(model.runtime_name)}<br/>{place}"]'
         )
-    for deployment in plan.deployments:
+    for deployment in (d for m in plan.modes for d in plan.chain(m)):
         lines.append(f'  {modes[deployment.mode]} -- "{_label(plan, deployment)}" --> {models[deployment.model]}')
     for mode in plan.policies:
         for kind, target in mode.fallbacks:
@@ -49,7 +49,7 @@ def svg(plan: Plan) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="13">',
         f'<rect width="{width}" height="{height}" fill="#ffffff"/>',
     ]
-    for deployment in plan.deployments:
+    for deployment in (d for m in plan.modes for d in plan.chain(m)):
         y1, y2 = heights[deployment.mode] + 17, models[deployment.model] + 17
         dash = "" if deployment.order == 1 else ' stroke-dasharray="6 4"'
         out.append(
@@ -63,7 +63,7 @@ def svg(plan: Plan) -> str:
         out.append(f'<text x="{left + 14}" y="{y + 22}">{escape(name)}</text>')
     for model in plan.models:
         y = models[model.model.name]
-        fill = "#eaf7ea" if _local(plan, model.model.name) else "#fdeeee"
+        fill = "#eaf7ea" if model.local else "#fdeeee"
         out.append(f'<rect x="{right}" y="{y}" width="270" height="34" rx="4" fill="{fill}" stroke="#55606e"/>')
         out.append(f'<text x="{right + 10}" y="{y + 15}">{escape(model.model.name)}</text>')
         out.append(
@@ -73,14 +73,10 @@ def svg(plan: Plan) -> str:
 
 
 def _label(plan: Plan, deployment: Deployment) -> str:
-    step = next(s for s in plan.steps(deployment.mode) if deployment in s)
+    step = next(s for s in plan.widest(deployment.mode).steps if deployment in s)
     if len(step) == 1:
         return str(deployment.order)
     return f"{deployment.order}: {round(100 * deployment.weight / sum(d.weight for d in step))} %"
-
-
-def _local(plan: Plan, model: str) -> bool:
-    return all(d.local for d in plan.deployments if d.model == model)
 
 
 def _quoted(value: str) -> str:

@@ -256,7 +256,7 @@ class Section:
         return entry
 
     def _inherited(self, reader: Reader, node: yaml.Node, unset: Field, defaults: Entry | None) -> Setting:
-        found = defaults.settings.get(unset.name) if defaults else None
+        found = defaults.settings.get(unset.name) if defaults and unset.inherits else None
         if found is not None and found.value is not None:
             value = _from_defaults(found.value) if isinstance(found.value, Entry) else found.value
             return Setting(value=value, origin=_as_default(found.origin))

@@ -28,9 +28,19 @@ from io3ops.routing.kinds import (
 from io3ops.routing.problems import looks_secret
 from io3ops.routing.source import Reader
 
-CAPABILITIES = ("chat", "embeddings", "tools", "vision", "reasoning")
+# What a model is for; one of them, `chat` when none is written. Each has endpoints of its own.
+TASKS = ("chat", "embeddings", "images", "speech", "moderations")
+CAPABILITIES = (*TASKS, "tools", "vision", "reasoning")
 LOCAL_KINDS = ("ollama", "openai_compatible")
 CLOUD_KINDS = ("openai", "anthropic", "gemini", "mistral", "openrouter", "azure", "bedrock")
+# Where the cloud kinds live; LiteLLM's own defaults, written out so that they can be allowed one by one.
+CLOUD_URLS = {
+    "openai": "https://api.openai.com/v1",
+    "anthropic": "https://api.anthropic.com",
+    "gemini": "https://generativelanguage.googleapis.com",
+    "mistral": "https://api.mistral.ai/v1",
+    "openrouter": "https://openrouter.ai/api/v1",
+}
 KINDS = (*LOCAL_KINDS, *CLOUD_KINDS)
 DATA_CLASSES = ("internal", "public")
 
@@ -44,6 +54,8 @@ def name(value: str) -> str:
 
 def alias(value: str) -> str:
     """As a client writes a model: looser than our own names, but nothing a router would take apart."""
+    if value.endswith((":internal", ":public")):
+        return f"{shown(value)} ends like the mark of a data class"
     if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,99}", value):
         return ""
     return f"{shown(value)} is not an alias; use letters, digits and '.', '_', ':', '/', '-'"
@@ -77,6 +89,28 @@ def url(value: str) -> str:
     if parts.query or parts.fragment:
         return f"{shown(value)} must not have a query or fragment"
     return ""
+
+
+def api_version(value: str) -> str:
+    found = re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(-preview)?|preview|latest|v1", value)
+    return "" if found else f"{shown(value)} is not a version of Azure's API, e.g. 2024-10-21"
+
+
+def region(value: str) -> str:
+    return "" if re.fullmatch(r"[a-z]{2}(-[a-z]+){1,3}-[0-9]", value) else f"{shown(value)} is not a region"
+
+
+def host(value: str) -> str:
+    """As a client writes it in the Host header, without the port."""
+    if re.fullmatch(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*", value):
+        return ""
+    return f"{shown(value)} is not a host name in lower case, without scheme and port"
+
+
+def origin(value: str) -> str:
+    if re.fullmatch(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?", value):
+        return ""
+    return f"{shown(value)} is not an origin like http://localhost:3000 (no path, no '*')"
 
 
 def tag(value: str) -> str:
@@ -156,6 +190,8 @@ PROVIDER = Section(
             doc="Name of the secret that holds its key; never the key.",
             default="",
         ),
+        Field(name="api_version", kind=Text(check=api_version), doc="Of Azure's API, e.g. 2024-10-21.", default=""),
+        Field(name="region", kind=Text(check=region), doc="Of Bedrock, e.g. eu-central-1.", default=""),
     )
 )
 
@@ -179,7 +215,12 @@ MODEL = Section(
     (
         Field(name="provider", kind=Text(), doc="Name of a provider.", required=True),
         Field(name="source", kind=SOURCE, doc="Where its bytes come from.", required=True),
-        Field(name="capabilities", kind=Listed(Choice(CAPABILITIES)), doc="What it can do.", default=(("chat", None),)),
+        Field(
+            name="capabilities",
+            kind=Listed(Choice(CAPABILITIES)),
+            doc="What it is for and can do. `images`, `speech` and `moderations` open their endpoints.",
+            default=(("chat", None),),
+        ),
         Field(
             name="context",
             kind=Whole(128, 10_000_000),
@@ -219,6 +260,12 @@ TIMEOUTS = Section(
             inherits=True,
         ),
         Field(name="step", kind=Duration(0.1, _DAY), doc="One attempt at one model.", default=600, inherits=True),
+        Field(
+            name="steps",
+            kind=Listed(Duration(0.1, _DAY)),
+            doc="One attempt at each step of the chain, in its order; in place of `step`.",
+            default=(),
+        ),
         Field(
             name="total",
             kind=Duration(0.1, _DAY),
@@ -310,6 +357,9 @@ class ChainKind:
         return tuple(step for step in steps if step and step.members)
 
     def _step(self, reader: Reader, node: yaml.Node, where: str) -> StepEntry | None:
+        if isinstance(node, yaml.SequenceNode | yaml.MappingNode) and not node.value:
+            reader.problem(node, where, "must name at least one model")
+            return None
         if isinstance(node, yaml.SequenceNode):
             found = Listed(Text()).read(reader, node, where) or ()
             return StepEntry(members=tuple((value, 1, entry) for value, entry in found), node=node)
@@ -340,9 +390,8 @@ MODE = Section(
         Field(
             name="data_class",
             kind=_CLASS,
-            doc="`internal`: prompts never leave. `public`: they may.",
-            default="internal",
-            inherits=True,
+            doc="`internal`: its prompts never leave. `public`: they may, unless key or request say internal. Unset: it says nothing.",
+            default="",
         ),
         Field(name="chain", kind=ChainKind(), doc="Models in the order in which they are tried.", required=True),
         Field(name="fallbacks", kind=FALLBACKS, doc="Modes that take over."),
@@ -365,7 +414,50 @@ MODE = Section(
     )
 )
 
-DEFAULTS = Section(only((*MODEL.fields, *MODE.fields)))
+DEFAULTS = Section(
+    (
+        Field(
+            name="data_class",
+            kind=_CLASS,
+            doc="Of a prompt of which neither mode, key nor request say anything.",
+            default="internal",
+        ),
+        *only((*MODEL.fields, *MODE.fields)),
+    )
+)
+
+GATEWAY = Section(
+    (
+        Field(
+            name="hosts",
+            kind=Listed(Text(check=host)),
+            doc="Names, besides localhost, under which clients may call it; others are refused (DNS rebinding).",
+            default=(),
+        ),
+        Field(
+            name="origins",
+            kind=Listed(Text(check=origin)),
+            doc="Web pages whose scripts may call it; none unless named.",
+            default=(),
+        ),
+        Field(
+            name="max_body_mb",
+            kind=Whole(1, 1000),
+            doc="Largest request; a larger one is answered with 413.",
+            default=32,
+        ),
+    )
+)
+OVERRIDE = Section(
+    (
+        Field(
+            name="modes",
+            kind=Listed(Text()),
+            doc="In which of these modes this key may send an internal prompt out, each time with a reason, audited.",
+            required=True,
+        ),
+    )
+)
 
 TOP = Section(
     (
@@ -376,6 +468,12 @@ TOP = Section(
             kind=Choice(("weight", "least_busy")),
             doc="How the members of a step share its load; one way for the whole table.",
             default="weight",
+        ),
+        Field(name="gateway", kind=GATEWAY, doc="What the endpoint takes from clients."),
+        Field(
+            name="overrides",
+            kind=Named(OVERRIDE, name),
+            doc="By key name: who may, in single requests, send an internal prompt to the cloud.",
         ),
         Field(name="defaults", kind=DEFAULTS, doc="Written once, used by every model and mode."),
         Field(name="providers", kind=Named(PROVIDER, name), doc="Where models run.", required=True),

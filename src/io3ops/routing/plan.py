@@ -1,29 +1,40 @@
-"""Table -> Plan: every decision the renderer, the gateway's policy and the stack need, as data. Pure."""
+"""Table -> Plan: every decision the renderer, the gateway's policy and the stack need, as data. Pure.
+
+A mode is served by at most two groups of deployments. `executor` holds only local ones: every internal prompt goes there, and
+its fallbacks lead only to such groups. `executor:public` exists when some way leads to a cloud, and holds the whole chain. So
+the router has no way from an internal prompt to a cloud, whatever fails and whatever else goes wrong.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Collection
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
 from urllib.parse import urlsplit
 
-from io3ops.routing.table import LOOPBACK, Mode, Model, Provider, Table
+from io3ops.routing.language import CLOUD_URLS
+from io3ops.routing.table import LOOPBACK, Door, Mode, Model, Provider, Table
 
 RUNTIME_URL = "http://runtime:11434"
+# The same container under another name: a connection pool is kept per name, so the two classes share none.
+PUBLIC_RUNTIME_URL = "http://runtime-public:11434"
 HOST_ALIAS = "host.docker.internal"
+PUBLIC = ":public"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Deployment:
-    """One model in one mode, as the gateway will know it. `order`: its step, from 1; times in seconds.
+    """One model in one group, as the gateway will know it. `order`: its step, from 1; times in seconds.
 
-    `alone`: the only one of its mode; `shared`: it has its step with others, by `weight`.
+    `alone`: the only one of its group; `shared`: it has its step with others, by `weight`.
     """
 
     id: str
     mode: str
+    group: str
     order: int
     weight: int
     model: str
@@ -32,15 +43,39 @@ class Deployment:
     local: bool
     runtime_name: str
     url: str
-    embeddings: bool
+    task: str
     context: int
     keep_alive: float
     timeout: float
     first_token: float
     key: str
+    api_version: str
+    region: str
     parameters: tuple[tuple[str, Any], ...]
     alone: bool
     shared: bool
+
+    @property
+    def name(self) -> str:
+        """The same in both groups: what users and answers call it."""
+        return f"{self.mode}.{self.order}.{self.model}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Deployments behind one name of the router. `fallbacks`: (kind of failure, group) pairs."""
+
+    name: str
+    mode: str
+    public: bool
+    deployments: tuple[Deployment, ...]
+    fallbacks: tuple[tuple[str, str], ...]
+
+    @property
+    def steps(self) -> tuple[tuple[Deployment, ...], ...]:
+        """The chain by steps; the members of one step share its load."""
+        orders = dict.fromkeys(d.order for d in self.deployments)
+        return tuple(tuple(d for d in self.deployments if d.order == order) for order in orders)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,17 +87,25 @@ class PlannedModel:
     runtime_name: str
     url: str
     in_stack: bool
+    local: bool
     modes: tuple[str, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What follows from a table: modes in its order, deployments in the order in which they are tried."""
+    """What follows from a table: modes in its order, groups and deployments in the order in which they are tried."""
 
-    deployments: tuple[Deployment, ...]
+    groups: tuple[Group, ...]
     models: tuple[PlannedModel, ...]
     policies: tuple[Mode, ...]
     balance: str = "weight"
+    data_class: str = "internal"
+    door: Door = field(default_factory=Door)
+    overrides: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+    @cached_property
+    def deployments(self) -> tuple[Deployment, ...]:
+        return tuple(d for group in self.groups for d in group.deployments)
 
     @property
     def modes(self) -> tuple[str, ...]:
@@ -74,53 +117,85 @@ class Plan:
 
     @property
     def external_urls(self) -> tuple[str, ...]:
-        return tuple(sorted({m.url for m in self.models if not m.in_stack}))
+        """Ollama hosts outside the stack."""
+        return tuple(sorted({m.url for m in self.models if m.kind == "ollama" and not m.in_stack}))
+
+    @cached_property
+    def outside(self) -> tuple[tuple[str, str, int], ...]:
+        """(scheme, host, port) of everything outside the stack that the gateway may reach, and nothing else."""
+        found = set()
+        for url in {d.url for d in self.deployments} - {RUNTIME_URL, PUBLIC_RUNTIME_URL}:
+            parts = urlsplit(url)
+            found.add((parts.scheme, str(parts.hostname), parts.port or (443 if parts.scheme == "https" else 80)))
+        return tuple(sorted(found))
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Names of the provider keys that the gateway needs."""
+        return tuple(sorted({d.key for d in self.deployments if d.key}))
 
     @cached_property
     def digest(self) -> str:
-        return _digest([[asdict(d) for d in self.deployments], [asdict(m) for m in self.policies], self.balance])
+        parts = [asdict(g) for g in self.groups], [asdict(m) for m in self.policies], self.balance
+        return _digest([*parts, self.data_class, asdict(self.door), self.overrides])
 
     @cached_property
-    def _chains(self) -> dict[str, tuple[Deployment, ...]]:
-        found: dict[str, list[Deployment]] = {m.name: [] for m in self.policies}
-        for deployment in self.deployments:
-            found[deployment.mode].append(deployment)
-        return {name: tuple(chain) for name, chain in found.items()}
+    def _groups(self) -> dict[str, Group]:
+        return {g.name: g for g in self.groups}
 
     @cached_property
     def _policies(self) -> dict[str, Mode]:
         return {m.name: m for m in self.policies}
 
-    def chain(self, mode: str) -> tuple[Deployment, ...]:
-        return self._chains[mode]
+    def without_keys(self, names: Collection[str]) -> Plan:
+        """What is left when these provider keys are missing, as the gateway will have it."""
+        kept = [replace(g, deployments=tuple(d for d in g.deployments if d.key not in names)) for g in self.groups]
+        usable = {g.name for g in kept if g.deployments}
+        groups = (replace(g, fallbacks=tuple((k, t) for k, t in g.fallbacks if t in usable)) for g in kept)
+        return replace(self, groups=tuple(g for g in groups if g.name in usable))
 
     def policy(self, mode: str) -> Mode:
         return self._policies[mode]
 
-    def embeds(self, mode: str) -> bool:
-        return self.chain(mode)[0].embeddings
+    def group(self, mode: str, data_class: str) -> Group | None:
+        """Who serves requests of a class in a mode; None when they are refused, for want of a local model."""
+        wide = self._groups.get(mode + PUBLIC) if data_class == "public" else None
+        return wide or self._groups.get(mode)
 
-    def steps(self, mode: str) -> tuple[tuple[Deployment, ...], ...]:
-        """The chain by steps; the members of one step share its load."""
-        orders = dict.fromkeys(d.order for d in self.chain(mode))
-        return tuple(tuple(d for d in self.chain(mode) if d.order == order) for order in orders)
+    def widest(self, mode: str) -> Group:
+        """Everything that may serve a mode, as the table has it."""
+        found = self.group(mode, "public")
+        assert found is not None
+        return found
+
+    def chain(self, mode: str) -> tuple[Deployment, ...]:
+        return self.widest(mode).deployments
+
+    def task(self, mode: str) -> str:
+        """What requests a mode answers: one of the language's TASKS."""
+        return self.chain(mode)[0].task
 
 
 def make_plan(table: Table) -> Plan:
     """The plan of a valid table; same table, same plan. Providers that are not enabled have no part in it."""
-    used: dict[str, list[str]] = {}
-    deployments: list[Deployment] = []
+    open_modes = _open_modes(table)
+    chains = {m.name: _chain(table, m) for m in table.modes}
+    local = {name for name, chain in chains.items() if any(is_local for *_, is_local in chain)}
+    groups = []
     for mode in table.modes:
-        active = [
-            (order, name, weight)
-            for order, step in enumerate(mode.steps, 1)
-            for name, weight in step.members
-            if table.provider(table.model(name).provider).enabled
-        ]
-        for order, name, weight in active:
+        if mode.name in local:
+            kept = [entry for entry in chains[mode.name] if entry[3]]
+            targets = tuple((kind, target) for kind, target in mode.fallbacks if target in local)
+            groups.append(_group(table, mode, mode.name, kept, targets, public=False))
+        if mode.name in open_modes:
+            wide = tuple(
+                (k, t + PUBLIC if t in open_modes else t) for k, t in mode.fallbacks if t in open_modes | local
+            )
+            groups.append(_group(table, mode, mode.name + PUBLIC, chains[mode.name], wide, public=True))
+    used: dict[str, list[str]] = {}
+    for mode in table.modes:
+        for _, name, _, _ in chains[mode.name]:
             used.setdefault(name, []).append(mode.name)
-            shared = len(mode.steps[order - 1].members) > 1
-            deployments.append(_deployment(table, mode, order, name, weight, alone=len(active) == 1, shared=shared))
     models = []
     for model in table.models:
         if model.name in used:
@@ -129,41 +204,100 @@ def make_plan(table: Table) -> Plan:
                 PlannedModel(
                     model=model,
                     kind=provider.kind,
-                    runtime_name=runtime_name(model),
+                    runtime_name=_name_at(provider, model),
                     url=container_url(provider),
                     in_stack=provider.kind == "ollama" and not provider.url,
+                    local=provider.local,
                     modes=tuple(used[model.name]),
                 )
             )
-    return Plan(tuple(deployments), tuple(models), table.modes, table.balance)
+    return Plan(
+        groups=tuple(groups),
+        models=tuple(models),
+        policies=table.modes,
+        balance=table.balance,
+        data_class=table.data_class,
+        door=table.door,
+        overrides=table.overrides,
+    )
+
+
+def _chain(table: Table, mode: Mode) -> list[tuple[int, str, int, bool]]:
+    """(step, model, weight, local) of every model of the chain whose provider is enabled."""
+    found = []
+    for order, step in enumerate(mode.steps, 1):
+        for name, weight in step.members:
+            provider = table.provider(table.model(name).provider)
+            if provider.enabled:
+                found.append((order, name, weight, provider.local))
+    return found
+
+
+def _open_modes(table: Table) -> set[str]:
+    """Modes with a way to a cloud for those requests that may leave: a step of their own, or a fallback to such a mode."""
+    overridden = {mode for _, modes in table.overrides for mode in modes}
+    may = {m.name for m in table.modes if m.data_class != "internal" or m.name in overridden}
+    found = {m.name for m in table.modes if m.name in may and not all(is_local for *_, is_local in _chain(table, m))}
+    before = None
+    while before != found:
+        before = set(found)
+        found |= {m.name for m in table.modes if m.name in may and any(target in found for _, target in m.fallbacks)}
+    return found
+
+
+def _group(
+    table: Table,
+    mode: Mode,
+    name: str,
+    chain: list[tuple[int, str, int, bool]],
+    fallbacks: tuple[tuple[str, str], ...],
+    *,
+    public: bool,
+) -> Group:
+    sizes: dict[int, int] = {}
+    for order, *_ in chain:
+        sizes[order] = sizes.get(order, 0) + 1
+    deployments = tuple(
+        _deployment(table, mode, name, order, model, weight, alone=len(chain) == 1, shared=sizes[order] > 1)
+        for order, model, weight, _ in chain
+    )
+    return Group(name=name, mode=mode.name, public=public, deployments=deployments, fallbacks=fallbacks)
 
 
 def _deployment(
-    table: Table, mode: Mode, order: int, name: str, weight: int, *, alone: bool, shared: bool
+    table: Table, mode: Mode, group: str, order: int, name: str, weight: int, *, alone: bool, shared: bool
 ) -> Deployment:
     model = table.model(name)
     provider = table.provider(model.provider)
+    url = container_url(provider)
     return Deployment(
-        id=f"{mode.name}.{order}.{name}",
+        id=f"{group}.{order}.{name}",
         mode=mode.name,
+        group=group,
         order=order,
         weight=weight,
         model=name,
         kind=provider.kind,
         provider=provider.name,
         local=provider.local,
-        runtime_name=runtime_name(model) if provider.kind == "ollama" else model.source.name,
-        url=container_url(provider),
-        embeddings=model.embeds,
+        runtime_name=_name_at(provider, model),
+        url=PUBLIC_RUNTIME_URL if url == RUNTIME_URL and group.endswith(PUBLIC) else url,
+        task=model.task,
         context=model.context,
         keep_alive=model.keep_alive,
-        timeout=mode.step,
-        first_token=min(mode.first_token, mode.step),
+        timeout=mode.step_times[order - 1],
+        first_token=min(mode.first_token, mode.step_times[order - 1]),
         key=provider.key,
+        api_version=provider.api_version,
+        region=provider.region,
         parameters=model.parameters,
         alone=alone,
         shared=shared,
     )
+
+
+def _name_at(provider: Provider, model: Model) -> str:
+    return runtime_name(model) if provider.kind == "ollama" else model.source.name
 
 
 def runtime_name(model: Model) -> str:
@@ -183,6 +317,10 @@ def container_url(provider: Provider) -> str:
     """The provider as seen from the gateway's container: the host's loopback has another name there."""
     if provider.kind == "ollama" and not provider.url:
         return RUNTIME_URL
+    if not provider.url:
+        if provider.kind == "bedrock":
+            return f"https://bedrock-runtime.{provider.region}.amazonaws.com"
+        return CLOUD_URLS[provider.kind]
     parts = urlsplit(provider.url)
     if parts.hostname in LOOPBACK:
         port = parts.port or (443 if parts.scheme == "https" else 80)

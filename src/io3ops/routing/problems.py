@@ -22,7 +22,9 @@ class Problem:
 
     def text(self, path: str) -> str:
         place = f"{path}:{self.line}:{self.column}" if self.line else path
-        return scrub(f"{place}: {self.where + ': ' if self.where else ''}{self.message}")
+        found = scrub(f"{place}: {self.where + ': ' if self.where else ''}{self.message}")
+        # A key may hold anything, also what ends a line or speaks to the terminal.
+        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in found)
 
 
 def looks_secret(value: str) -> bool:

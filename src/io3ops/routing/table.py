@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from io3ops.routing.kinds import Entry, Setting, duration
-from io3ops.routing.language import DEFAULTS, LOCAL_KINDS, TOP
+from io3ops.routing.language import DEFAULTS, GATEWAY, LOCAL_KINDS, TASKS, TOP
 from io3ops.routing.problems import Problem, did_you_mean
 from io3ops.routing.source import Reader, parse_nodes
 
@@ -26,6 +26,8 @@ class Provider:
     local: bool = True
     enabled: bool = True
     key: str = ""
+    api_version: str = ""
+    region: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,8 +67,13 @@ class Model:
     memory_mb: int
 
     @property
+    def task(self) -> str:
+        """What requests it answers: one of TASKS."""
+        return next((task for task in TASKS if task in self.capabilities), "chat")
+
+    @property
     def embeds(self) -> bool:
-        return "embeddings" in self.capabilities
+        return self.task == "embeddings"
 
     @property
     def made_here(self) -> bool:
@@ -83,7 +90,7 @@ class Step:
 
 @dataclass(frozen=True, kw_only=True)
 class Mode:
-    """A public name and its policy. Times in seconds; `total` 0: as long as its steps take; limits 0: none.
+    """A public name and its policy. `data_class` '': it says nothing. Times in seconds; `step_times`: one attempt, for each step; `total` 0: as long as these take; limits 0: none.
 
     `fallbacks`: (kind of failure, mode) pairs. `parameters` are defaults, `forced` are not to be overridden.
     """
@@ -94,7 +101,7 @@ class Mode:
     steps: tuple[Step, ...]
     fallbacks: tuple[tuple[str, str], ...]
     first_token: float
-    step: float
+    step_times: tuple[float, ...]
     total: float
     retries: tuple[tuple[str, int], ...]
     cooldown_failures: int
@@ -110,20 +117,37 @@ class Mode:
     aliases: tuple[str, ...]
 
     @property
+    def longest(self) -> float:
+        """Seconds for all attempts together: what the table says, else as long as the steps take."""
+        return self.total or sum(self.step_times)
+
+    @property
     def chain(self) -> tuple[str, ...]:
         """Every model, in the order in which it may be tried."""
         return tuple(model for step in self.steps for model, _ in step.members)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Door:
+    """What the gateway takes from clients; `max_body` in bytes."""
+
+    hosts: tuple[str, ...] = ()
+    origins: tuple[str, ...] = ()
+    max_body: int = 32_000_000
+
+
 @dataclass(frozen=True)
 class Table:
-    """The whole routing policy."""
+    """The whole routing policy. `data_class`: of what nobody marked; `overrides`: (key's name, modes) pairs."""
 
     providers: tuple[Provider, ...]
     models: tuple[Model, ...]
     modes: tuple[Mode, ...]
     title: str = ""
     balance: str = "weight"
+    data_class: str = "internal"
+    door: Door = field(default_factory=Door)
+    overrides: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     @cached_property
     def _models(self) -> dict[str, Model]:
@@ -149,6 +173,9 @@ class Document:
     modes: dict[str, Entry] = field(default_factory=dict)
     title: str = ""
     balance: str = "weight"
+    defaults: Entry | None = None
+    gateway: Entry | None = None
+    overrides: dict[str, Entry] = field(default_factory=dict)
 
 
 def parse_table(data: bytes, path: str) -> Table:
@@ -184,7 +211,20 @@ def read_document(data: bytes) -> tuple[Document | None, list[Problem]]:
     for key in ("providers", "models", "modes"):
         named: Any = known[key].kind
         found[key] = (named.read(reader, nodes[key], key, defaults) or {}) if key in nodes else {}
-    return Document(**found, title=plain["title"], balance=plain["balance"]), reader.problems
+    gateway = GATEWAY.read(reader, nodes["gateway"], "gateway") if "gateway" in nodes else None
+    named_overrides: Any = known["overrides"].kind
+    overrides = named_overrides.read(reader, nodes["overrides"], "overrides") if "overrides" in nodes else None
+    return (
+        Document(
+            **found,
+            title=plain["title"],
+            balance=plain["balance"],
+            defaults=defaults,
+            gateway=gateway,
+            overrides=overrides or {},
+        ),
+        reader.problems,
+    )
 
 
 def build(document: Document) -> Table:
@@ -195,6 +235,19 @@ def build(document: Document) -> Table:
         modes=tuple(_mode(name, entry) for name, entry in document.modes.items()),
         title=document.title,
         balance=document.balance,
+        data_class=(document.defaults["data_class"] if document.defaults else "") or "internal",
+        door=_door(document.gateway),
+        overrides=tuple((name, _values(entry["modes"])) for name, entry in document.overrides.items()),
+    )
+
+
+def _door(entry: Entry | None) -> Door:
+    if entry is None:
+        return Door()
+    return Door(
+        hosts=_values(entry["hosts"]),
+        origins=_values(entry["origins"]),
+        max_body=entry["max_body_mb"] * 1_000_000,
     )
 
 
@@ -204,7 +257,16 @@ def _provider(name: str, entry: Entry) -> Provider:
     # What is not known to be local is cloud.
     local = entry["locality"] == "local" or (not entry["locality"] and here)
     enabled = entry["enabled"] if entry["enabled"] is not None else local
-    return Provider(name=name, kind=kind, url=url, local=local, enabled=enabled, key=entry["key"])
+    return Provider(
+        name=name,
+        kind=kind,
+        url=url,
+        local=local,
+        enabled=enabled,
+        key=entry["key"],
+        api_version=entry["api_version"],
+        region=entry["region"],
+    )
 
 
 def _model(name: str, entry: Entry) -> Model:
@@ -244,7 +306,7 @@ def _mode(name: str, entry: Entry) -> Mode:
         steps=tuple(Step(members=tuple((m, w) for m, w, _ in step.members)) for step in entry["chain"] or ()),
         fallbacks=tuple((kind, s.value) for kind, s in entry["fallbacks"].settings.items() if s.value),
         first_token=timeouts["first_token"],
-        step=timeouts["step"],
+        step_times=_values(timeouts["steps"]) or (_step(timeouts),) * len(entry["chain"] or ()),
         total=timeouts["total"] or 0,
         retries=tuple((kind, s.value) for kind, s in retries.settings.items() if s.value),
         cooldown_failures=cooldown["failures"],
@@ -259,6 +321,12 @@ def _mode(name: str, entry: Entry) -> Mode:
         images=entry["allow"]["images"],
         aliases=_values(entry["aliases"]),
     )
+
+
+def _step(timeouts: Entry) -> float:
+    """The time of a step: what nobody wrote fits into the total that somebody wrote."""
+    step: float = timeouts["step"]
+    return min(step, timeouts["total"] or step) if timeouts.settings["step"].origin == "built in" else step
 
 
 def _values(listed: tuple[tuple[Any, Any], ...] | None) -> tuple[Any, ...]:
@@ -282,7 +350,13 @@ class Resolved:
 def resolved(document: Document) -> tuple[Resolved, ...]:
     """Every value that is in effect, in the table's order; what is neither set nor has a default is left out."""
     rows = [Resolved(path="balance", value=document.balance, origin="table")]
-    for part in ("providers", "models", "modes"):
+    said = (
+        document.defaults.settings["data_class"] if document.defaults else Setting(value="internal", origin="built in")
+    )
+    rows.append(Resolved(path="defaults.data_class", value=said.value, origin=said.origin))
+    if document.gateway:
+        rows += _rows("gateway", document.gateway)
+    for part in ("overrides", "providers", "models", "modes"):
         for name, entry in getattr(document, part).items():
             rows += _rows(f"{part}.{name}", entry)
     return tuple(rows)
@@ -307,5 +381,5 @@ def _text(key: str, setting: Setting) -> str:
     if key in _TIMES:
         return duration(value)
     if isinstance(value, tuple):
-        return ", ".join(map(str, _values(value)))
+        return ", ".join(map(duration if key == "steps" else str, _values(value)))
     return str(value).lower() if isinstance(value, bool) else str(value)
