@@ -1,158 +1,190 @@
-"""LiteLLM's hooks, thin: they find the mode's policy and let `policy` decide. Loaded by LiteLLM by its dotted name.
+"""LiteLLM's hooks, thin: they hold each call and each attempt to what the edge decided. Loaded by LiteLLM by its dotted name.
 
-Touches LiteLLM's hook interface and the state of the running request, nothing else. `Requests` wraps the app, because only
-there every end of a request is seen: answered, failed, streamed to the end, or left by the client.
+Touches LiteLLM's hook interface, the files of provider keys and the audit log. Nothing that a request carries is believed here:
+where a deployment is stands in the rendered file, and whether a prompt may leave in `running`.
 """
 
 import asyncio
-import hmac
-import json
-import math
 import os
+import sys
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
-from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import yaml
 from fastapi import HTTPException
 from litellm.integrations.custom_logger import CustomLogger
+from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
 
+from io3ops_gateway import audit
 from io3ops_gateway import policy as rules
+from io3ops_gateway.classes import PUBLIC
+from io3ops_gateway.errors import Refusal, StartError
+from io3ops_gateway.provider_keys import ProviderKeys
+from io3ops_gateway.running import RUNNING, Running
 from io3ops_gateway.settings import from_environment
 
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Message, Receive, Send], Awaitable[None]]
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """What the hooks touch."""
+
+    keys: ProviderKeys
+    audit: Path
 
 
-# What a health check may ask without a key; neither calls a model.
-OPEN_PATHS = ("/health/liveliness", "/health/readiness")
-
-
-@dataclass(slots=True)
-class Running:
-    """The request that runs in this context. `mode` is '' until it was let in; `budget` ends it when time is up."""
-
-    budget: asyncio.Timeout
-    mode: str = ""
-
-
-RUNNING: ContextVar[Running | None] = ContextVar("io3ops_running", default=None)
+def refuse_redirect(_client: object, request: httpx.Request, response: httpx.Response) -> httpx.Request:
+    """In place of httpx's own: a server that answers with another address would take the prompt along to it."""
+    raise httpx.RemoteProtocolError(
+        "the server redirects to another address, and no redirect is followed", request=request
+    )
 
 
 class PolicyHooks(CustomLogger):  # type: ignore[misc]
-    """Applies the policy before the call, and counts what was used after it."""
+    """Applies the policy to each call, each routing decision and each attempt, and counts what was used."""
 
-    def __init__(self, policy: rules.Policy) -> None:
+    def __init__(self, policy: rules.Policy, files: Files) -> None:
         super().__init__()
         self.policy = policy
+        self.files = files
         self.meter = rules.Meter(time.monotonic)
+        self.clients: dict[float, AsyncHTTPHandler] = {}
 
     async def async_pre_call_hook(
         self, user_api_key_dict: Any, cache: Any, data: dict[str, Any], call_type: Any
     ) -> dict[str, Any]:
-        """Once per request, before any routing: alias, what is denied, limits, parameters, budget."""
-        running = RUNNING.get()
-        try:
-            mode = self.policy.mode(data.get("model"))
-            if running is None:
-                raise rules.Refusal(500, "no_request", "this call came past the gateway's own door")
-            data["model"] = mode.name
-            rules.apply(mode, data)
-            if not running.mode:
-                self.meter.enter(mode)
-        except rules.Refusal as refused:
-            headers = {"Retry-After": str(math.ceil(refused.retry_after))} if refused.retry_after else None
-            detail = {"error": {"message": refused.message, "type": "invalid_request_error", "code": refused.code}}
-            raise HTTPException(refused.status, detail=detail, headers=headers) from None
-        running.mode = mode.name
-        running.budget.reschedule(asyncio.get_running_loop().time() + mode.total)
+        """Once per request, before any routing: the router is asked for the group that the edge chose."""
+        running = _running()
+        if data.get("model") not in (running.asked, running.group):
+            raise _stop(Refusal(403, "changed", "the request changed on its way; nothing was sent anywhere"))
+        data["model"] = running.group
         return data
+
+    async def async_filter_deployments(
+        self,
+        model: str,
+        healthy_deployments: list[dict[str, Any]],
+        messages: Any,
+        request_kwargs: dict[str, Any] | None = None,
+        parent_otel_span: Any = None,
+    ) -> list[dict[str, Any]]:
+        """At every routing decision, first try, retry and fallback: only deployments to which this prompt may go."""
+        running = RUNNING.get()
+        return [d for d in healthy_deployments if running is not None and self._may(running, d)]
+
+    def _may(self, running: Running, deployment: dict[str, Any]) -> bool:
+        info, params = deployment.get("model_info") or {}, deployment.get("litellm_params") or {}
+        try:
+            place = self.policy.place(info.get("id"), _address(params), leaves=running.leaves)
+        except Refusal:
+            return False
+        # Enabled without a key does nothing.
+        return not place.key or bool(self.files.keys.get(place.key))
+
+    async def async_pre_call_deployment_hook(self, kwargs: dict[str, Any], call_type: Any) -> dict[str, Any]:
+        """Last before the wire, for every attempt: the place is checked once more, and the provider's key put in."""
+        running = _running()
+        info = kwargs.get("model_info") or {}
+        try:
+            place = self.policy.place(info.get("id"), _address(kwargs), leaves=running.leaves)
+            if not place.local and running.data_class != PUBLIC:
+                await self._audit(running, place)
+        except Refusal as refused:
+            raise _stop(refused) from None
+        # LiteLLM serves some endpoints through others, and tells of both: only the outer call counts.
+        running.kind = running.kind or str(call_type)
+        running.attempts += running.kind == str(call_type)
+        running.deployment, running.local = place.name, place.local
+        if place.key:
+            key = self.files.keys.get(place.key)
+            if not key:
+                # An empty one would send LiteLLM to look for another in its surroundings.
+                raise _stop(Refusal(503, "no_provider_key", f"the key of provider {place.provider} is not there"))
+            if place.kind == "bedrock":
+                kwargs["aws_access_key_id"], _, kwargs["aws_secret_access_key"] = key.partition(":")
+            else:
+                kwargs["api_key"] = key
+        if place.kind == "gemini" and kwargs.get("stream"):
+            # The one kind whose streams LiteLLM lets be silent for ever.
+            kwargs["client"] = self._patient(place.first_token)
+        return kwargs
+
+    def _patient(self, seconds: float) -> AsyncHTTPHandler:
+        """A client that waits so long for the next bytes; one for each length of time."""
+        if seconds not in self.clients:
+            self.clients[seconds] = AsyncHTTPHandler(timeout=httpx.Timeout(seconds, connect=5))
+        return self.clients[seconds]
+
+    async def _audit(self, running: Running, place: rules.Place) -> None:
+        """Write down that an override takes effect. What is not on the disk does not leave."""
+        entry = {
+            "key": running.key,
+            "mode": running.mode,
+            "class": running.data_class,
+            "source": running.source,
+            "reason": running.reason,
+            "provider": place.provider,
+            "deployment": place.name,
+        }
+        if not running.reason:
+            raise Refusal(403, "stays_local", "an internal prompt stays local; nothing was sent to the cloud")
+        try:
+            await asyncio.to_thread(audit.append, self.files.audit, entry)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            print(f"gateway: the audit log cannot be written: {error}; nothing leaves", file=sys.stderr, flush=True)
+            raise Refusal(503, "audit_failed", "the audit log cannot be written, so nothing was sent") from None
+        running.audited.add(place.provider)
+
+    def why(self, group: str) -> str:
+        """Why nothing of a group could be tried: keys that are missing, else pauses after failures."""
+        places = [place for name, place in self.policy.deployments.items() if name.startswith(f"{group}.")]
+        missing = sorted({p.provider for p in places if p.key and not self.files.keys.get(p.key)})
+        if missing:
+            return f"the key of {', '.join(missing)} is missing (`io3ops secrets set`)"
+        return "all of them failed just now, and are left out for a while"
 
     async def async_log_success_event(
         self, kwargs: dict[str, Any], response_obj: Any, start_time: Any, end_time: Any
     ) -> None:
-        """After an answer: its tokens count towards the mode's limit."""
-        record = kwargs.get("standard_logging_object") or {}
-        mode, tokens = record.get("model_group"), record.get("total_tokens")
-        if isinstance(mode, str) and mode in self.policy.modes and isinstance(tokens, int):
-            self.meter.used(mode, tokens)
+        """After an answer: its tokens count towards the limits of its mode and key."""
+        running = RUNNING.get()
+        tokens = (kwargs.get("standard_logging_object") or {}).get("total_tokens")
+        if running is not None and isinstance(tokens, int):
+            self.meter.used(tokens, *running.slots)
 
 
-class Requests:
-    """Wraps the app: each request must know the key, gets a place for its state, a time budget, and gives its slot back when it has ended.
-
-    The budget is held here because LiteLLM sleeps between retries without looking at any clock of ours. It covers
-    everything until the answer begins; an answer that is being streamed is not cut.
-    """
-
-    def __init__(self, app: App, hooks: PolicyHooks, key: str) -> None:
-        self._app = app
-        self._hooks = hooks
-        self._key = key.encode()
-
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        if scope["type"] == "websocket":
-            # Nothing in the table is served this way, and the policy's hooks would not see it.
-            await send({"type": "websocket.close", "code": 1008})
-            return
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        if scope["path"] not in OPEN_PATHS and not self._knows(scope["headers"]):
-            # LiteLLM without a database answers this with "No connected db" or a bare 500.
-            await _answer(
-                send, 401, "the key is missing or not this gateway's", "authentication_error", "invalid_api_key"
-            )
-            return
-        # A client's x-litellm-* headers would set time limits and retries past the table.
-        scope["headers"] = [(k, v) for k, v in scope["headers"] if not k.startswith(b"x-litellm-")]
-        running = None
-        begun = False
-
-        async def watched(message: Message) -> None:
-            nonlocal begun
-            if message["type"] == "http.response.start" and running:
-                begun = True
-                running.budget.reschedule(None)
-            await send(message)
-
-        try:
-            async with asyncio.timeout(None) as budget:
-                running = Running(budget)
-                RUNNING.set(running)
-                await self._app(scope, receive, watched)
-        except TimeoutError:
-            if begun or not budget.expired():
-                raise
-            await _answer(send, 504, "the mode's total time is used up", "timeout_error", "out_of_time")
-        finally:
-            if running and running.mode:
-                self._hooks.meter.leave(running.mode)
-
-    def _knows(self, headers: list[tuple[bytes, bytes]]) -> bool:
-        """Whether one of the headers in which clients send keys holds ours; compared in constant time."""
-        given = [v.removeprefix(b"Bearer ") for k, v in headers if k == b"authorization" and v.startswith(b"Bearer ")]
-        given += [v for k, v in headers if k in (b"x-api-key", b"api-key")]
-        return any(hmac.compare_digest(value.strip(), self._key) for value in given)
+def _running() -> Running:
+    running = RUNNING.get()
+    if running is None:
+        raise _stop(Refusal(403, "no_request", "this call did not come through the gateway's door"))
+    return running
 
 
-async def _answer(send: Send, status: int, message: str, kind: str, code: str) -> None:
-    body = json.dumps({"error": {"message": message, "type": kind, "param": None, "code": code}}).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+def _address(params: dict[str, Any]) -> object:
+    return params.get("api_base") or params.get("base_url") or params.get("aws_bedrock_runtime_endpoint")
+
+
+def _stop(refused: Refusal) -> HTTPException:
+    """LiteLLM ends a request at once on this, without another attempt."""
+    detail = {"error": {"message": refused.message, "type": "invalid_request_error", "code": refused.code}}
+    return HTTPException(refused.status, detail=detail)
 
 
 def _load() -> PolicyHooks:
-    config = from_environment(os.environ).config
+    settings = from_environment(os.environ)
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    return PolicyHooks(rules.from_config(yaml.load(Path(config).read_text("utf-8"), Loader=loader)))
+    config = yaml.load(settings.config.read_text("utf-8"), Loader=loader)
+    files = Files(ProviderKeys(settings.provider_keys), settings.audit_dir / "audit.jsonl")
+    return PolicyHooks(rules.from_config(config), files)
 
+
+# Every client of this process, LiteLLM's own and those of the providers' libraries: each would follow by default. httpx has no
+# setting for all of them; should a new version call this otherwise, the gateway does not start.
+if not callable(getattr(httpx._client.BaseClient, "_build_redirect_request", None)):
+    raise StartError("this httpx cannot be kept from following redirects", "build the image with the locked version")
+httpx._client.BaseClient._build_redirect_request = refuse_redirect  # type: ignore[method-assign, assignment]
 
 # LiteLLM looks this name up; a policy that cannot be read stops the start.
 policy = _load()

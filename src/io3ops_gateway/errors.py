@@ -3,12 +3,24 @@
 GatewayError
 ├── ConfigError       78   litellm.yaml is missing, unreadable or not what LiteLLM can load
 ├── KeyFileError      77   the master key is missing, unreadable, empty or a well-known one
+├── KeyRingError      76   the file of client keys cannot be read
 ├── CertificateError  72   a file in the folder of extra certificates cannot be used
 ├── PortError         71   the address is taken or not ours
 └── StartError        70   LiteLLM itself refused to start
 
-Touches nothing.
+`Refusal` is about one request, not about the start. Touches nothing.
 """
+
+
+class Refusal(Exception):
+    """A request that the policy does not let through. `retry_after` in seconds, 0 when waiting does not help."""
+
+    def __init__(self, status: int, code: str, message: str, retry_after: float = 0) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.retry_after = retry_after
 
 
 class GatewayError(Exception):
@@ -32,6 +44,12 @@ class KeyFileError(GatewayError):
     """The file with the master key cannot be used."""
 
     exit_code = 77
+
+
+class KeyRingError(GatewayError):
+    """The file of client keys is unreadable or malformed."""
+
+    exit_code = 76
 
 
 class CertificateError(GatewayError):

@@ -8,6 +8,7 @@ import gc
 import importlib
 import logging
 import os
+import secrets
 import signal
 import socket
 import sys
@@ -18,6 +19,7 @@ from typing import Any
 
 from io3ops_gateway import inputs, logs
 from io3ops_gateway.errors import GatewayError, PortError, StartError
+from io3ops_gateway.keyring import KeyRing
 from io3ops_gateway.settings import Settings, from_environment
 
 Message = MutableMapping[str, Any]
@@ -35,6 +37,8 @@ LITELLM_DEFAULTS = {
     "LITELLM_LOCAL_AUTOROUTER_PRESETS": "True",
     "LITELLM_LOCAL_POLICY_TEMPLATES": "True",
     "LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS": "True",
+    # The OpenAI client's own retries, for calls that forget to switch them off (embeddings do).
+    "DEFAULT_MAX_RETRIES": "0",
     # Tokenizers of model families come from a model hub; see also disable_hf_tokenizer_download below.
     "HF_HUB_OFFLINE": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -74,8 +78,11 @@ def serve(settings: Settings) -> None:
     # Before the slow import: a taken port is known at once, and never answered with another port.
     listener = bind(settings.host, settings.port)
     show_text = "LITELLM_LOG" in os.environ
-    prepare_environment(os.environ, config=settings.config, key=key, ca_bundle=bundle)
-    run(import_proxy(), listener, settings.stop_seconds, when_ready=_nothing if show_text else logs.withhold_text)
+    ring = KeyRing(key, settings.keys_file)
+    # LiteLLM knows no key of anybody's: the edge lets in whoever has one, and speaks to it with a word of its own.
+    inner = secrets.token_urlsafe(32)
+    prepare_environment(os.environ, config=settings.config, key=inner, ca_bundle=bundle)
+    run(import_proxy(ring, inner), listener, settings.stop_seconds, _nothing if show_text else logs.withhold_text)
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -109,8 +116,8 @@ def prepare_environment(
         environment["REQUESTS_CA_BUNDLE"] = str(ca_bundle)
 
 
-def import_proxy() -> App:
-    """LiteLLM's ASGI app. Most of the start is this import.
+def import_proxy(ring: KeyRing, inner_key: str) -> App:
+    """LiteLLM's ASGI app behind our edge. Most of the start is this import.
 
     Raises:
         ConfigError: the policy cannot be read.
@@ -122,8 +129,9 @@ def import_proxy() -> App:
         # No environment variable does this one: count tokens with the bundled tokenizer.
         vars(importlib.import_module("litellm"))["disable_hf_tokenizer_download"] = True
         app: App = importlib.import_module("litellm.proxy.proxy_server").app
-        callback = importlib.import_module("io3ops_gateway.callback")
-        app = callback.Requests(app, callback.policy, os.environ["LITELLM_MASTER_KEY"])
+        hooks = importlib.import_module("io3ops_gateway.callback").policy
+        edge = importlib.import_module("io3ops_gateway.edge")
+        app = edge.Edge(app, hooks.policy, ring, hooks.meter, inner_key, hooks.files.keys.hide, hooks.why)
     except GatewayError:
         raise
     except Exception as error:
@@ -144,11 +152,17 @@ def run(app: App, listener: socket.socket, stop_seconds: int, when_ready: Callab
     """
     import uvicorn
 
+    from io3ops_gateway.server import LimitedHttp
+
     started = _StartWatch(app, when_ready)
     config = uvicorn.Config(
         started,
         loop="uvloop",
-        http="httptools",
+        http=LimitedHttp,
+        # Nothing is served over websockets, and their handshake has limits of its own: none.
+        ws="none",
+        # Each holds memory; a laptop has a few clients, not thousands.
+        limit_concurrency=1000,
         lifespan="on",
         log_config=None,
         access_log=False,
@@ -184,7 +198,12 @@ class _StartWatch:
                 # Its own line after ours says nothing new.
                 logging.getLogger("uvicorn.error").disabled = True
             elif message["type"] == "lifespan.startup.complete":
-                self._when_ready()
+                if not _hooked():
+                    self.failure = "LiteLLM has not taken the policy's hooks over"
+                    message = {"type": "lifespan.startup.failed"}
+                    logging.getLogger("uvicorn.error").disabled = True
+                else:
+                    self._when_ready()
             await send(message)
 
         await self._app(scope, receive, watched)
@@ -195,6 +214,12 @@ def _leave(_signal: int, _frame: FrameType | None) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
+
+
+def _hooked() -> bool:
+    """Whether LiteLLM will call the policy: a gateway without it must not serve."""
+    hooks = sys.modules["io3ops_gateway.callback"].policy
+    return any(callback is hooks for callback in sys.modules["litellm"].callbacks)
 
 
 def _nothing() -> None:

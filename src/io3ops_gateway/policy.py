@@ -1,50 +1,35 @@
-"""What a mode allows, sets and limits, decided on a request's own fields. Pure: no I/O, no LiteLLM, the clock is handed in.
+"""What a mode allows, sets and limits, and where a request may go. Pure: no I/O, no LiteLLM, the clock is handed in.
 
-The rendered file's `io3ops_policy` section is the source. LiteLLM routes; this decides what is routed at all.
+The rendered file's `io3ops_policy` section is the source. LiteLLM routes; this decides what is routed at all, and where to.
 """
 
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
-from io3ops_gateway.errors import ConfigError
+from io3ops_gateway.classes import CLASSES, INTERNAL
+from io3ops_gateway.endpoints import CHAT, RESPONSES, Endpoint, has_image
+from io3ops_gateway.errors import ConfigError, Refusal
 
-VERSION = 1
+VERSION = 2
 WINDOW_SECONDS = 60.0
-# Request fields that offer tools, in the words of the chat, completions, responses and messages endpoints.
+# Request fields that offer tools, in the words of all endpoints.
 TOOL_FIELDS = ("tools", "functions")
-IMAGE_PARTS = ("image_url", "input_image", "image")
 # Two names of one thing: who forces or defaults one must not be overruled by the other.
-# What only the table says: a client that set the window would reload or cut the model for everybody, and one that chose
-# its own deployments, retries or time limits would route around the policy.
-STRIPPED = (
-    "num_ctx", "keep_alive", "options", "timeout", "stream_timeout", "request_timeout", "num_retries", "max_retries",
-    "fallbacks", "context_window_fallbacks", "content_policy_fallbacks", "disable_fallbacks", "max_fallbacks",
-    "api_base", "base_url", "api_key", "api_version", "custom_llm_provider", "model_list", "user_config",
-    "router_settings_override", "mock_response", "mock_testing_fallbacks", "mock_testing_context_fallbacks",
-    "mock_testing_content_policy_fallbacks", "specific_deployment", "order", "_target_order",
-)  # fmt: skip
-TWINS = {"max_tokens": ("max_completion_tokens", "max_output_tokens")}
-
-
-class Refusal(Exception):
-    """A request that the policy does not let through. `retry_after` in seconds, 0 when waiting does not help."""
-
-    def __init__(self, status: int, code: str, message: str, retry_after: float = 0) -> None:
-        super().__init__(message)
-        self.status = status
-        self.code = code
-        self.message = message
-        self.retry_after = retry_after
+TWINS = {"max_tokens": ("max_completion_tokens",)}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModePolicy:
-    """One mode. `total`: seconds for all attempts together; limits are absent or positive."""
+    """One mode. `task`: what its models are for; `groups`: by data class, what the router is asked for; `total`: seconds for all attempts together; limits
+    are absent or positive."""
 
     name: str
-    data_class: str = "internal"
+    groups: Mapping[str, str]
+    task: str = "chat"
+    data_class: str = ""
     total: float = 600.0
     limits: Mapping[str, int] = field(default_factory=dict)
     parameters: Mapping[str, Any] = field(default_factory=dict)
@@ -53,24 +38,94 @@ class ModePolicy:
     denied: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Place:
+    """Where a deployment is, from the rendered file alone. `key`: name of the file with the provider's key. `first_token`: in
+    seconds, for the providers whose streams LiteLLM gives no limit."""
+
+    name: str
+    provider: str
+    local: bool
+    url: str
+    key: str = ""
+    kind: str = ""
+    first_token: float = 600.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Door:
+    """What is taken from clients: Host names and web origins besides this machine's, bytes of a body."""
+
+    hosts: tuple[str, ...] = ()
+    origins: tuple[str, ...] = ()
+    max_body: int = 32_000_000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Policy:
-    """Every mode by name, and the aliases that stand for one."""
+    """Every mode by name, the aliases that stand for one, every deployment by id, and who may override."""
 
     modes: Mapping[str, ModePolicy]
     aliases: Mapping[str, str]
+    data_class: str = INTERNAL
+    deployments: Mapping[str, Place] = field(default_factory=dict)
+    overrides: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    door: Door = Door()
 
-    def mode(self, model: object) -> ModePolicy:
-        """The mode that a request's `model` means.
+    def mode(self, model: object) -> tuple[ModePolicy, str]:
+        """The mode that a request's `model` means, and the data class that its name ends with ('' for none).
 
         Raises:
             Refusal: 404, it means none. LiteLLM itself would also take a deployment's id, a provider's model name or
                 several names with commas, and so lead a request past its mode.
         """
-        name = self.aliases.get(model, model) if isinstance(model, str) else ""
-        if name not in self.modes:
-            raise Refusal(404, "model_not_found", f"there is no mode {str(model)[:80]!r}; GET /v1/models lists them")
-        return self.modes[name]
+        text = model if isinstance(model, str) else ""
+        found = self.modes.get(self.aliases.get(text, text))
+        if found:
+            return found, ""
+        base, _, suffix = text.rpartition(":")
+        found = self.modes.get(self.aliases.get(base, base))
+        if found and suffix in CLASSES:
+            return found, suffix
+        raise Refusal(404, "model_not_found", f"there is no mode {str(model)[:80]!r}; GET /v1/models lists them")
+
+    def group(self, mode: ModePolicy, data_class: str) -> str:
+        """What the router is asked for.
+
+        Raises:
+            Refusal: 403, an internal prompt in a mode without a local model.
+        """
+        found = mode.groups.get(data_class)
+        if not found:
+            message = (
+                f"an internal prompt stays local, and mode {mode.name} has no local model; nothing was sent anywhere"
+            )
+            raise Refusal(403, "stays_local", message)
+        return found
+
+    def place(self, deployment: object, url: object, *, leaves: bool) -> Place:
+        """The deployment of an attempt, if it is one of the file's and the prompt may go there.
+
+        Raises:
+            Refusal: 403, whatever does not fit.
+        """
+        found = self.deployments.get(deployment) if isinstance(deployment, str) else None
+        if found is None:
+            raise Refusal(403, "unknown_deployment", "this deployment is not in the table; nothing was sent to it")
+        if not found.local and not leaves:
+            raise Refusal(403, "stays_local", "an internal prompt stays local; nothing was sent to the cloud")
+        if url is not None and origin(str(url)) != origin(found.url):
+            raise Refusal(403, "unknown_address", "this address is not the table's; nothing was sent to it")
+        return found
+
+
+def origin(url: str) -> tuple[str, str, int]:
+    """Scheme, host and port of a URL; an address without them is nobody's."""
+    try:
+        parts = urlsplit(url)
+        return parts.scheme, parts.hostname or "", parts.port or {"https": 443, "http": 80}.get(parts.scheme, 0)
+    except ValueError:
+        return "", "", -1
 
 
 def from_config(config: Mapping[str, Any]) -> Policy:
@@ -84,57 +139,114 @@ def from_config(config: Mapping[str, Any]) -> Policy:
     if not isinstance(section, Mapping) or section.get("version") != VERSION:
         raise ConfigError("litellm.yaml has no policy of this version", hint)
     try:
-        modes = {
-            name: ModePolicy(name=name, **{**entry, "denied": tuple(entry.get("denied", ()))})
-            for name, entry in section["modes"].items()
-        }
-        aliases = {str(k): str(v) for k, v in section["aliases"].items()}
+        modes = {name: _mode(name, entry) for name, entry in section["modes"].items()}
+        deployments = {name: _place(entry) for name, entry in section["deployments"].items()}
+        door = section["door"]
+        policy = Policy(
+            modes=modes,
+            aliases={str(k): str(v) for k, v in section["aliases"].items()},
+            data_class=section["data_class"],
+            deployments=deployments,
+            overrides={key: frozenset(names) for key, names in section["overrides"].items()},
+            door=Door(**{**door, **{name: tuple(door[name]) for name in ("hosts", "origins")}}),
+        )
+        if type(policy.door.max_body) is not int or policy.door.max_body < 1:
+            raise TypeError("max_body is no number of bytes")
+        _hold_together(policy, config, hint)
     except (TypeError, KeyError, AttributeError) as error:
         raise ConfigError(f"the policy in litellm.yaml cannot be read: {error}", hint) from error
-    served = {entry.get("model_name") for entry in config.get("model_list") or ()}
-    if served != set(modes):
+    return policy
+
+
+def _mode(name: str, entry: Mapping[str, Any]) -> ModePolicy:
+    found = ModePolicy(name=name, **{**entry, "denied": tuple(entry.get("denied", ()))})
+    if not isinstance(found.groups, dict) or not all(isinstance(group, str) for group in found.groups.values()):
+        raise TypeError(f"the groups of mode {name} are no names")
+    if isinstance(found.total, bool) or not isinstance(found.total, int | float) or found.total <= 0:
+        raise TypeError(f"the total time of mode {name} is none")
+    return found
+
+
+def _place(entry: Mapping[str, Any]) -> Place:
+    found = Place(**entry)
+    # 'false' in quotes would be true for Python, and a cloud then local.
+    if type(found.local) is not bool or not isinstance(found.url, str) or not found.url:
+        raise TypeError(f"where {found.name} is cannot be read")
+    return found
+
+
+def _hold_together(policy: Policy, config: Mapping[str, Any], hint: str) -> None:
+    """What the policy says and what LiteLLM will read must be the same, or neither can be trusted."""
+    groups: dict[str, list[str]] = {}
+    for entry in config.get("model_list") or ():
+        found = str(entry["model_info"]["id"])
+        if found in {known for ids in groups.values() for known in ids}:
+            raise ConfigError(f"two deployments in litellm.yaml are called {found}", hint)
+        groups.setdefault(str(entry["model_name"]), []).append(found)
+        # Without an address LiteLLM calls the provider's own.
+        params, place = entry["litellm_params"], policy.deployments.get(found)
+        address = params.get("api_base") or params.get("aws_bedrock_runtime_endpoint")
+        if place and (place.local or address) and origin(str(address)) != origin(place.url):
+            raise ConfigError(
+                f"the policy and the model list in litellm.yaml disagree about the address of {found}", hint
+            )
+    if policy.data_class not in CLASSES or any(m.data_class not in ("", *CLASSES) for m in policy.modes.values()):
+        raise ConfigError("the policy in litellm.yaml has a data class that is none", hint)
+    if {group for mode in policy.modes.values() for group in mode.groups.values()} != set(groups):
         raise ConfigError("the policy and the model list in litellm.yaml name different modes", hint)
-    return Policy(modes, aliases)
+    if {found for ids in groups.values() for found in ids} != set(policy.deployments):
+        raise ConfigError("the policy and the model list in litellm.yaml name different deployments", hint)
+    ways: dict[str, set[str]] = {}
+    for name in ("fallbacks", "context_window_fallbacks", "content_policy_fallbacks"):
+        for pairs in (config.get("router_settings") or {}).get(name) or ():
+            for group, targets in pairs.items():
+                ways.setdefault(group, set()).update(targets)
+    for mode in policy.modes.values():
+        ahead, seen = {mode.groups[INTERNAL]} if INTERNAL in mode.groups else set(), set()
+        while ahead:
+            here = ahead.pop()
+            seen.add(here)
+            ahead |= ways.get(here, set()) - seen
+            if not all(policy.deployments[found].local for found in groups[here]):
+                message = (
+                    f"the group for internal prompts of mode {mode.name} holds a cloud deployment, or leads to one"
+                )
+                raise ConfigError(message, hint)
 
 
-def apply(policy: ModePolicy, data: dict[str, Any]) -> None:
-    """Hold a request to its mode: refuse what is denied, drop what only the table says, then set what is forced,
-    defaulted and put in front.
+def apply(policy: ModePolicy, endpoint: Endpoint, data: dict[str, Any]) -> None:
+    """Hold a request to its mode: refuse what is denied, then set what is forced, defaulted and put in front.
 
     Raises:
         Refusal: 400, the request carries what the mode does not take.
     """
     if "tools" in policy.denied and any(data.get(name) for name in TOOL_FIELDS):
         raise Refusal(400, "tools_not_allowed", f"mode {policy.name} takes no tools")
-    if "images" in policy.denied and _has_image(data.get("messages") or data.get("input")):
+    if "images" in policy.denied and has_image(data.get("messages") or data.get("input")):
         raise Refusal(400, "images_not_allowed", f"mode {policy.name} takes no images")
-    for name in STRIPPED:
-        data.pop(name, None)
-    for name, value in policy.forced.items():
-        for twin in TWINS.get(name, ()):
-            data.pop(twin, None)
-        data[name] = value
-    for name, value in policy.parameters.items():
-        if all(data.get(n) is None for n in (name, *TWINS.get(name, ()))):
+    for table, forced in ((policy.forced, True), (policy.parameters, False)):
+        for word, value in table.items():
+            name = endpoint.renamed.get(word, word)
+            names = (name, *TWINS.get(name, ()))
+            if name not in endpoint.fields or (not forced and any(data.get(n) is not None for n in names)):
+                continue
+            for twin in names[1:]:
+                data.pop(twin, None)
             data[name] = value
     if policy.system_prompt:
-        _put_in_front(policy.system_prompt, data)
+        _put_in_front(policy.system_prompt, endpoint, data)
 
 
-def _has_image(content: object) -> bool:
-    if isinstance(content, Mapping):
-        return content.get("type") in IMAGE_PARTS or _has_image(content.get("content"))
-    return isinstance(content, list) and any(_has_image(part) for part in content)
-
-
-def _put_in_front(text: str, data: dict[str, Any]) -> None:
-    messages = data.get("messages")
-    if isinstance(messages, list):
-        # The messages endpoint has its own field; a first system message is joined, because many chat formats take one.
-        if "system" in data and isinstance(data["system"], str):
-            data["system"] = f"{text}\n\n{data['system']}"
+def _put_in_front(text: str, endpoint: Endpoint, data: dict[str, Any]) -> None:
+    if endpoint is RESPONSES:
+        given = data.get("instructions")
+        data["instructions"] = f"{text}\n\n{given}" if given else text
+    elif endpoint is CHAT:
+        messages = data.get("messages")
+        if not isinstance(messages, list):
             return
         first = messages[0] if messages else None
+        # A first system message is joined, because many chat formats take one only.
         if (
             isinstance(first, Mapping)
             and first.get("role") in ("system", "developer")
@@ -143,13 +255,18 @@ def _put_in_front(text: str, data: dict[str, Any]) -> None:
             data["messages"] = [{**first, "content": f"{text}\n\n{first['content']}"}, *messages[1:]]
         else:
             data["messages"] = [{"role": "system", "content": text}, *messages]
-    elif "input" in data:
-        given = data.get("instructions")
-        data["instructions"] = f"{text}\n\n{given}" if given else text
+    elif "system" in endpoint.fields:
+        given = data.get("system")
+        if isinstance(given, list):
+            data["system"] = [{"type": "text", "text": text}, *given]
+        else:
+            data["system"] = f"{text}\n\n{given}" if given else text
+    elif isinstance(data.get("prompt"), str):
+        data["prompt"] = f"{text}\n\n{data['prompt']}"
 
 
 class Meter:
-    """Counts each mode's requests, tokens and parallel requests; one per worker. `clock`: seconds that never go back."""
+    """Counts requests, tokens and parallel requests of each mode and key; one per worker. `clock`: seconds that never go back."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -157,36 +274,41 @@ class Meter:
         self._tokens: dict[str, deque[tuple[float, int]]] = {}
         self._parallel: dict[str, int] = {}
 
-    def enter(self, policy: ModePolicy) -> None:
-        """Let one request in. Whoever is let in must `leave`.
+    def enter(self, *who: tuple[str, Mapping[str, int]]) -> None:
+        """Let one request of some (name, limits) in, or none of them. Whoever is let in must `leave`.
 
         Raises:
             Refusal: 429, with the seconds after which the oldest one is out of the window.
         """
         now = self._clock()
-        limits = policy.limits
-        requests = self._requests.setdefault(policy.name, deque())
+        for name, limits in who:
+            self._check(name, limits, now)
+        for name, _ in who:
+            self._requests.setdefault(name, deque()).append(now)
+            self._parallel[name] = self._parallel.get(name, 0) + 1
+
+    def _check(self, name: str, limits: Mapping[str, int], now: float) -> None:
+        requests = self._requests.setdefault(name, deque())
         while requests and requests[0] <= now - WINDOW_SECONDS:
             requests.popleft()
         if "requests_per_minute" in limits and len(requests) >= limits["requests_per_minute"]:
-            raise _limit(policy, "requests_per_minute", requests[0] + WINDOW_SECONDS - now)
-        tokens = self._recent_tokens(policy.name, now)
+            raise _limit(name, limits, "requests_per_minute", requests[0] + WINDOW_SECONDS - now)
+        tokens = self._recent_tokens(name, now)
         if "tokens_per_minute" in limits and sum(n for _, n in tokens) >= limits["tokens_per_minute"]:
-            raise _limit(policy, "tokens_per_minute", tokens[0][0] + WINDOW_SECONDS - now)
-        running = self._parallel.get(policy.name, 0)
-        if "parallel" in limits and running >= limits["parallel"]:
-            raise _limit(policy, "parallel", 1)
-        requests.append(now)
-        self._parallel[policy.name] = running + 1
+            raise _limit(name, limits, "tokens_per_minute", tokens[0][0] + WINDOW_SECONDS - now)
+        if "parallel" in limits and self._parallel.get(name, 0) >= limits["parallel"]:
+            raise _limit(name, limits, "parallel", 1)
 
-    def leave(self, mode: str) -> None:
-        """One request of the mode has ended, however it did."""
-        self._parallel[mode] -= 1
+    def leave(self, *names: str) -> None:
+        """One request of these names has ended, however it did."""
+        for name in names:
+            self._parallel[name] -= 1
 
-    def used(self, mode: str, tokens: int) -> None:
-        """A request of the mode took so many tokens, in and out together."""
+    def used(self, tokens: int, *names: str) -> None:
+        """A request of these names took so many tokens, in and out together."""
         now = self._clock()
-        self._recent_tokens(mode, now).append((now, tokens))
+        for name in names:
+            self._recent_tokens(name, now).append((now, tokens))
 
     def _recent_tokens(self, mode: str, now: float) -> deque[tuple[float, int]]:
         found = self._tokens.setdefault(mode, deque())
@@ -195,6 +317,5 @@ class Meter:
         return found
 
 
-def _limit(policy: ModePolicy, name: str, retry_after: float) -> Refusal:
-    message = f"mode {policy.name} takes {policy.limits[name]} {name.replace('_', ' ')}"
-    return Refusal(429, "mode_limit", message, max(1, retry_after))
+def _limit(name: str, limits: Mapping[str, int], which: str, retry_after: float) -> Refusal:
+    return Refusal(429, "limit", f"{name} takes {limits[which]} {which.replace('_', ' ')}", max(1, retry_after))

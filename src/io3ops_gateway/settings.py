@@ -2,6 +2,9 @@
 
 IO3_CONFIG           LiteLLM's configuration        /etc/io3ops/litellm.yaml
 IO3_MASTER_KEY_FILE  file that holds the master key /run/secrets/master_key
+IO3_KEYS_FILE        client keys, hashed            /run/keys/keys.json
+IO3_PROVIDER_KEYS    folder of cloud providers' keys /run/provider_keys
+IO3_AUDIT_DIR        folder of the audit log        /run/audit
 IO3_CA_DIR           extra certificate authorities  /etc/io3ops/ca
 IO3_HOST, IO3_PORT   address to listen on           0.0.0.0, 4000
 IO3_STOP_SECONDS     time running requests get      4
@@ -20,6 +23,9 @@ class Settings:
 
     config: Path = Path("/etc/io3ops/litellm.yaml")
     master_key_file: Path = Path("/run/secrets/master_key")
+    keys_file: Path = Path("/run/keys/keys.json")
+    provider_keys: Path = Path("/run/provider_keys")
+    audit_dir: Path = Path("/run/audit")
     ca_dir: Path = Path("/etc/io3ops/ca")
     host: str = "0.0.0.0"
     port: int = 4000
@@ -36,6 +42,9 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
     return Settings(
         config=Path(environment.get("IO3_CONFIG") or given.config),
         master_key_file=Path(environment.get("IO3_MASTER_KEY_FILE") or given.master_key_file),
+        keys_file=Path(environment.get("IO3_KEYS_FILE") or given.keys_file),
+        provider_keys=Path(environment.get("IO3_PROVIDER_KEYS") or given.provider_keys),
+        audit_dir=Path(environment.get("IO3_AUDIT_DIR") or given.audit_dir),
         ca_dir=Path(environment.get("IO3_CA_DIR") or given.ca_dir),
         host=environment.get("IO3_HOST") or given.host,
         port=_number(environment, "IO3_PORT", given.port, highest=65535),

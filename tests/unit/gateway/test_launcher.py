@@ -3,7 +3,10 @@
 import asyncio
 import os
 import socket
+import sys
+import types
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,13 +16,14 @@ from io3ops_gateway.errors import (
     ConfigError,
     GatewayError,
     KeyFileError,
+    KeyRingError,
     PortError,
     StartError,
 )
 
 
 def test_every_reason_has_its_own_exit_code() -> None:
-    kinds: list[type[GatewayError]] = [ConfigError, KeyFileError, CertificateError, PortError, StartError]
+    kinds: list[type[GatewayError]] = [ConfigError, KeyFileError, KeyRingError, CertificateError, PortError, StartError]
     assert len({kind.exit_code for kind in kinds}) == len(kinds)
 
 
@@ -80,8 +84,30 @@ def test_a_failed_start_keeps_the_last_line_of_its_traceback() -> None:
     assert ready == []
 
 
-def test_a_start_that_succeeds_is_passed_on_and_said_once() -> None:
+def _litellm(monkeypatch: pytest.MonkeyPatch, *, hooked: bool) -> None:
+    callback: Any = types.ModuleType("io3ops_gateway.callback")
+    callback.policy = object()
+    litellm: Any = types.ModuleType("litellm")
+    litellm.callbacks = ["another", callback.policy] if hooked else ["another"]
+    monkeypatch.setitem(sys.modules, "io3ops_gateway.callback", callback)
+    monkeypatch.setitem(sys.modules, "litellm", litellm)
+
+
+def test_a_start_that_succeeds_is_passed_on_and_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    _litellm(monkeypatch, hooked=True)
     watch, sent, ready = _start({"type": "lifespan.startup.complete"}, {"type": "lifespan.shutdown.complete"})
     assert watch.failure == ""
     assert [message["type"] for message in sent] == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
     assert ready == ["ready"]
+
+
+def test_a_litellm_that_did_not_take_the_hooks_over_does_not_serve(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It drops callbacks that it cannot load without a word, and would then route everything anywhere."""
+    _litellm(monkeypatch, hooked=False)
+    watch, sent, _ = _start({"type": "lifespan.startup.complete"})
+    assert sent == [{"type": "lifespan.startup.failed"}] and "hooks" in watch.failure
+
+
+def test_a_start_without_hooks_is_not_said_to_be_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    _litellm(monkeypatch, hooked=False)
+    assert _start({"type": "lifespan.startup.complete"})[2] == []

@@ -1,0 +1,33 @@
+"""The request that runs in this context: what the edge decided about it, and what the hooks did with it. Touches nothing."""
+
+import asyncio
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class Running:
+    """One admitted request. `leaves`: it may go to a cloud, because it is public or `reason` overrides its class.
+
+    `slots`: what the meter counts it towards. `deployment`, `local` and `attempts` are of the attempt that began last; `kind`: LiteLLM's word for the call.
+    """
+
+    budget: asyncio.Timeout
+    key: str
+    slots: tuple[str, ...]
+    mode: str
+    asked: str
+    group: str
+    data_class: str
+    source: str
+    leaves: bool
+    reason: str = ""
+    attempts: int = 0
+    kind: str = ""
+    deployment: str = ""
+    local: bool = True
+    ignored: list[str] = field(default_factory=list)
+    audited: set[str] = field(default_factory=set)
+
+
+RUNNING: ContextVar[Running | None] = ContextVar("io3ops_running", default=None)
