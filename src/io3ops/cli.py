@@ -34,12 +34,20 @@ SHORT = {
     "smoke": "One real call per mode",
     "logs": "The containers' logs",
     "key": "Where the key is; print or rotate it",
+    "keys": "Client keys: list, add, revoke",
+    "keys add": "Make a key and print it once",
+    "keys revoke": "End a key, within a second",
+    "secrets": "The providers' API keys: list, set, remove",
+    "secrets set": "Store a provider's API key",
+    "secrets remove": "Remove a provider's API key",
+    "audit": "Prompts that left by an override",
     "preset": "Show or apply a ready table",
     "render-config": "Render litellm.yaml from the table",
     "routes": "The table as a table; edit it",
     "explain": "Who serves a mode when something fails",
     "graph": "The routing picture",
     "apply": "Hand the table to the running gateway",
+    "verify-isolation": "Try to get out of each container",
 }
 BUG = 70
 
@@ -75,13 +83,23 @@ def run() -> None:
         sys.exit(BUG)
 
 
-def command(name: str, *, reports: bool = True) -> Callable[[Callable[..., int | None]], click.Command]:
-    """A command whose function gets (tools, console, **flags) and returns an exit code; `reports` adds --json."""
+def command(
+    name: str, *, reports: bool = True, group: bool = False
+) -> Callable[[Callable[..., int | None]], click.Command]:
+    """A command whose function gets (tools, console, **flags) and returns an exit code; `reports` adds --json.
+
+    `group`: it has commands of its own (named `keys add`), and the function is what it does without one.
+    """
 
     def decorate(function: Callable[..., int | None]) -> click.Command:
         @wraps(function)
         def call(**flags: Any) -> None:
-            console = _console(flags.pop("as_json", False))
+            context = click.get_current_context()
+            if context.invoked_subcommand:
+                return
+            # `io3ops keys --json add NAME` means the same as `io3ops keys add NAME --json`.
+            above = context.parent.params if context.parent else {}
+            console = _console(flags.pop("as_json", False) or above.get("as_json", False))
             try:
                 code = function(_tools(), console, **flags)
             except Io3opsError as error:
@@ -93,7 +111,12 @@ def command(name: str, *, reports: bool = True) -> Callable[[Callable[..., int |
             call = click.option(
                 "--json", "as_json", is_flag=True, help="Print one JSON object (events go to stderr as JSON lines)."
             )(call)
-        return main.command(name, short_help=SHORT[name])(call)
+        *above, last = name.split()
+        parent = main.commands[above[0]] if above else main
+        assert isinstance(parent, click.Group)
+        if group:
+            return parent.group(last, short_help=SHORT[name], invoke_without_command=True)(call)
+        return parent.command(last, short_help=SHORT[name])(call)
 
     return decorate
 
@@ -170,7 +193,7 @@ def _up_data(done: Run) -> dict[str, Any]:
 def _summary(done: Run) -> str:
     settings, plan, table = done.tools.settings, done.config.plan, done.config.table
     width = max(len(mode) for mode in plan.modes)
-    chat = next((m for m in plan.modes if not plan.embeds(m)), plan.modes[0])
+    chat = next((m for m in plan.modes if plan.task(m) == "chat"), plan.modes[0])
     rows = []
     for mode in plan.modes:
         chain = " → ".join(f"{d.model} ({table.model(d.model).source.name})" for d in plan.chain(mode))
@@ -201,7 +224,7 @@ def _summary(done: Run) -> str:
     client = OpenAI(base_url="{settings.base_url}", api_key=open({key_literal}).read().strip())
     print(client.chat.completions.create(model="{chat}", messages=[{{"role": "user", "content": "Hello!"}}]).choices[0].message.content)
 
-  Next: edit runtime/routing.yaml and run `make up` again; `io3ops preset` offers larger models (.venv/bin/io3ops).
+  Next: edit runtime/routing.yaml and run `io3ops apply`; `io3ops preset` offers larger models (.venv/bin/io3ops).
 """
     )
 
@@ -298,8 +321,9 @@ def models(tools: Tools, console: Console, prune: bool, yes: bool) -> int:
 @click.option(
     "--junit", type=click.Path(dir_okay=False, path_type=Path), help="Also write a JUnit report to this file."
 )
-def smoke(tools: Tools, console: Console, junit: Path | None) -> int:
-    """One real call per mode through the gateway; exit code 1 when one fails."""
+@click.option("--cloud", is_flag=True, help="Send them as public prompts, so that cloud steps are tried too.")
+def smoke(tools: Tools, console: Console, junit: Path | None, cloud: bool) -> int:
+    """One real call per mode through the gateway; exit code 1 when one fails. Nothing leaves this machine without --cloud."""
     from io3ops.adapters.files import write_atomic
     from io3ops.operations import config, key
     from io3ops.operations import smoke as operation
@@ -309,7 +333,7 @@ def smoke(tools: Tools, console: Console, junit: Path | None) -> int:
     value = key.read(tools.settings)
     own_containers(tools)
     with console.step("smoke", "one short call per mode") as step:
-        checks = operation.smoke(tools.settings, plan, value, step.activity("calling"))
+        checks = operation.smoke(tools.settings, plan, value, step.activity("calling"), cloud=cloud)
         step.outcome = f"{sum(c.ok for c in checks)} of {len(checks)} modes answer"
     if junit:
         write_atomic(junit, operation.junit(checks).encode())
@@ -320,7 +344,7 @@ def smoke(tools: Tools, console: Console, junit: Path | None) -> int:
 
 
 @command("logs", reports=False)
-@click.argument("service", type=click.Choice(["gateway", "runtime", "loader"]), required=False)
+@click.argument("service", type=click.Choice(["gateway", "runtime", "egress", "loader"]), required=False)
 @click.option("-f", "--follow", is_flag=True, help="Keep printing new lines.")
 @click.option("--tail", default="200", show_default=True, help="How many of the last lines, or `all`.")
 def logs(tools: Tools, console: Console, service: str | None, follow: bool, tail: str) -> int:
@@ -347,6 +371,126 @@ def key(tools: Tools, console: Console, show: bool, rotate: bool) -> int:
     data = {"file": path, "fingerprint": operation.fingerprint(value), **({"key": value} if show else {})}
     console.result("key", data, value if show else f"{path}: {operation.masked(value)}")
     return 0
+
+
+@command("keys", group=True)
+def keys(tools: Tools, console: Console) -> int:
+    """List the client keys besides the owner's: what each may do, and whether it is revoked.
+
+    The keys themselves are not kept, only their hashes; the fingerprint is the hash's beginning.
+    """
+    from io3ops.operations import client_keys
+
+    found = tuple(client_keys.load(tools.settings).values())
+    console.result("keys", {"keys": [k.row() for k in found]}, client_keys.text(found))
+    return 0
+
+
+@command("keys add")
+@click.argument("name")
+@click.option(
+    "--data-class",
+    type=click.Choice(["internal", "public"]),
+    help="What its prompts are. Unset: the key says nothing.",
+)
+@click.option("--mode", "modes", multiple=True, metavar="MODE", help="A mode that it may use; repeatable. Unset: all.")
+@click.option("--requests-per-minute", type=click.IntRange(1, 10_000_000), help="More are answered with 429.")
+@click.option(
+    "--tokens-per-minute", type=click.IntRange(1, 10_000_000_000), help="In and out; more are answered with 429."
+)
+@click.option("--parallel", type=click.IntRange(1, 100_000), help="Requests at one time; more are answered with 429.")
+def add_key(
+    tools: Tools, console: Console, name: str, data_class: str | None, modes: tuple[str, ...], **limits: int | None
+) -> int:
+    """Make a client key and print it, once; it works at once."""
+    from io3ops.operations import client_keys
+
+    wanted = {k: v for k, v in limits.items() if v is not None}
+    made, value = client_keys.add(tools, name, data_class=data_class or "", modes=modes, limits=wanted)
+    console.note(f"the key of {made.name} is shown only now, and kept nowhere; it works at once, without a restart")
+    console.result("keys add", made.row() | {"key": value}, value)
+    return 0
+
+
+@command("keys revoke")
+@click.argument("name")
+def revoke_key(tools: Tools, console: Console, name: str) -> int:
+    """End a client key for good; the gateway refuses it within a second, without a restart."""
+    from io3ops.operations import client_keys
+
+    ended, changed = client_keys.revoke(tools, name)
+    text = "is revoked; the gateway refuses it from now on" if changed else f"was revoked already, {ended.revoked}"
+    console.result("keys revoke", ended.row() | {"changed": changed}, f"the key of {ended.name} {text}")
+    return 0
+
+
+@command("secrets", group=True)
+def secrets(tools: Tools, console: Console) -> int:
+    """List the API keys that the table's providers name, and those that are stored; never their values."""
+    from io3ops.operations import provider_keys
+
+    found = provider_keys.listing(tools.settings)
+    console.result("secrets", {"secrets": [asdict(k) for k in found.keys]}, provider_keys.text(found))
+    return 0
+
+
+@command("secrets set")
+@click.argument("name")
+@click.argument("surplus", nargs=-1, metavar="")
+def set_secret(tools: Tools, console: Console, name: str, surplus: tuple[str, ...]) -> int:
+    """Store a provider's API key: from a hidden prompt, or from stdin when that is no terminal.
+
+    \b
+    NAME is what `key:` of a provider says in runtime/routing.yaml.
+    For bedrock the value is ACCESS_KEY_ID:SECRET.
+    """
+    from io3ops.operations import provider_keys
+
+    provider_keys.check_name(name)
+    if surplus:
+        # Not repeated: it may be the key, which is now in the shell's history already.
+        raise click.UsageError(
+            "the key is no argument: pipe it in, or wait for the prompt; the one you typed may be known now"
+        )
+    if sys.stdin is not None and sys.stdin.isatty():
+        value = click.prompt(f"API key {name}", hide_input=True, err=True).strip()
+    else:
+        # A little more than the longest, which is enough to refuse it.
+        piped = sys.stdin.buffer.read(provider_keys.LONGEST + 3) if sys.stdin is not None else b""
+        value = provider_keys.one_line(piped)
+    notes = provider_keys.put(tools, name, value)
+    for note in notes:
+        console.note(note)
+    console.result("secrets set", {"name": name, "notes": list(notes)}, f"stored {name}")
+    return 0
+
+
+@command("secrets remove")
+@click.argument("name")
+def remove_secret(tools: Tools, console: Console, name: str) -> int:
+    """Remove a provider's API key from this clone; the provider still knows it."""
+    from io3ops.operations import provider_keys
+
+    note = provider_keys.remove(tools.settings, name)
+    console.note(note)
+    console.result("secrets remove", {"name": name, "notes": [note]}, f"removed {name}")
+    return 0
+
+
+@command("audit")
+@click.option("--last", type=click.IntRange(1), metavar="N", help="Show only the last N entries; all are verified.")
+def audit(tools: Tools, console: Console, last: int | None) -> int:
+    """Show and verify the log of prompts that left by an explicit override; exit code 1 when it was changed.
+
+    The last entry is remembered: a log that lost lines, or was replaced, is reported the next time.
+    """
+    from io3ops.operations import audit as operation
+
+    report, note = operation.audit(tools.settings)
+    console.result("audit", report.data(last), operation.text(report, last), ok=report.intact)
+    if note:
+        console.note(note)
+    return 0 if report.intact else 1
 
 
 @command("preset")
@@ -435,7 +579,9 @@ def routes(tools: Tools, console: Console, action: str | None, resolved: bool) -
 @command("explain")
 @click.argument("mode")
 @click.option(
-    "--data-class", type=click.Choice(["internal", "public"]), default="internal", help="What the request is marked as."
+    "--data-class",
+    type=click.Choice(["internal", "public"]),
+    help="What key or request say; without it, nothing.",
 )
 @click.option(
     "--fail", multiple=True, metavar="NAME", help="A deployment, model or provider that fails, or `all`; repeatable."
@@ -446,14 +592,16 @@ def routes(tools: Tools, console: Console, action: str | None, resolved: bool) -
     show_default=True,
     help="How it fails: 400 401 403 404 408 429 500 502 503, timeout, context, content.",
 )
-def explain(tools: Tools, console: Console, mode: str, data_class: str, fail: tuple[str, ...], status: str) -> int:
+def explain(
+    tools: Tools, console: Console, mode: str, data_class: str | None, fail: tuple[str, ...], status: str
+) -> int:
     """Which deployment is tried when, with which time limits, and what ends the chain."""
     from io3ops.operations import routes as operation
     from io3ops.routing import explain as explaining
 
     if status not in explaining.STATUSES:
         raise click.UsageError(f"--status {status!r} is not one of {', '.join(explaining.STATUSES)}")
-    found = operation.explain(tools.settings, mode, data_class=data_class, fail=fail, status=status)
+    found = operation.explain(tools.settings, mode, data_class=data_class or "", fail=fail, status=status)
     console.result("explain", asdict(found), explaining.text(found, status))
     return 0
 
@@ -479,6 +627,18 @@ def apply(tools: Tools, console: Console) -> int:
         done = hand_over(tools, console)
     console.result("apply", asdict(done), "applied" if done.changed else "the gateway has this table already")
     return 0
+
+
+@command("verify-isolation")
+def verify_isolation(tools: Tools, console: Console) -> int:
+    """Try to get out, from inside each container's network, and look for keys where they must not be; exit code 1 when one
+    check fails."""
+    from io3ops.operations import isolation as operation
+
+    findings = operation.verify(tools)
+    good = all(f.state != "failed" for f in findings)
+    console.result("verify-isolation", {"findings": [asdict(f) for f in findings]}, operation.text(findings), ok=good)
+    return 0 if good else 1
 
 
 @main.command("completion", short_help="Completion script for a shell")

@@ -9,7 +9,10 @@
     │   ├── 13 NotWritable       the clone or its state folder cannot be written
     │   ├── 14 AlreadyRunning    another io3ops works on this clone
     │   ├── 15 HandEdited        litellm.yaml, or a table of the user's own, would be overwritten
-    │   └── 16 SettingInvalid    an IO3OPS_* setting has an impossible value
+    │   ├── 16 SettingInvalid    an IO3OPS_* setting has an impossible value
+    │   ├── 17 KeysFileInvalid   keys.json cannot be read, or is not what io3ops writes
+    │   ├── 18 NameInvalid       a key or secret of this name cannot be: unknown, taken, reserved
+    │   └── 19 SecretInvalid     a provider's API key is unusable, or its file cannot be read or removed
     ├── engine
     │   ├── 20 EngineMissing     no Docker engine, and none may be installed
     │   ├── 21 EngineNotRunning  installed, does not answer, could not be started
@@ -92,6 +95,18 @@ class HandEdited(Io3opsError):
 
 class SettingInvalid(Io3opsError):
     exit_code, layer = 16, "settings"
+
+
+class KeysFileInvalid(Io3opsError):
+    exit_code, layer = 17, "keys"
+
+
+class NameInvalid(Io3opsError):
+    exit_code, layer = 18, "keys"
+
+
+class SecretInvalid(Io3opsError):
+    exit_code, layer = 19, "secrets"
 
 
 class EngineMissing(Io3opsError):

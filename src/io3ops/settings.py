@@ -15,7 +15,13 @@ from io3ops.errors import NotWritable, SettingInvalid
 
 # Written by io3ops, so never a setting of the user's: reading them back would make yesterday's
 # derived value look like today's wish.
-DERIVED = ("COMPOSE_FILE", "COMPOSE_PROJECT_NAME", "IO3OPS_RUNTIME_IMAGE", "IO3OPS_GATEWAY_IMAGE")
+DERIVED = (
+    "COMPOSE_FILE",
+    "COMPOSE_PROJECT_NAME",
+    "IO3OPS_RUNTIME_IMAGE",
+    "IO3OPS_GATEWAY_IMAGE",
+    "IO3OPS_EGRESS_IMAGE",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +54,36 @@ class Settings:
     @property
     def key_file(self) -> Path:
         return self.state / "secrets" / "master_key"
+
+    @property
+    def keys_file(self) -> Path:
+        """Client keys, hashed; in a folder of its own, which the gateway sees."""
+        return self.state / "keys" / "keys.json"
+
+    @property
+    def provider_keys(self) -> Path:
+        """The folder of the providers' API keys, one file each."""
+        return self.state / "secrets" / "providers"
+
+    @property
+    def egress_folder(self) -> Path:
+        """The list of what the gateway may reach outside, for the proxy that is its only way out."""
+        return self.state / "egress"
+
+    @property
+    def handed_keys(self) -> Path:
+        """The folder with the keys of the enabled providers: all that the gateway sees of `provider_keys`."""
+        return self.state / "provider_keys"
+
+    @property
+    def audit_file(self) -> Path:
+        """What the gateway writes when a prompt leaves by an explicit override."""
+        return self.state / "audit" / "audit.jsonl"
+
+    @property
+    def audit_head(self) -> Path:
+        """The last entry that `io3ops audit` verified; out of the gateway's reach."""
+        return self.state / "audit-head.json"
 
     @property
     def table(self) -> Path:

@@ -42,6 +42,7 @@ def test_every_setting_is_in_the_readme(root: Path) -> None:
     named = set(re.findall(r'"(IO3OPS_[A-Z_]+)"', source)) - {
         "IO3OPS_RUNTIME_IMAGE",
         "IO3OPS_GATEWAY_IMAGE",
+        "IO3OPS_EGRESS_IMAGE",
         "IO3OPS_ROOT",
     }
     assert named == set(re.findall(r"^\| `(IO3OPS_[A-Z_]+)` \|", readme(root), re.M))

@@ -129,6 +129,11 @@ class DockerEngine:
             )
             return {c.service: c for c in map(_container, found) if c.service}
 
+    def inspect(self, container: str) -> dict[str, Any]:
+        """Everything that the engine tells about a container to whoever may ask it."""
+        with self._answering():
+            return dict(self._connect().containers.get(container).attrs)
+
     def tail(self, container: str, lines: int) -> str:
         with self._answering():
             written: bytes = self._connect().containers.get(container).logs(tail=lines)

@@ -12,29 +12,31 @@ import secrets
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from io3ops.errors import AlreadyRunning, EnvFileInvalid, KeyFileUnsafe, NotWritable, TableInvalid
+from io3ops.errors import AlreadyRunning, EnvFileInvalid, Io3opsError, KeyFileUnsafe, NotWritable, TableInvalid
 
 BEGIN = "# --- written by io3ops; changes between these lines are undone ---"
 END = "# --- end; your own settings go below, e.g. IO3OPS_PORT=4100 ---"
 
 
-def read_bytes(path: Path) -> bytes | None:
-    """The file's content, or None when there is no such file. Raises TableInvalid for one that cannot be read."""
+def read_bytes(path: Path, refused: type[Io3opsError] = TableInvalid) -> bytes | None:
+    """The file's content, or None when there is no such file. Raises `refused` for one that cannot be read."""
     try:
         return path.read_bytes()
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise TableInvalid(f"{path} cannot be read: {error.strerror}", hint="correct its permissions") from None
+        raise refused(f"{path} cannot be read: {error.strerror}", hint="correct its permissions") from None
 
 
-def write_atomic(path: Path, data: bytes, mode: int = 0o644) -> bool:
+def write_atomic(path: Path, data: bytes, mode: int = 0o644, owner: tuple[int, int] | None = None) -> bool:
     """Write beside, then rename; False when the content was there already.
 
-    Raises NotWritable; the old file is whole in every case.
+    `owner` (uid, gid): handed over before the rename, so that a reader never meets a file that it may not open.
+    Raises NotWritable, or KeyFileUnsafe for the owner; the old file is whole in every case.
     """
     try:
         if path.exists() and path.read_bytes() == data and path.stat().st_mode & 0o777 == mode:
+            own(path, owner)
             return False
         path.parent.mkdir(parents=True, exist_ok=True)
         beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -45,6 +47,7 @@ def write_atomic(path: Path, data: bytes, mode: int = 0o644) -> bool:
                 file.write(data)
                 file.flush()
                 os.fsync(descriptor)
+            own(beside, owner)
             os.replace(beside, path)
         finally:
             beside.unlink(missing_ok=True)
@@ -123,6 +126,17 @@ def new_key(path: Path, owner: tuple[int, int] | None) -> str:
     write_atomic(path, f"{key}\n".encode(), 0o600)
     own(path, owner)
     return key
+
+
+def private_folder(folder: Path, owner: tuple[int, int] | None) -> None:
+    """Make a folder 0700, of the user that the gateway's container runs as. Raises NotWritable or KeyFileUnsafe."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if folder.stat().st_mode & 0o777 != 0o700:
+            folder.chmod(0o700)
+    except OSError as error:
+        raise not_writable(folder, error) from None
+    own(folder, owner)
 
 
 def owner(path: Path) -> tuple[int, int] | None:
@@ -234,6 +248,27 @@ def sync_folder(folder: Path, wanted: Mapping[str, bytes]) -> None:
         raise not_writable(folder, error) from None
     for name, data in wanted.items():
         write_atomic(folder / name, data)
+
+
+def sync_private(folder: Path, wanted: Mapping[str, bytes], owner: tuple[int, int] | None) -> None:
+    """As `sync_folder`, for what only the gateway's user may read."""
+    private_folder(folder, owner)
+    try:
+        for path in folder.iterdir():
+            if path.name not in wanted:
+                path.unlink()
+    except OSError as error:
+        raise not_writable(folder, error) from None
+    for name, data in wanted.items():
+        write_atomic(folder / name, data, 0o600)
+        own(folder / name, owner)
+
+
+def read_folder(folder: Path) -> dict[str, bytes]:
+    """Every file of a folder by name; {} when there is none."""
+    if not folder.is_dir():
+        return {}
+    return {path.name: read_bytes(path) or b"" for path in sorted(folder.iterdir())}
 
 
 def let_read(folder: Path, owner: tuple[int, int]) -> None:

@@ -58,9 +58,9 @@ class GatewayHttp:
             answer = self._client.get(f"{self._root}/v1/models")
         return tuple(sorted(entry["id"] for entry in self._json(answer, "listing its modes")["data"]))
 
-    def chat(self, mode: str, prompt: str, *, max_tokens: int, timeout: float) -> Answer:
+    def chat(self, mode: str, prompt: str, *, data_class: str, max_tokens: int, timeout: float) -> Answer:
         body = {"model": mode, "messages": [{"role": "user", "content": prompt}], "max_tokens": max_tokens}
-        found, seconds, deployment = self._post("/v1/chat/completions", body, mode, timeout)
+        found, seconds, deployment = self._post("/v1/chat/completions", body, mode, data_class, timeout)
         message = found["choices"][0]["message"]
         text = message.get("content") or message.get("reasoning_content") or ""
         tokens = (found.get("usage") or {}).get("completion_tokens", 0)
@@ -70,8 +70,9 @@ class GatewayHttp:
             )
         return Answer(text=text, dimensions=0, tokens=tokens, seconds=seconds, deployment=deployment)
 
-    def embed(self, mode: str, text: str, *, timeout: float) -> Answer:
-        found, seconds, deployment = self._post("/v1/embeddings", {"model": mode, "input": text}, mode, timeout)
+    def embed(self, mode: str, text: str, *, data_class: str, timeout: float) -> Answer:
+        body = {"model": mode, "input": text}
+        found, seconds, deployment = self._post("/v1/embeddings", body, mode, data_class, timeout)
         vector = found["data"][0]["embedding"]
         if not vector or not any(vector):
             raise GatewayError(
@@ -80,12 +81,15 @@ class GatewayHttp:
             )
         return Answer(text="", dimensions=len(vector), tokens=0, seconds=seconds, deployment=deployment)
 
-    def _post(self, path: str, body: dict[str, Any], mode: str, timeout: float) -> tuple[dict[str, Any], float, str]:
+    def _post(
+        self, path: str, body: dict[str, Any], mode: str, data_class: str, timeout: float
+    ) -> tuple[dict[str, Any], float, str]:
         started = time.monotonic()
         with self._errors(f"mode {mode!r}"):
-            answer = self._client.post(f"{self._root}{path}", json=body, timeout=timeout)
+            mark = {"x-io3-data-class": data_class, "x-io3-probe": "smoke"}
+            answer = self._client.post(f"{self._root}{path}", json=body, headers=mark, timeout=timeout)
         found = self._json(answer, f"mode {mode!r}")
-        return found, time.monotonic() - started, answer.headers.get("x-litellm-model-id", "")
+        return found, time.monotonic() - started, answer.headers.get("x-io3-deployment", "")
 
     def _json(self, answer: Any, asked: str) -> dict[str, Any]:
         with contextlib.suppress(ValueError):

@@ -65,6 +65,15 @@ def port_free(port: int) -> bool:
     return True
 
 
+def nameservers() -> tuple[str, ...]:
+    """The IPv4 addresses of this machine's resolvers, but for its own; () where that cannot be read."""
+    with contextlib.suppress(OSError):
+        lines = (line.split() for line in Path("/etc/resolv.conf").read_text("utf-8", "replace").splitlines())
+        found = [words[1] for words in lines if len(words) > 1 and words[0] == "nameserver"]
+        return tuple(a for a in dict.fromkeys(found) if a.count(".") == 3 and not a.startswith("127."))
+    return ()
+
+
 def _os_release() -> dict[str, str]:
     with contextlib.suppress(OSError):
         lines = Path("/etc/os-release").read_text("utf-8", "replace").splitlines()

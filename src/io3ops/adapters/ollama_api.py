@@ -32,13 +32,13 @@ class LoadedModel:
 
 
 class OllamaApi:
-    """One runtime at `url`. `label` says in errors which one."""
+    """One runtime at `url`. `label` says in errors which one; `proxy` (a URL) is the way to it when it is outside the stack."""
 
-    def __init__(self, url: str, label: str, *, timeout: float | None = 30.0) -> None:
+    def __init__(self, url: str, label: str, *, timeout: float | None = 30.0, proxy: str = "") -> None:
         import ollama
 
         # trust_env: a proxy in the environment is for the Internet, never for the runtime.
-        self._client = ollama.Client(host=url, timeout=timeout, trust_env=False)
+        self._client = ollama.Client(host=url, timeout=timeout, trust_env=False, proxy=proxy or None)
         self._label = label
 
     def version(self) -> str:
@@ -130,7 +130,11 @@ class OllamaApi:
         try:
             yield
         except (ollama.ResponseError, httpx.HTTPStatusError) as error:
-            text = str(getattr(error, "error", None) or error).strip()
+            answer = getattr(error, "response", None)
+            text = str(getattr(error, "error", None) or (answer.text if answer is not None else "") or error).strip()
+            if text.startswith("egress:"):
+                # The way out says so, not the runtime: there was nobody to ask.
+                raise self._unreachable(doing, text) from None
             if "no space left" in text:
                 raise DiskFull(
                     f"{self._label}: {doing}: the disk is full", hint="free some space, then `make up` continues"
@@ -153,7 +157,10 @@ class OllamaApi:
                 hint="a large model may need longer: `load_timeout` in runtime/routing.yaml",
             ) from None
         except (httpx.TransportError, ConnectionError) as error:
-            raise RuntimeUnreachable(
-                f"{self._label} does not answer the gateway's container ({doing}: {type(error).__name__})",
-                hint="is it up? An Ollama on this host must listen beyond loopback (OLLAMA_HOST=0.0.0.0); `io3ops health` shows which layer fails",
-            ) from None
+            raise self._unreachable(doing, type(error).__name__) from None
+
+    def _unreachable(self, doing: str, why: str) -> RuntimeUnreachable:
+        return RuntimeUnreachable(
+            f"{self._label} does not answer the gateway's container ({doing}: {why})",
+            hint="is it up? An Ollama on this host must listen beyond loopback (OLLAMA_HOST=0.0.0.0); `io3ops health` shows which layer fails",
+        )

@@ -40,12 +40,13 @@ def apply(tools: Tools, console: Console) -> Applied:
     previous = files.read_bytes(applied_copy(tools.settings)) or files.read_bytes(tools.settings.litellm)
     variables, _ = files.read_env(tools.settings.env_file)
     services = tuple(name for name, found in run.containers.items() if found.running)
+    handed = stack.in_hand(tools.settings)
     try:
         walk(run, console, tuple(step_named(name) for name in ORDER))
     except (Io3opsError, KeyboardInterrupt) as error:
         if "config" not in run.acted and "stack" not in run.acted:
             raise
-        _put_back(run, console, previous, variables, services)
+        _put_back(run, console, previous, variables, services, handed)
         if isinstance(error, KeyboardInterrupt):
             raise
         raise ApplyFailed(
@@ -58,12 +59,18 @@ def apply(tools: Tools, console: Console) -> Applied:
 
 
 def _put_back(
-    run: Run, console: Console, previous: bytes | None, variables: dict[str, str], services: tuple[str, ...]
+    run: Run,
+    console: Console,
+    previous: bytes | None,
+    variables: dict[str, str],
+    services: tuple[str, ...],
+    handed: stack.Handed,
 ) -> None:
     tools = run.tools
     with console.step("restore", "the new table did not pass: the previous one comes back") as step:
         if previous is not None:
             files.write_atomic(tools.settings.litellm, previous)
+        stack.hand_out(tools.settings, handed, run.owner)
         files.write_env(tools.settings.env_file, variables)
         tools.compose.up(services, variables)
         run.look()

@@ -40,7 +40,13 @@ def down(tools: Tools, console: Console, *, purge: bool = False) -> DownResult:
     removed = list(volumes)
     if purge and settings.state.exists():
         with console.step("purge", "key, certificates and our part of .env") as step:
-            for path in (settings.state / "secrets", settings.state / "ca"):
+            for path in (
+                settings.state / "secrets",
+                settings.state / "ca",
+                settings.keys_file.parent,
+                settings.handed_keys,
+                settings.egress_folder,
+            ):
                 shutil.rmtree(path, ignore_errors=True)
                 removed.append(str(path.relative_to(settings.root)))
             files.remove_env_block(settings.env_file)
@@ -51,5 +57,6 @@ def down(tools: Tools, console: Console, *, purge: bool = False) -> DownResult:
 def compose_variables(tools: Tools) -> dict[str, str]:
     """Enough for Compose to read the files, also when `.env` is gone or broken."""
     written, _ = files.read_env(tools.settings.env_file)
-    defaults = {"IO3OPS_RUNTIME_IMAGE": "unused", "IO3OPS_GATEWAY_IMAGE": "unused", "COMPOSE_FILE": "compose.yaml"}
+    images = ("IO3OPS_RUNTIME_IMAGE", "IO3OPS_GATEWAY_IMAGE", "IO3OPS_EGRESS_IMAGE")
+    defaults = dict.fromkeys(images, "unused") | {"COMPOSE_FILE": "compose.yaml"}
     return defaults | written | tools.settings.proxies | {"COMPOSE_PROJECT_NAME": tools.settings.project}

@@ -34,7 +34,11 @@ def edit(tools: Tools, console: Console) -> int:
         raise SettingInvalid(
             "there is no editor", hint="set EDITOR, or edit runtime/routing.yaml and run `io3ops render-config`"
         )
-    code = tools.processes.attach([*shlex.split(editor), str(copy)])
+    try:
+        code = tools.processes.attach([*shlex.split(editor), str(copy)])
+    except (OSError, ValueError) as error:
+        copy.unlink()
+        raise SettingInvalid(f"the editor {editor!r} cannot be started: {error}", hint="set EDITOR") from None
     if code:
         raise SettingInvalid(f"the editor {editor!r} ended with exit code {code}", hint="nothing was changed")
     after = files.read_bytes(copy) or b""

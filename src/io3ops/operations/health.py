@@ -46,6 +46,8 @@ def health(tools: Tools, *, deep: bool = False) -> tuple[Probe, ...]:
         ("gateway ready", _ready, ("gateway live",)),
         ("modes listed", _modes, ("gateway ready",)),
     ]
+    if config_needs_keys(tools):
+        checks.insert(2, ("provider keys", _provider_keys, ("table",)))
     if deep:
         checks.append(("round trip", _round_trip, ("modes listed", "models present")))
     for layer, check, needs in checks:
@@ -60,6 +62,22 @@ def health(tools: Tools, *, deep: bool = False) -> tuple[Probe, ...]:
         except Io3opsError as error:
             probes.append(Probe(layer=layer, state="failed", detail=f"{error.code} {error.message}", hint=error.hint))
     return tuple(probes)
+
+
+def config_needs_keys(tools: Tools) -> bool:
+    """Whether the table enables a provider with a key; a table with problems is another probe's."""
+    try:
+        return bool(config_operation.load(tools.settings).plan.secrets)
+    except Io3opsError:
+        return False
+
+
+def _provider_keys(tools: Tools) -> str:
+    plan = config_operation.load(tools.settings).plan
+    missing = stack.keyless(tools.settings, plan)
+    if missing:
+        raise _Broken(f"missing: {', '.join(missing)}; what needs them is left out", f"io3ops secrets set {missing[0]}")
+    return ", ".join(plan.secrets)
 
 
 def healthy(probes: tuple[Probe, ...]) -> bool:
@@ -105,10 +123,10 @@ def _containers(tools: Tools) -> str:
 def _runtime(tools: Tools) -> str:
     plan = config_operation.load(tools.settings).plan
     said = []
-    for url in dict.fromkeys(m.url for m in plan.models):
+    for url in dict.fromkeys(m.url for m in plan.models if m.kind == "ollama"):
         with models.runtime_api(tools, url) as api:
             said.append(f"Ollama {api.version()} at {url}, seen from the gateway")
-    return "; ".join(said)
+    return "; ".join(said) or "no Ollama in the table"
 
 
 def _present(tools: Tools) -> str:

@@ -1,4 +1,4 @@
-"""The two images: which ones, whether they are there, and how they are made."""
+"""The images: which ones, whether they are there, and how they are made."""
 
 from __future__ import annotations
 
@@ -32,6 +32,10 @@ GATEWAY_INPUTS = (
 )
 
 
+EGRESS_INPUTS = ("images/egress", "images/gateway/build-env.sh", ".dockerignore")
+FOLDERS = {"runtime": "images/ollama", "gateway": "images/gateway", "egress": "images/egress"}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Image:
     """One image to use. `how`: present, official (`vendor` with one folder added) or build."""
@@ -45,31 +49,38 @@ class Image:
 
 @dataclass(frozen=True, kw_only=True)
 class Images:
+    """`egress` is '' where nothing outside is in the table."""
+
     runtime: Image
     gateway: Image
+    egress: Image
 
     @property
     def missing(self) -> tuple[Image, ...]:
-        return tuple(i for i in (self.runtime, self.gateway) if i.how != "present")
+        return tuple(i for i in (self.runtime, self.gateway, self.egress) if i.how != "present")
 
 
-def decide(tools: Tools, *, runs_runtime: bool, gpu: str = "") -> Images:
+def decide(tools: Tools, *, runs_runtime: bool, outside: bool = False, gpu: str = "") -> Images:
     """Which images this clone needs. Asks a registry only when the runtime image is not here, for at most 3 s."""
     root = tools.settings.root
     policy = tools.settings.images
-    gateway_tag = f"io3ops/gateway:{digest(root, GATEWAY_INPUTS)}"
-    have_gateway = tools.engine.image_id(gateway_tag) is not None
-    gateway = Image(
-        name="gateway",
-        tag=gateway_tag,
-        how="present" if have_gateway else "build",
-        cause=_gateway_cause(tools, have_gateway),
-    )
-    if not runs_runtime:
-        return Images(
-            runtime=Image(name="runtime", tag="", how="present", cause="an external runtime is used"), gateway=gateway
-        )
-    return Images(runtime=_runtime(tools, digest(root, RUNTIME_INPUTS), policy, gpu), gateway=gateway)
+    gateway = _ours(tools, "gateway", GATEWAY_INPUTS)
+    egress = Image(name="egress", tag="", how="present", cause="nothing outside is in the table")
+    if outside:
+        egress = _ours(tools, "egress", EGRESS_INPUTS)
+    runtime = Image(name="runtime", tag="", how="present", cause="an external runtime is used")
+    if runs_runtime:
+        runtime = _runtime(tools, digest(root, RUNTIME_INPUTS), policy, gpu)
+    return Images(runtime=runtime, gateway=gateway, egress=egress)
+
+
+def _ours(tools: Tools, name: str, inputs: Iterable[str]) -> Image:
+    """An image that only we make: of the given inputs, so a change of them is another image."""
+    tag = f"io3ops/{name}:{digest(tools.settings.root, inputs)}"
+    if tools.engine.image_id(tag) is not None:
+        return Image(name=name, tag=tag, how="present", cause="inputs unchanged")
+    cause = "inputs changed" if tools.engine.images(f"io3ops/{name}") else "not built yet"
+    return Image(name=name, tag=tag, how="build", cause=cause)
 
 
 def gateway_image(tools: Tools) -> str:
@@ -78,12 +89,6 @@ def gateway_image(tools: Tools) -> str:
     if tools.engine.image_id(tag) is None:
         raise BuildOffline("the gateway image is not built yet, and the loader is in it", hint="`make up` builds it")
     return tag
-
-
-def _gateway_cause(tools: Tools, present: bool) -> str:
-    if present:
-        return "inputs unchanged"
-    return "inputs changed" if tools.engine.images("io3ops/gateway") else "not built yet"
 
 
 def _runtime(tools: Tools, inputs: str, policy: str, gpu: str) -> Image:
@@ -179,8 +184,8 @@ class _Build(threading.Thread):
 
 
 def _argv(tools: Tools, image: Image, base: str, secrets: Iterable[str]) -> list[str]:
-    folder = "images/gateway" if image.name == "gateway" else "images/ollama"
-    context = "." if image.name == "gateway" else folder
+    folder = FOLDERS[image.name]
+    context = folder if image.name == "runtime" else "."
     docker = tools.engine.command()
     # The builder of the current context stores its result in the engine itself; one chosen by
     # `docker buildx use` may not, and could not see local base images either.

@@ -15,10 +15,11 @@ from io3ops.console import Step
 from io3ops.errors import DiskFull, FetchFailed, RuntimeRefused, RuntimeUnreachable
 from io3ops.operations import stack
 from io3ops.routing.kinds import duration
-from io3ops.routing.plan import Plan, PlannedModel
+from io3ops.routing.plan import RUNTIME_URL, Plan, PlannedModel
 from io3ops.tools import Tools
 
 LOADER_URL = "http://loader:11434"
+EGRESS_URL = "http://egress:3128"
 # Room that a fetch must leave on the runtime's disk.
 RESERVE = 200_000_000
 
@@ -52,9 +53,14 @@ def runtime_api(tools: Tools, url: str, *, timeout: float | None = 30.0) -> Iter
     if gateway is None or not gateway.running:
         raise stack.died(tools, "gateway", gateway)
     try:
-        with tools.relay.forward(tools.engine.command(), gateway.id, url) as local:
-            label = "the model loader" if url == LOADER_URL else f"the runtime at {url}"
-            yield OllamaApi(local, label, timeout=timeout)
+        if url in (RUNTIME_URL, LOADER_URL):
+            with tools.relay.forward(tools.engine.command(), gateway.id, url) as local:
+                label = "the model loader" if url == LOADER_URL else f"the runtime at {url}"
+                yield OllamaApi(local, label, timeout=timeout)
+        else:
+            # Outside the stack: the same way out that a prompt takes.
+            with tools.relay.forward(tools.engine.command(), gateway.id, EGRESS_URL) as proxy:
+                yield OllamaApi(url, f"the runtime at {url}", timeout=timeout, proxy=proxy)
     except RuntimeUnreachable:
         now = tools.engine.containers(tools.settings.project).get("gateway")
         if now is None or not now.running or now.restarts > gateway.restarts:
@@ -64,22 +70,22 @@ def runtime_api(tools: Tools, url: str, *, timeout: float | None = 30.0) -> Iter
 
 
 def states(tools: Tools, plan: Plan) -> tuple[ModelState, ...]:
-    """Every model of the plan, in its order. Raises RuntimeUnreachable or RuntimeRefused."""
+    """Every model of the plan that an Ollama holds, in its order. Raises RuntimeUnreachable or RuntimeRefused."""
     found: list[ModelState] = []
-    for url in dict.fromkeys(m.url for m in plan.models):
+    # Other servers and clouds hold their models themselves: there is nothing to fetch or to load.
+    in_ollama = [m for m in plan.models if m.kind == "ollama"]
+    for url in dict.fromkeys(m.url for m in in_ollama):
         with runtime_api(tools, url) as api:
             installed = {m.name: m for m in api.installed()}
             loaded = {m.name: m for m in api.loaded()}
             ours = [
-                m.runtime_name
-                for m in plan.models
-                if m.url == url and m.model.made_here and m.runtime_name in installed
+                m.runtime_name for m in in_ollama if m.url == url and m.model.made_here and m.runtime_name in installed
             ]
             if any(name not in loaded for name in ours):
                 loaded = _in_one_process(api, ours, loaded)
         found += [
             ModelState(planned=m, installed=installed.get(m.runtime_name), loaded=loaded.get(m.runtime_name))
-            for m in plan.models
+            for m in in_ollama
             if m.url == url
         ]
     for state in found:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from io3ops.adapters import files
 from io3ops.errors import SettingInvalid
 from io3ops.operations import config
+from io3ops.operations.stack import keyless
 from io3ops.routing import explain as explaining
 from io3ops.routing import graph as drawing
 from io3ops.routing.kinds import duration
@@ -37,7 +38,8 @@ def routes(settings: Settings) -> tuple[Route, ...]:
 def _route(plan: Plan, name: str) -> Route:
     mode = plan.policy(name)
     steps = (
-        " + ".join(f"{d.model} ×{d.weight}" if d.weight > 1 else d.model for d in step) for step in plan.steps(name)
+        " + ".join(f"{d.model} ×{d.weight}" if d.weight > 1 else d.model for d in step)
+        for step in plan.widest(name).steps
     )
     limits = [
         f"{value:,} {word}"
@@ -50,11 +52,11 @@ def _route(plan: Plan, name: str) -> Route:
     ]
     return Route(
         mode=name,
-        data_class=mode.data_class,
+        data_class=mode.data_class or f"({plan.data_class})",
         chain=" → ".join(steps),
         fallbacks=", ".join(f"{kind.replace('_', ' ')}: {target}" for kind, target in mode.fallbacks),
         limits=", ".join(limits),
-        time=f"{duration(mode.step)} a step, {duration(mode.total or mode.step * len(mode.steps))} in all",
+        time=f"{' + '.join(dict.fromkeys(map(duration, mode.step_times)))} a step, {duration(mode.longest)} in all",
         aliases=", ".join(mode.aliases),
     )
 
@@ -63,9 +65,9 @@ def routes_text(rows: tuple[Route, ...]) -> str:
     wide = max(len(r.mode) for r in rows)
     lines = []
     for row in rows:
-        lines.append(f"{row.mode:<{wide}}  {row.data_class:<8}  {row.chain}")
+        lines.append(f"{row.mode:<{wide}}  {row.data_class:<10}  {row.chain}")
         more = [("fallback", row.fallbacks), ("limits", row.limits), ("time", row.time), ("aliases", row.aliases)]
-        lines += [f"{'':<{wide}}  {name:<8}  {value}" for name, value in more if value]
+        lines += [f"{'':<{wide}}  {name:<10}  {value}" for name, value in more if value]
     return "\n".join(lines)
 
 
@@ -97,10 +99,10 @@ def explain(
                 f"there is no mode {mode!r}{did_you_mean(mode, plan.modes)}", hint="`io3ops routes` lists them"
             )
         mode = aliased
-    known = {d.id: d for d in plan.deployments}
+    known = {d.name: d for d in plan.deployments}
     failing: set[str] = set()
     for name in fail:
-        found = {name} if name in known else {d.id for d in plan.deployments if name in (d.model, d.provider, "all")}
+        found = {name} if name in known else {d.name for d in plan.deployments if name in (d.model, d.provider, "all")}
         found = set(known) if name == "all" else found
         if not found:
             raise SettingInvalid(
@@ -108,7 +110,10 @@ def explain(
                 hint="name one, or `all`",
             )
         failing |= found
-    return explaining.explain(plan, mode, data_class=data_class, fail=failing, status=status)
+    missing = keyless(settings, plan)
+    found_way = explaining.explain(plan.without_keys(missing), mode, data_class=data_class, fail=failing, status=status)
+    left_out = tuple(f"{d.name} ({d.key})" for d in plan.widest(mode).deployments if d.key in missing)
+    return replace(found_way, left_out=left_out)
 
 
 def graph(settings: Settings, kind: str) -> str:

@@ -38,27 +38,39 @@ def check_modes(gateway: GatewayHttp, plan: Plan) -> None:
         )
 
 
-def smoke(settings: Settings, plan: Plan, key: str, show: Callable[[str], None] = lambda _: None) -> tuple[Check, ...]:
-    """Every mode in the table's order; a failing one does not stop the rest."""
+def smoke(
+    settings: Settings, plan: Plan, key: str, show: Callable[[str], None] = lambda _: None, *, cloud: bool = False
+) -> tuple[Check, ...]:
+    """Every mode in the table's order; a failing one does not stop the rest. `cloud`: as public prompts, which may leave."""
     gateway = GatewayHttp(settings.base_url, key)
     try:
         checks = []
         for mode in plan.modes:
             show(mode)
-            checks.append(_one(settings, gateway, plan, mode))
+            checks.append(_one(settings, gateway, plan, mode, cloud=cloud))
         return tuple(checks)
     finally:
         gateway.close()
 
 
-def _one(settings: Settings, gateway: GatewayHttp, plan: Plan, mode: str) -> Check:
+def _one(settings: Settings, gateway: GatewayHttp, plan: Plan, mode: str, *, cloud: bool) -> Check:
     started = time.monotonic()
+    # A test must not leave this machine unless it is told to.
+    data_class = "public" if cloud and plan.group(mode, "public") else "internal"
+    if plan.group(mode, data_class) is None:
+        return Check(
+            mode=mode, ok=True, seconds=0, detail="not called: only a cloud serves it (`io3ops smoke --cloud`)"
+        )
     try:
-        if plan.embeds(mode):
-            answer = gateway.embed(mode, PROMPT, timeout=settings.load_timeout)
+        if plan.task(mode) not in ("chat", "embeddings"):
+            return Check(
+                mode=mode, ok=True, seconds=0, detail=f"not called: {plan.task(mode)} would cost more than a word"
+            )
+        if plan.task(mode) == "embeddings":
+            answer = gateway.embed(mode, PROMPT, data_class=data_class, timeout=settings.load_timeout)
             said = f"{answer.dimensions} dimensions"
         else:
-            answer = gateway.chat(mode, PROMPT, max_tokens=16, timeout=settings.load_timeout)
+            answer = gateway.chat(mode, PROMPT, data_class=data_class, max_tokens=16, timeout=settings.load_timeout)
             said = f"{answer.tokens} tokens"
     except Io3opsError as error:
         return Check(mode=mode, ok=False, seconds=time.monotonic() - started, detail=error.message)

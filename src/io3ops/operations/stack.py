@@ -17,6 +17,7 @@ from io3ops.errors import ContainerDied, ForeignStack, NotReady, PortTaken
 from io3ops.operations.config import Config
 from io3ops.operations.images import Images
 from io3ops.operations.key import fingerprint
+from io3ops.routing.egress import egress
 from io3ops.routing.plan import Plan
 from io3ops.settings import Settings
 from io3ops.tools import Tools
@@ -58,8 +59,8 @@ def variables(tools: Tools, config: Config, images: Images, info: Mapping[str, A
     gpu = gpu_overlay(settings, tools.machine, info) if plan.runs_runtime else ""
     if gpu:
         overlays.append(f"compose/gpu-{gpu}.yaml")
-    if plan.external_urls:
-        overlays.append("compose/external-runtime.yaml")
+    if plan.outside:
+        overlays.append("compose/egress.yaml")
     uid, gid = container_user(info)
     found = {
         "COMPOSE_PROJECT_NAME": settings.project,
@@ -69,11 +70,13 @@ def variables(tools: Tools, config: Config, images: Images, info: Mapping[str, A
         "IO3OPS_GID": str(gid),
         "IO3OPS_RUNTIME_IMAGE": images.runtime.tag or "unused",
         "IO3OPS_GATEWAY_IMAGE": images.gateway.tag,
+        "IO3OPS_EGRESS_IMAGE": images.egress.tag or "unused",
         "IO3OPS_RUNTIME_MEMORY": str(_runtime_memory(int(info.get("MemTotal") or tools.machine.memory))),
         # Not used by the containers: a changed value makes Compose replace the gateway's.
         "IO3OPS_CONFIG_DIGEST": hashlib.sha256(config.text.encode()).hexdigest()[:16],
         "IO3OPS_KEY_FINGERPRINT": fingerprint(key) if key else "",
         "IO3OPS_CA_DIGEST": _ca_digest(settings),
+        "IO3OPS_EGRESS_DIGEST": hashlib.sha256(egress_text(settings, plan).encode()).hexdigest()[:16],
     }
     if gpu == "amd":
         groups = [*tools.machine.gpu_groups, 44, 44][:2]
@@ -88,8 +91,45 @@ def persistent(values: Mapping[str, str], settings: Settings) -> dict[str, str]:
     return {k: v for k, v in values.items() if k not in skipped}
 
 
+@dataclass(frozen=True, kw_only=True)
+class Handed:
+    """What containers are handed beside the config: by file name, the providers' keys and the egress proxy's list."""
+
+    keys: Mapping[str, bytes]
+    egress: Mapping[str, bytes]
+
+
+def handed_out(settings: Settings, plan: Plan) -> Handed:
+    """What a plan needs: the keys that its enabled providers name, and no other."""
+    found = {name: files.read_bytes(settings.provider_keys / name) for name in plan.secrets}
+    keys = {name: data for name, data in found.items() if data is not None}
+    return Handed(keys=keys, egress={"egress.conf": egress_text(settings, plan).encode()})
+
+
+def in_hand(settings: Settings) -> Handed:
+    """What the containers have now."""
+    return Handed(keys=files.read_folder(settings.handed_keys), egress=files.read_folder(settings.egress_folder))
+
+
+def hand_out(settings: Settings, handed: Handed, owner: tuple[int, int] | None) -> None:
+    files.sync_private(settings.handed_keys, handed.keys, owner)
+    files.sync_private(settings.egress_folder, handed.egress, owner)
+
+
+def keyless(settings: Settings, plan: Plan) -> tuple[str, ...]:
+    """The names of provider keys that the plan needs and nobody has set: what needs them is left out."""
+    return tuple(sorted(set(plan.secrets) - set(handed_out(settings, plan).keys)))
+
+
+def egress_text(settings: Settings, plan: Plan) -> str:
+    """What the way out lets through, in its own words."""
+    proxies = settings.proxies
+    return egress(plan.outside, proxies["HTTPS_PROXY"], [name.strip() for name in proxies["NO_PROXY"].split(",")])
+
+
 def services(plan: Plan) -> tuple[str, ...]:
-    return ("runtime", "gateway") if plan.runs_runtime else ("gateway",)
+    """The containers that a plan needs, in the order in which they start."""
+    return (*(("runtime",) if plan.runs_runtime else ()), *(("egress",) if plan.outside else ()), "gateway")
 
 
 def own_containers(tools: Tools) -> dict[str, Container]:

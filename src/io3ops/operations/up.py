@@ -92,6 +92,8 @@ def start(tools: Tools, console: Console, *, dry_run: bool = False) -> Run:
     config = config_operation.load(tools.settings)
     for warning in config.warnings:
         console.note(f"warning: {warning}")
+    for name in stack.keyless(tools.settings, config.plan):
+        console.note(f"warning: there is no key {name!r}, so what needs it is left out: `io3ops secrets set {name}`")
     # The key is read before anything is installed or built: a mistake here must not cost minutes.
     key_now = files.read_key(tools.settings.key_file) or ""
     run = Run(tools=tools, config=config, engine=engine.observe(tools), dry=dry_run, key=key_now)
@@ -212,6 +214,7 @@ def _images(run: Run) -> Decision:
     run.images = images.decide(
         run.tools,
         runs_runtime=run.config.plan.runs_runtime,
+        outside=bool(run.config.plan.outside),
         gpu=stack.gpu_overlay(run.tools.settings, run.tools.machine, run.info),
     )
     missing = run.images.missing
@@ -243,6 +246,8 @@ def _stack(run: Run) -> Decision:
     changed = [k for k, v in stack.persistent(run.variables, run.tools.settings).items() if written.get(k) != v]
     if changed:
         return Decision(needed=True, cause=f"changed: {', '.join(changed)}")
+    if stack.in_hand(run.tools.settings) != stack.handed_out(run.tools.settings, run.config.plan):
+        return Decision(needed=True, cause="the keys of the table's providers changed")
     # `.env` says what was asked for; the containers say what they got.
     gateway = run.containers["gateway"]
     asked = (run.variables["IO3OPS_CONFIG_DIGEST"], run.variables["IO3OPS_KEY_FINGERPRINT"], run.images.gateway.tag)
@@ -258,6 +263,11 @@ def _start(run: Run, step: Step) -> None:
     settings = run.tools.settings
     key.ensure(settings, run.owner)
     files.sync_folder(settings.state / "ca", files.ca_certificates(settings.ca_dir))
+    for path in (settings.keys_file, settings.audit_file):
+        files.private_folder(path.parent, run.owner)
+        if path.exists():
+            files.own(path, run.owner)
+    stack.hand_out(settings, stack.handed_out(settings, run.config.plan), run.owner)
     if run.owner:
         for folder in (settings.state / "ca", settings.table.parent):
             files.let_read(folder, run.owner)

@@ -68,7 +68,7 @@ def loaded(output: str) -> dict[str, Any]:
 def planned(plan: Plan) -> dict[str, Any]:
     """What the loader must hold for a plan, in the loader's words."""
     return {
-        "deployments": [[d.mode, d.id, route(d), d.order] for d in plan.deployments],
+        "deployments": [[d.group, d.id, route(d), d.order] for d in plan.deployments],
         "fallbacks": [{mode: [target]} for mode, target in dict(fallbacks(plan)).get("fallbacks", [])],
         "modes": sorted(plan.modes),
         "aliases": {alias: m.name for m in plan.policies for alias in m.aliases},

@@ -1,0 +1,203 @@
+"""`io3ops audit`: the gateway's log of prompts that left by an explicit override, and whether it is whole.
+
+Every entry carries the hash of the one before, and the last verified one is remembered outside the gateway's
+reach: a changed, inserted or lost line shows, also when all hashes after it were made anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from io3ops.adapters import files
+from io3ops.errors import CheckFailed, NotWritable
+from io3ops.settings import Settings
+
+NOTHING = "0" * 64
+TEXTS = ("time", "key", "mode", "class", "source", "reason", "provider", "deployment", "prev", "hash")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Head:
+    """The last entry of an earlier verification."""
+
+    seq: int
+    hash: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """`entries`: those before the first bad line. `problem` '' means that the chain is intact.
+
+    `line` counts from 1, 0 when the problem is no line's. `torn`: the last line has no end, as after a crash.
+    """
+
+    entries: tuple[dict[str, Any], ...] = ()
+    problem: str = ""
+    line: int = 0
+    torn: bool = False
+
+    @property
+    def intact(self) -> bool:
+        return not self.problem
+
+    @property
+    def head(self) -> Head | None:
+        return Head(seq=self.entries[-1]["seq"], hash=self.entries[-1]["hash"]) if self.entries else None
+
+    def data(self, last: int | None) -> dict[str, Any]:
+        head = self.head
+        return {
+            "count": len(self.entries),
+            "intact": self.intact,
+            "torn": self.torn,
+            "last_hash": head.hash if head else "",
+            "problem": {"line": self.line, "why": self.problem} if self.problem else None,
+            "entries": list(_newest(self.entries, last)),
+        }
+
+
+# -- pure
+
+
+def entry_hash(entry: dict[str, Any]) -> str:
+    """The hash of an entry: of everything in it but the hash itself. The gateway computes the same."""
+    bare = {key: value for key, value in entry.items() if key != "hash"}
+    return hashlib.sha256(
+        json.dumps(bare, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
+    ).hexdigest()
+
+
+def verify(lines: Iterable[bytes], head: Head | None = None) -> Report:
+    """Hold every line (with its end) against the one before, and the whole against what was verified last."""
+    entries: list[dict[str, Any]] = []
+    previous, torn = NOTHING, False
+    for number, line in enumerate(lines, 1):
+        if not line.endswith(b"\n"):
+            torn = True
+            break
+        entry, why = _read(line)
+        if not why:
+            why = _wrong(entry, number, previous, head)
+        if why:
+            return Report(entries=tuple(entries), problem=why, line=number)
+        entries.append(entry)
+        previous = entry["hash"]
+    if head and len(entries) < head.seq:
+        why = f"{_entries(head.seq)} were there when it was last verified, now {len(entries)}: cut off at the end, or another file"
+        return Report(entries=tuple(entries), problem=why, torn=torn)
+    return Report(entries=tuple(entries), torn=torn)
+
+
+def text(report: Report, last: int | None = None) -> str:
+    """The table, then one line that says whether to believe it."""
+    shown = _newest(report.entries, last)
+    rows = [("time", "key", "mode", "class (source)", "provider", "reason")]
+    for entry in shown:
+        cells = ("time", "key", "mode", "class", "provider", "reason")
+        row = {name: escaped(entry[name]) for name in cells}
+        row["class"] += f" ({escaped(entry['source'])})"
+        rows.append((row["time"], row["key"], row["mode"], row["class"], row["provider"], row["reason"]))
+    lines = []
+    if shown:
+        wide = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = ["  ".join(f"{c:<{w}}" for c, w in zip(row, wide, strict=True)).rstrip() for row in rows] + [""]
+    if report.torn:
+        lines.append("the last line is torn (a crash while it was written); it is not counted")
+    head = report.head
+    if report.problem:
+        place = f"line {report.line}: " if report.line else ""
+        lines.append(f"chain broken after {_entries(len(report.entries))}: {place}{report.problem}")
+    elif head is None:
+        lines.append("no override was ever used")
+    else:
+        lines.append(f"{_entries(len(report.entries))}, chain intact, last hash {head.hash[:12]}…")
+    return "\n".join(lines)
+
+
+def escaped(value: str) -> str:
+    """What a client wrote, without power over the terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in value)
+
+
+def _read(line: bytes) -> tuple[dict[str, Any], str]:
+    """(entry, '') or ({}, what is wrong with the line by itself)."""
+    try:
+        entry = json.loads(line.decode("utf-8"), object_pairs_hook=_once)
+    except (ValueError, RecursionError):
+        return {}, "not a JSON object"
+    if not isinstance(entry, dict):
+        return {}, "not a JSON object"
+    if type(entry.get("v")) is not int or type(entry.get("seq")) is not int:
+        return {}, "`v` and `seq` must be whole numbers"
+    if entry["v"] != 1:
+        return {}, f"version {entry['v']} is not known to this io3ops"
+    wrong = [name for name in TEXTS if not isinstance(entry.get(name), str)]
+    return ({}, f"{wrong[0]!r} is missing or not text") if wrong else (entry, "")
+
+
+def _wrong(entry: dict[str, Any], number: int, previous: str, head: Head | None) -> str:
+    if entry["seq"] != number:
+        return f"it says entry {entry['seq']}, expected {number}: lines are missing, doubled or in another order"
+    if entry["prev"] != previous:
+        return "it does not follow the entry before: that one was changed or replaced"
+    if entry["hash"] != entry_hash(entry):
+        return "its hash is wrong: it was changed"
+    if head and number == head.seq and entry["hash"] != head.hash:
+        return "it is not the entry that was here when the log was last verified: the log was rewritten"
+    return ""
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    # Of two equal keys json keeps the last; another reader may keep the first.
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError
+    return found
+
+
+def _newest(entries: tuple[dict[str, Any], ...], last: int | None) -> tuple[dict[str, Any], ...]:
+    return entries[-last:] if last else entries
+
+
+def _entries(count: int) -> str:
+    return f"{count:,} {'entry' if count == 1 else 'entries'}"
+
+
+def parse_head(data: bytes) -> Head | None:
+    """None for what is no head."""
+    try:
+        found = json.loads(data)
+        seq, value = found["seq"], found["hash"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return Head(seq=seq, hash=value) if type(seq) is int and seq > 0 and isinstance(value, str) else None
+
+
+# -- on the disk
+
+
+def audit(settings: Settings) -> tuple[Report, str]:
+    """Verify the log and remember how far: the report, and a note when that could not be remembered.
+
+    Raises CheckFailed when the log or what was remembered of it cannot be read.
+    """
+    remembered = files.read_bytes(settings.audit_head, CheckFailed)
+    head = None if remembered is None else parse_head(remembered)
+    if remembered is not None and head is None:
+        raise CheckFailed(
+            f"{settings.audit_head} does not say what was verified last: it was changed",
+            hint="look into why; once it is removed, `io3ops audit` starts anew and cannot tell whether old entries are lost",
+        )
+    report = verify(io.BytesIO(files.read_bytes(settings.audit_file, CheckFailed) or b""), head)
+    if report.intact and report.head and report.head != head:
+        line = json.dumps({"seq": report.head.seq, "hash": report.head.hash}) + "\n"
+        try:
+            files.write_atomic(settings.audit_head, line.encode(), 0o600)
+        except NotWritable as error:
+            return report, f"warning: what was verified is not remembered: {error.message}"
+    return report, ""
