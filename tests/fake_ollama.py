@@ -10,7 +10,7 @@ import json
 import ssl
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -48,6 +48,10 @@ class FakeOllama:
         return 200, done | counts | {"response": ""}
 
 
+class Cut(bytes):
+    """A body that ends in the middle: more was announced, and the connection is closed."""
+
+
 @contextmanager
 def serve(answer: Any, tls: ssl.SSLContext | None = None, *, headers: bool = False) -> Iterator[int]:
     """Serve until the block ends; the port. `answer(method, path, body)`, with `headers` or TLS also the request's headers,
@@ -67,10 +71,13 @@ def serve(answer: Any, tls: ssl.SSLContext | None = None, *, headers: bool = Fal
             self.send_response(status)
             for name, value in (rest[0] if rest else {}).items():
                 self.send_header(name, value)
-            self.send_header("Content-Length", str(len(data)))
+            self.send_header("Content-Length", str(len(data) + 1000 * isinstance(data, Cut)))
             self.end_headers()
             if self.command != "HEAD":
-                self.wfile.write(data)
+                # A client that waits no longer has left.
+                with suppress(OSError):
+                    self.wfile.write(data)
+            self.close_connection = self.close_connection or isinstance(data, Cut)
 
         do_GET = do_POST = do_HEAD = do_DELETE = handle_any
 

@@ -1,6 +1,7 @@
 """An upstream that does as it is told, per model: Ollama's API and the OpenAI one, recording every call.
 
-Behaviours: ok, 500, 429, 400, 401, 404, context (too long a prompt), content (refused content), slow:SECONDS.
+Behaviours: ok, 500, 429, 400, 401, 404, context (too long a prompt), content (refused content), slow:SECONDS, badjson, cut
+(in the middle of an answer), redirect (to a cloud).
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ import json
 import time
 from dataclasses import dataclass, field
 from typing import Any
+
+from tests.fake_ollama import Cut
 
 ERRORS: dict[str, tuple[int, dict[str, Any]]] = {
     "context": (
@@ -45,7 +48,7 @@ class FakeUpstream:
         self.behaviours = behaviours
         self.calls.clear()
 
-    def answer(self, _method: str, path: str, body: bytes) -> tuple[int, Any]:
+    def answer(self, _method: str, path: str, body: bytes) -> tuple[int, Any] | tuple[int, bytes, dict[str, str]]:
         if path == "/api/version":
             return 200, {"version": "0.0.0-fake"}
         if path in ("/api/tags", "/api/ps"):
@@ -62,6 +65,14 @@ class FakeUpstream:
         behaviour = self.behaviours.get(model, "ok")
         if behaviour.startswith("slow:"):
             time.sleep(float(behaviour.removeprefix("slow:")))
+        elif behaviour == "redirect":
+            return 307, b"", {"Location": "https://api.openai.com/v1/chat/completions"}
+        elif behaviour == "badjson":
+            return 200, b'{"this is": no JSON'
+        elif behaviour == "cut":
+            good = self._good(path, model, asked)
+            data = good if isinstance(good, bytes) else json.dumps(good).encode()
+            return 200, Cut(data[: len(data) * 2 // 3])
         elif behaviour != "ok":
             status, error = ERRORS.get(
                 behaviour, (int(behaviour) if behaviour.isdecimal() else 500, {"message": f"told to say {behaviour}"})

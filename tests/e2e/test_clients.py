@@ -137,7 +137,7 @@ def test_a_wrong_key_is_refused(stack: Clone) -> None:
 )
 def test_a_missing_key_is_a_401_in_openais_words(stack: Clone, headers: tuple[str, ...]) -> None:
     done = stack.run("curl", "-s", "-w", " %{http_code}", *headers, f"http://127.0.0.1:{stack.port}/v1/models")
-    assert done.stdout.endswith(" 401") and '"code": "invalid_api_key"' in done.stdout
+    assert done.stdout.endswith(" 401") and json.loads(done.stdout[:-4])["error"]["code"] == "invalid_api_key"
 
 
 def test_plain_completions(client: openai.OpenAI) -> None:
@@ -161,3 +161,29 @@ def test_no_prompt_text_in_the_containers_logs(stack: Clone, client: openai.Open
     for service in ("gateway", "runtime"):
         done = stack.docker("logs", stack.container(service))
         assert secret not in done.stdout + done.stderr, service
+
+
+def test_the_sdk_marks_a_prompt_as_docs_privacy_says(client: openai.OpenAI) -> None:
+    """Header, metadata and the model's name; and two marks that contradict each other are refused."""
+    asked: Any = {"messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 4}
+    create = client.chat.completions.with_raw_response.create
+    for more in (
+        {"model": "executor", "extra_headers": {"x-io3-data-class": "internal"}},
+        {"model": "executor", "metadata": {"data_class": "internal"}},
+        {"model": "executor", "extra_body": {"metadata": {"tags": ["internal"]}}},
+        {"model": "executor:internal"},
+    ):
+        found = create(**asked, **more)
+        assert found.headers["x-io3-data-class-from"] == "request" and found.headers["x-io3-served"] == "local"
+    assert create(model="executor", **asked).headers["x-io3-data-class-from"] == "default"
+    with pytest.raises(openai.BadRequestError, match="contradict"):
+        create(model="executor:internal", metadata={"data_class": "public"}, **asked)
+    with pytest.raises(openai.BadRequestError, match="not a data class"):
+        create(model="executor", metadata={"data_class": "secret"}, **asked)
+
+
+def test_the_responses_endpoint_answers_and_keeps_nothing(client: openai.OpenAI) -> None:
+    answer = client.responses.create(model="executor", input="Say hello.", max_output_tokens=16)
+    assert answer.output_text and answer.status in ("completed", "incomplete")
+    with pytest.raises(openai.BadRequestError, match="keeps no conversations"):
+        client.responses.create(model="executor", input="And now?", previous_response_id=answer.id)

@@ -44,14 +44,14 @@ def test_the_second_model_of_a_chain_serves_when_the_first_fails(clone: Clone, f
     done = clone.io3ops("up")
     assert done.returncode == 0, done.stderr
     served = ask(clone)
-    assert served.headers["x-litellm-model-id"] == "executor.1.ghost"
+    assert served.headers["x-io3-deployment"] == "executor.1.ghost"
     assert served.json()["choices"][0]["message"]["content"] == "from the fake"
     for behaviour in ("error", "missing"):
         fake.behaviour = behaviour
         for _ in range(3):
             served = ask(clone)
             assert served.status_code == 200, served.text
-            assert served.headers["x-litellm-model-id"] == "executor.2.smollm2"
+            assert served.headers["x-io3-deployment"] == "executor.2.smollm2"
     fake.behaviour = "error"
     with (
         httpx.Client(trust_env=False, timeout=120) as client,
@@ -67,7 +67,7 @@ def test_the_second_model_of_a_chain_serves_when_the_first_fails(clone: Clone, f
             headers={"Authorization": f"Bearer {clone.key()}"},
         ) as streamed,
     ):
-        assert streamed.headers["x-litellm-model-id"] == "executor.2.smollm2"
+        assert streamed.headers["x-io3-deployment"] == "executor.2.smollm2"
         assert "[DONE]" in streamed.read().decode()
 
 

@@ -99,9 +99,9 @@ def test_an_answer_without_text_or_with_zeros_is_no_answer() -> None:
     }
     with serve(lambda _m, _p, _b: (200, empty)) as port, gateway_at(port) as it:
         with pytest.raises(GatewayError, match="without any text"):
-            it.chat("m", "p", max_tokens=1, timeout=5)
+            it.chat("m", "p", data_class="internal", max_tokens=1, timeout=5)
         with pytest.raises(GatewayError, match="empty vector"):
-            it.embed("m", "p", timeout=5)
+            it.embed("m", "p", data_class="internal", timeout=5)
 
 
 @pytest.mark.parametrize("answer", [{"error": "Unexpected endpoint"}, b"<html>", {"models": [{}]}])

@@ -38,6 +38,7 @@ modes:
   retried: {{chain: [a, b], retries: {{server_error: 2, rate_limit: 1}}}}
   served: {{chain: [d, a], retries: {{server_error: 1}}}}
   hurried: {{chain: [a], retries: {{timeout: 9}}, timeouts: {{step: 700ms, first_token: 700ms, total: 1500ms}}}}
+  patient: {{chain: [a, b, c], timeouts: {{steps: [700ms, 700ms, 3s], first_token: 700ms}}}}
   cooled: {{chain: [a, b], cooldown: {{failures: 2, pause: 3s}}}}
   few: {{chain: [a], limits: {{requests_per_minute: 3}}}}
   frugal: {{chain: [a], limits: {{tokens_per_minute: 9}}}}
@@ -153,6 +154,15 @@ def test_a_slow_step_is_left_after_its_time(clone: Clone, upstream: FakeUpstream
     assert 0.9 < time.monotonic() - started < 1.9, "a stream waits for its first token only"
 
 
+def test_each_step_can_have_a_time_of_its_own(clone: Clone, upstream: FakeUpstream) -> None:
+    """Two steps of 700 ms, and a last one that may take three seconds and does."""
+    upstream.reset(a="slow:5", b="slow:5", c="slow:1.5")
+    started = time.monotonic()
+    assert text(chat(clone, "patient")) == "from c"
+    assert 2.8 < time.monotonic() - started < 4.8
+    assert upstream.sequence() == ["a", "b", "c"]
+
+
 def test_the_total_budget_ends_a_request_whatever_is_left_to_try(clone: Clone, upstream: FakeUpstream) -> None:
     upstream.reset(a="slow:5")
     started = time.monotonic()
@@ -172,17 +182,17 @@ def test_a_failing_deployment_is_left_out_and_comes_back(clone: Clone, upstream:
 
 
 def test_requests_per_minute(clone: Clone, upstream: FakeUpstream) -> None:
-    """Three in all; the first was the smoke test's."""
-    assert [chat(clone, "few").status_code for _ in range(2)] == [200, 200]
+    """Three in all; the smoke test's own call took none of them."""
+    assert [chat(clone, "few").status_code for _ in range(3)] == [200, 200, 200]
     refused = chat(clone, "few")
     assert refused.status_code == 429 and "3 requests per minute" in refused.text
     assert 1 <= int(refused.headers["retry-after"]) <= 60
-    assert len(upstream.calls) == 2
+    assert len(upstream.calls) == 3
     assert chat(clone, "steps").status_code == 200, "the limit is the mode's own"
 
 
 def test_tokens_per_minute(clone: Clone) -> None:
-    """Each answer takes 5 tokens, the smoke test's too; they are counted just after it was sent."""
+    """Each answer takes 5 tokens of 9; they are counted just after it was sent."""
     assert chat(clone, "frugal").status_code == 200
     until("the tokens were counted", lambda: chat(clone, "frugal").status_code == 429, 10)
 
@@ -306,7 +316,7 @@ def test_explain_foretells_what_the_gateway_does(
     """The same faults, once computed from the plan and once played to the running gateway."""
     until(
         "the first choice serves",
-        lambda: chat(clone, mode).headers.get("x-litellm-model-id", "").startswith(f"{mode}.1."),
+        lambda: chat(clone, mode).headers.get("x-io3-deployment", "").startswith(f"{mode}.1."),
         20,
     )
     found = clone.json("explain", mode, *(f"--fail={name}" for name in fail), "--status", status)["data"]
@@ -315,6 +325,6 @@ def test_explain_foretells_what_the_gateway_does(
     answer = chat(clone, mode)
     assert upstream.sequence() == foretold
     if found["served"]:
-        assert answer.headers["x-litellm-model-id"] == found["served"][0]
+        assert answer.headers["x-io3-deployment"] == found["served"][0]
     else:
         assert answer.status_code >= 400
