@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 from io3ops.adapters.gateway_http import GatewayHttp
 from io3ops.errors import Io3opsError
 from io3ops.operations import config as config_operation
 from io3ops.operations import engine, key, models, smoke, stack
+from io3ops.operations.config import Config
+from io3ops.routing.plan import Plan
 from io3ops.tools import Tools
 
 
@@ -31,10 +34,36 @@ class _Broken(Exception):
         self.hint = hint
 
 
+@dataclass(frozen=True)
+class _Look:
+    """What the checks look at; the table is read and rendered once for all of them."""
+
+    tools: Tools
+
+    @cached_property
+    def config(self) -> Config:
+        return config_operation.load(self.tools.settings)
+
+    @property
+    def plan(self) -> Plan:
+        return self.config.plan
+
+    @property
+    def needs_keys(self) -> bool:
+        """Whether the table enables a provider with a key; a table with problems is another probe's."""
+        try:
+            return bool(self.plan.secrets)
+        except Io3opsError:
+            return False
+
+    def gateway(self) -> GatewayHttp:
+        return GatewayHttp(self.tools.settings.base_url, key.read(self.tools.settings))
+
+
 def health(tools: Tools, *, deep: bool = False) -> tuple[Probe, ...]:
     """Never raises Io3opsError: what is wrong is in the probes. `deep` adds a real round trip per mode."""
     probes: list[Probe] = []
-    checks: list[tuple[str, Callable[[Tools], str], tuple[str, ...]]] = [
+    checks: list[tuple[str, Callable[[_Look], str], tuple[str, ...]]] = [
         ("table", _table, ()),
         ("config", _config, ("table",)),
         ("engine", _engine, ()),
@@ -46,7 +75,8 @@ def health(tools: Tools, *, deep: bool = False) -> tuple[Probe, ...]:
         ("gateway ready", _ready, ("gateway live",)),
         ("modes listed", _modes, ("gateway ready",)),
     ]
-    if config_needs_keys(tools):
+    look = _Look(tools)
+    if look.needs_keys:
         checks.insert(2, ("provider keys", _provider_keys, ("table",)))
     if deep:
         checks.append(("round trip", _round_trip, ("modes listed", "models present")))
@@ -56,7 +86,7 @@ def health(tools: Tools, *, deep: bool = False) -> tuple[Probe, ...]:
             probes.append(Probe(layer=layer, state="skipped", detail=f"needs: {', '.join(broken)}"))
             continue
         try:
-            probes.append(Probe(layer=layer, state="ok", detail=check(tools)))
+            probes.append(Probe(layer=layer, state="ok", detail=check(look)))
         except _Broken as found:
             probes.append(Probe(layer=layer, state="failed", detail=found.detail, hint=found.hint))
         except Io3opsError as error:
@@ -64,17 +94,9 @@ def health(tools: Tools, *, deep: bool = False) -> tuple[Probe, ...]:
     return tuple(probes)
 
 
-def config_needs_keys(tools: Tools) -> bool:
-    """Whether the table enables a provider with a key; a table with problems is another probe's."""
-    try:
-        return bool(config_operation.load(tools.settings).plan.secrets)
-    except Io3opsError:
-        return False
-
-
-def _provider_keys(tools: Tools) -> str:
-    plan = config_operation.load(tools.settings).plan
-    missing = stack.keyless(tools.settings, plan)
+def _provider_keys(look: _Look) -> str:
+    plan = look.plan
+    missing = stack.keyless(look.tools.settings, plan)
     if missing:
         raise _Broken(f"missing: {', '.join(missing)}; what needs them is left out", f"io3ops secrets set {missing[0]}")
     return ", ".join(plan.secrets)
@@ -84,13 +106,13 @@ def healthy(probes: tuple[Probe, ...]) -> bool:
     return all(p.state == "ok" for p in probes)
 
 
-def _table(tools: Tools) -> str:
-    plan = config_operation.load(tools.settings).plan
+def _table(look: _Look) -> str:
+    plan = look.plan
     return f"{len(plan.modes)} modes, {len(plan.models)} models"
 
 
-def _config(tools: Tools) -> str:
-    config = config_operation.load(tools.settings)
+def _config(look: _Look) -> str:
+    config = look.config
     if config.hand_edited:
         raise _Broken("runtime/litellm.yaml was edited by hand", "io3ops render-config shows the edit")
     if not config.rendered.current:
@@ -98,16 +120,16 @@ def _config(tools: Tools) -> str:
     return "litellm.yaml is what the table says"
 
 
-def _engine(tools: Tools) -> str:
-    state = engine.observe(tools)
+def _engine(look: _Look) -> str:
+    state = engine.observe(look.tools)
     if state.kind != "ready":
         raise _Broken(state.detail, "make up")
     return state.detail
 
 
-def _containers(tools: Tools) -> str:
-    found = stack.own_containers(tools)
-    wanted = stack.services(config_operation.load(tools.settings).plan)
+def _containers(look: _Look) -> str:
+    found = stack.own_containers(look.tools)
+    wanted = stack.services(look.plan)
     down = [f"{s} ({found[s].status})" if s in found else s for s in wanted if s not in found or not found[s].running]
     if down:
         raise _Broken(f"not running: {', '.join(down)}", "make up")
@@ -120,26 +142,26 @@ def _containers(tools: Tools) -> str:
     )
 
 
-def _runtime(tools: Tools) -> str:
-    plan = config_operation.load(tools.settings).plan
+def _runtime(look: _Look) -> str:
+    plan = look.plan
     said = []
     for url in dict.fromkeys(m.url for m in plan.models if m.kind == "ollama"):
-        with models.runtime_api(tools, url) as api:
+        with models.runtime_api(look.tools, url) as api:
             said.append(f"Ollama {api.version()} at {url}, seen from the gateway")
     return "; ".join(said) or "no Ollama in the table"
 
 
-def _present(tools: Tools) -> str:
-    found = models.states(tools, config_operation.load(tools.settings).plan)
+def _present(look: _Look) -> str:
+    found = models.states(look.tools, look.plan)
     missing = [s.name for s in found if s.missing]
     if missing:
         raise _Broken(f"missing: {', '.join(missing)}", "io3ops pull")
     return f"{len(found)} of {len(found)}"
 
 
-def _loaded(tools: Tools) -> str:
-    plan = config_operation.load(tools.settings).plan
-    found = models.first_choices(plan, models.states(tools, plan))
+def _loaded(look: _Look) -> str:
+    plan = look.plan
+    found = models.first_choices(plan, models.states(look.tools, plan))
     cold = [s.planned.model.name for s in found if not s.ready]
     if cold:
         return f"not loaded: {', '.join(cold)}; the next request waits for it (`make up` loads it)"
@@ -153,22 +175,18 @@ def _where(state: models.ModelState) -> str:
     return " on the GPU" if loaded.vram >= loaded.memory else " on the CPU" if not loaded.vram else " on CPU and GPU"
 
 
-def _gateway(tools: Tools) -> GatewayHttp:
-    return GatewayHttp(tools.settings.base_url, key.read(tools.settings))
-
-
-def _live(tools: Tools) -> str:
-    client = _gateway(tools)
+def _live(look: _Look) -> str:
+    client = look.gateway()
     try:
         if not client.live():
-            raise _Broken(f"{tools.settings.base_url} does not answer", "io3ops logs gateway")
+            raise _Broken(f"{look.tools.settings.base_url} does not answer", "io3ops logs gateway")
     finally:
         client.close()
-    return tools.settings.base_url
+    return look.tools.settings.base_url
 
 
-def _ready(tools: Tools) -> str:
-    client = _gateway(tools)
+def _ready(look: _Look) -> str:
+    client = look.gateway()
     try:
         if not client.ready():
             raise _Broken("it answers, and says it is not ready", "io3ops logs gateway")
@@ -177,9 +195,9 @@ def _ready(tools: Tools) -> str:
     return "ready"
 
 
-def _modes(tools: Tools) -> str:
-    plan = config_operation.load(tools.settings).plan
-    client = _gateway(tools)
+def _modes(look: _Look) -> str:
+    plan = look.plan
+    client = look.gateway()
     try:
         smoke.check_modes(client, plan)
     finally:
@@ -187,8 +205,8 @@ def _modes(tools: Tools) -> str:
     return ", ".join(plan.modes)
 
 
-def _round_trip(tools: Tools) -> str:
-    checks = smoke.smoke(tools.settings, config_operation.load(tools.settings).plan, key.read(tools.settings))
+def _round_trip(look: _Look) -> str:
+    checks = smoke.smoke(look.tools.settings, look.plan, key.read(look.tools.settings))
     failed = smoke.failure(checks)
     if failed:
         raise _Broken(failed.details.replace("\n", "; "), "io3ops logs")
