@@ -123,8 +123,7 @@ def new_key(path: Path, owner: tuple[int, int] | None) -> str:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
         raise not_writable(path, error) from None
-    write_atomic(path, f"{key}\n".encode(), 0o600)
-    own(path, owner)
+    write_atomic(path, f"{key}\n".encode(), 0o600, owner)
     return key
 
 
@@ -237,7 +236,9 @@ def ca_certificates(folder: Path) -> dict[str, bytes]:
     return found
 
 
-def sync_folder(folder: Path, wanted: Mapping[str, bytes]) -> None:
+def sync_folder(
+    folder: Path, wanted: Mapping[str, bytes], mode: int = 0o644, owner: tuple[int, int] | None = None
+) -> None:
     """Make `folder` hold exactly the wanted files."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -247,21 +248,13 @@ def sync_folder(folder: Path, wanted: Mapping[str, bytes]) -> None:
     except OSError as error:
         raise not_writable(folder, error) from None
     for name, data in wanted.items():
-        write_atomic(folder / name, data)
+        write_atomic(folder / name, data, mode, owner)
 
 
 def sync_private(folder: Path, wanted: Mapping[str, bytes], owner: tuple[int, int] | None) -> None:
     """As `sync_folder`, for what only the gateway's user may read."""
     private_folder(folder, owner)
-    try:
-        for path in folder.iterdir():
-            if path.name not in wanted:
-                path.unlink()
-    except OSError as error:
-        raise not_writable(folder, error) from None
-    for name, data in wanted.items():
-        write_atomic(folder / name, data, 0o600)
-        own(folder / name, owner)
+    sync_folder(folder, wanted, 0o600, owner)
 
 
 def read_folder(folder: Path) -> dict[str, bytes]:
