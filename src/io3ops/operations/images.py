@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from io3ops.adapters import files
+from io3ops.adapters.process import Finished
 from io3ops.console import Step
 from io3ops.errors import BuildFailed, BuildOffline, Io3opsError
 from io3ops.tools import Tools
@@ -89,6 +90,15 @@ def gateway_image(tools: Tools) -> str:
     if tools.engine.image_id(tag) is None:
         raise BuildOffline("the gateway image is not built yet, and the loader is in it", hint="`make up` builds it")
     return tag
+
+
+def run_once(
+    tools: Tools, image: str, program: str, arguments: Iterable[str], *, network: str, options: Iterable[str] = ()
+) -> Finished:
+    """A program of an image in a container that may do nothing but look, and is gone afterwards; as the image's own user."""
+    argv = [tools.engine.command(), "run", "--rm", "--network", network, "--read-only", "--tmpfs", "/tmp"]
+    argv += ["--cap-drop", "ALL", "--security-opt", "no-new-privileges", *options, "--entrypoint", program, image]
+    return tools.processes.run([*argv, *arguments], timeout=120)
 
 
 def _runtime(tools: Tools, inputs: str, policy: str, gpu: str) -> Image:

@@ -173,9 +173,8 @@ def _provider_keys(tools: Tools, plan: Plan, gateway: Container) -> Finding:
 
 
 def _probe(tools: Tools, image: str, network: str, asked: Mapping[str, Any]) -> dict[str, Any]:
-    argv = [tools.engine.command(), "run", "--rm", "--network", network, "--read-only", "--cap-drop", "ALL"]
-    argv += ["--security-opt", "no-new-privileges", "--user", "10001:10001", "--entrypoint", "/usr/bin/python3"]
-    done = tools.processes.run([*argv, image, "-I", "-S", SCRIPT, json.dumps(asked)], timeout=60)
+    arguments = ["-I", "-S", SCRIPT, json.dumps(asked)]
+    done = images.run_once(tools, image, "/usr/bin/python3", arguments, network=network)
     if not done.ok:
         raise GatewayError(
             "a probe could not be run in the network of a container", details=done.tail(4), hint="run it again"

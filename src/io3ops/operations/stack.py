@@ -100,10 +100,14 @@ class Handed:
 
 
 def handed_out(settings: Settings, plan: Plan) -> Handed:
-    """What a plan needs: the keys that its enabled providers name, and no other."""
+    """What a plan needs."""
+    return Handed(keys=_keys(settings, plan), egress={"egress.conf": egress_text(settings, plan).encode()})
+
+
+def _keys(settings: Settings, plan: Plan) -> dict[str, bytes]:
+    """The providers' keys that the plan's enabled providers name, and no other."""
     found = {name: files.read_bytes(settings.provider_keys / name) for name in plan.secrets}
-    keys = {name: data for name, data in found.items() if data is not None}
-    return Handed(keys=keys, egress={"egress.conf": egress_text(settings, plan).encode()})
+    return {name: data for name, data in found.items() if data is not None}
 
 
 def in_hand(settings: Settings) -> Handed:
@@ -118,7 +122,7 @@ def hand_out(settings: Settings, handed: Handed, owner: tuple[int, int] | None) 
 
 def keyless(settings: Settings, plan: Plan) -> tuple[str, ...]:
     """The names of provider keys that the plan needs and nobody has set: what needs them is left out."""
-    return tuple(sorted(set(plan.secrets) - set(handed_out(settings, plan).keys)))
+    return tuple(sorted(set(plan.secrets) - set(_keys(settings, plan))))
 
 
 def egress_text(settings: Settings, plan: Plan) -> str:

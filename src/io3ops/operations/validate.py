@@ -8,6 +8,7 @@ from typing import Any
 
 from io3ops.adapters import files
 from io3ops.errors import GatewayError
+from io3ops.operations import images
 from io3ops.operations.config import Config
 from io3ops.routing.plan import Plan
 from io3ops.routing.render import fallbacks, route
@@ -21,29 +22,14 @@ def validate(tools: Tools, config: Config, image: str) -> None:
     folder = tools.settings.state / "candidate"
     files.write_atomic(folder / "litellm.yaml", config.text.encode())
     files.let_read(folder, (-1, -1))
-    argv = [
-        tools.engine.command(),
-        "run",
-        "--rm",
-        "--network",
-        "none",
-        "--read-only",
-        "--tmpfs",
-        "/tmp",
-        "--cap-drop",
-        "ALL",
-    ]
-    argv += [
-        "--volume",
-        f"{folder}:/candidate:ro",
-        "--entrypoint",
-        PYTHON,
+    done = images.run_once(
+        tools,
         image,
-        "-m",
-        "io3ops_gateway.loads",
-        "/candidate",
-    ]
-    done = tools.processes.run(argv, timeout=120)
+        PYTHON,
+        ["-m", "io3ops_gateway.loads", "/candidate"],
+        network="none",
+        options=["--volume", f"{folder}:/candidate:ro"],
+    )
     shutil.rmtree(folder, ignore_errors=True)
     found = loaded(done.output)
     if "litellm.yaml" not in found:
