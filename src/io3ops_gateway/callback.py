@@ -119,6 +119,8 @@ class PolicyHooks(CustomLogger):  # type: ignore[misc]
 
     async def _audit(self, running: Running, place: rules.Place) -> None:
         """Write down that an override takes effect. What is not on the disk does not leave."""
+        if not running.reason:
+            raise Refusal(403, "stays_local", "an internal prompt stays local; nothing was sent to the cloud")
         entry = {
             "key": running.key,
             "mode": running.mode,
@@ -128,8 +130,6 @@ class PolicyHooks(CustomLogger):  # type: ignore[misc]
             "provider": place.provider,
             "deployment": place.name,
         }
-        if not running.reason:
-            raise Refusal(403, "stays_local", "an internal prompt stays local; nothing was sent to the cloud")
         try:
             await asyncio.to_thread(audit.append, self.files.audit, entry)
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -139,7 +139,7 @@ class PolicyHooks(CustomLogger):  # type: ignore[misc]
 
     def why(self, group: str) -> str:
         """Why nothing of a group could be tried: keys that are missing, else pauses after failures."""
-        places = [place for name, place in self.policy.deployments.items() if name.startswith(f"{group}.")]
+        places = [self.policy.deployments[name] for name in self.policy.members.get(group, ())]
         missing = sorted({p.provider for p in places if p.key and not self.files.keys.get(p.key)})
         if missing:
             return f"the key of {', '.join(missing)} is missing (`io3ops secrets set`)"

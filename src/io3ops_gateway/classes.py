@@ -12,8 +12,8 @@ from io3ops_gateway.errors import Refusal
 
 INTERNAL, PUBLIC = "internal", "public"
 CLASSES = (INTERNAL, PUBLIC)
-HEADER = "x-io3-data-class"
-OURS = (HEADER.encode(), b"x-io3-override", b"x-io3-probe")
+# The headers that a request may have of ours: its mark, the reason of an override, the owner's own test of a mode.
+MARK, OVERRIDE, PROBE = b"x-io3-data-class", b"x-io3-override", b"x-io3-probe"
 # Where a body may carry a mark or tags: its own fields, and the places that SDKs put `metadata` in.
 PLACES = ("metadata", "litellm_metadata", "extra_body")
 
@@ -34,12 +34,14 @@ def mark(headers: Iterable[tuple[bytes, bytes]], body: Mapping[str, Any], suffix
     """
     said = [suffix] if suffix else []
     for name, value in headers:
-        if name.startswith(b"x-io3-") and name not in OURS:
+        if name.startswith(b"x-io3-") and name not in (MARK, OVERRIDE, PROBE):
             # A mark with a slip in its name would be no mark.
             raise Refusal(
-                400, "unknown_header", f"there is no header {name[:40].decode('latin-1')!r}; a mark is {HEADER!r}"
+                400,
+                "unknown_header",
+                f"there is no header {name[:40].decode('latin-1')!r}; a mark is {MARK.decode()!r}",
             )
-        if name == b"x-io3-data-class":
+        if name == MARK:
             said.append(value.decode("latin-1"))
         elif name == b"x-litellm-tags":
             said += _tags(value.decode("latin-1").split(","))

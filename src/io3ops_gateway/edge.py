@@ -8,27 +8,22 @@ seen: answered, failed, streamed to the end, or left by the client.
 import asyncio
 import re
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import orjson
 
 from io3ops_gateway import classes, endpoints
 from io3ops_gateway import policy as rules
-from io3ops_gateway.classes import INTERNAL, PUBLIC
+from io3ops_gateway.asgi import App, Message, Receive, Send
+from io3ops_gateway.classes import INTERNAL, OVERRIDE, PROBE, PUBLIC
 from io3ops_gateway.endpoints import Endpoint
 from io3ops_gateway.errors import Refusal
 from io3ops_gateway.keyring import OWNER, ClientKey, KeyRing
 from io3ops_gateway.running import RUNNING, Running
 
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Message, Receive, Send], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
-OVERRIDE = b"x-io3-override"
-PROBE = b"x-io3-probe"
 # What a health check may ask without a key. None of them calls a model.
 HEALTH = ("/health", "/health/liveliness", "/health/liveness", "/health/readiness")
 MODELS = ("/v1/models", "/models")
@@ -113,8 +108,8 @@ class Edge:
                 return await _answer(send, 200, self._models(key, path), more)
             body = await self._body(headers, receive)
             async with asyncio.timeout(None) as budget:
-                running, handed = self._admit(headers, endpoint, body, key, budget)
-                await self._serve(scope, receive, send, endpoint, running, handed, more)
+                running, written = self._admit(headers, endpoint, body, key, budget)
+                await self._serve(scope, receive, send, running, written, more)
         except Refusal as refused:
             await _refuse(send, refused, endpoint, more)
         except TimeoutError:
@@ -288,7 +283,6 @@ class Edge:
         scope: Message,
         receive: Receive,
         send: Send,
-        endpoint: Endpoint,
         running: Running,
         body: bytes,
         more: Headers,

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from io3ops_gateway.classes import PLACES
 from io3ops_gateway.errors import Refusal
 
 
@@ -76,7 +77,7 @@ SERVED = {
 }
 # Served only when some mode of the table is for them.
 EXTRA = {"/moderations": MODERATIONS, "/images/generations": IMAGES, "/audio/speech": SPEECH}
-# LiteLLM has these two without the prefix only, or only with it.
+# LiteLLM serves these without `/v1` too, and clients ask for them so.
 UNPREFIXED = frozenset({"/chat/completions", "/completions", "/embeddings", "/responses", "/moderations"})
 
 # A conversation that lives at a provider cannot be held to a data class: whoever sends one must send its whole content.
@@ -112,7 +113,7 @@ def kept(endpoint: Endpoint, body: Mapping[str, Any]) -> tuple[dict[str, Any], l
     if endpoint is RESPONSES:
         # OpenAI keeps an answer for thirty days unless told not to.
         found["store"] = False
-    marks = ("metadata", "litellm_metadata", "tags", "data_class", "extra_body", "store")
+    marks = (*PLACES, "tags", "data_class", "store")
     return found, sorted(name[:40] for name in body.keys() - found.keys() if name not in marks)
 
 

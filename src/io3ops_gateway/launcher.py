@@ -12,20 +12,15 @@ import secrets
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Callable, MutableMapping
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 from io3ops_gateway import inputs, logs
+from io3ops_gateway.asgi import App, Message, Receive, Send
 from io3ops_gateway.errors import GatewayError, PortError, StartError
 from io3ops_gateway.keyring import KeyRing
 from io3ops_gateway.settings import Settings, from_environment
-
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 # Set only where the environment says nothing, so that each can be overridden in compose.yaml.
 LITELLM_DEFAULTS = {

@@ -4,7 +4,7 @@ The rendered file's `io3ops_policy` section is the source. LiteLLM routes; this 
 """
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -63,12 +63,14 @@ class Door:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Policy:
-    """Every mode by name, the aliases that stand for one, every deployment by id, and who may override."""
+    """Every mode by name, the aliases that stand for one, every deployment by id, the router's groups of them, and who
+    may override."""
 
     modes: Mapping[str, ModePolicy]
     aliases: Mapping[str, str]
     data_class: str = INTERNAL
     deployments: Mapping[str, Place] = field(default_factory=dict)
+    members: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     overrides: Mapping[str, frozenset[str]] = field(default_factory=dict)
     door: Door = Door()
 
@@ -147,6 +149,7 @@ def from_config(config: Mapping[str, Any]) -> Policy:
             aliases={str(k): str(v) for k, v in section["aliases"].items()},
             data_class=section["data_class"],
             deployments=deployments,
+            members=_members(config.get("model_list") or ()),
             overrides={key: frozenset(names) for key, names in section["overrides"].items()},
             door=Door(**{**door, **{name: tuple(door[name]) for name in ("hosts", "origins")}}),
         )
@@ -175,14 +178,23 @@ def _place(entry: Mapping[str, Any]) -> Place:
     return found
 
 
+def _members(entries: Iterable[Mapping[str, Any]]) -> dict[str, tuple[str, ...]]:
+    """The ids of the deployments behind each name of the router."""
+    found: dict[str, list[str]] = {}
+    for entry in entries:
+        found.setdefault(str(entry["model_name"]), []).append(str(entry["model_info"]["id"]))
+    return {group: tuple(ids) for group, ids in found.items()}
+
+
 def _hold_together(policy: Policy, config: Mapping[str, Any], hint: str) -> None:
     """What the policy says and what LiteLLM will read must be the same, or neither can be trusted."""
-    groups: dict[str, list[str]] = {}
+    groups = policy.members
+    ids: set[str] = set()
     for entry in config.get("model_list") or ():
         found = str(entry["model_info"]["id"])
-        if found in {known for ids in groups.values() for known in ids}:
+        if found in ids:
             raise ConfigError(f"two deployments in litellm.yaml are called {found}", hint)
-        groups.setdefault(str(entry["model_name"]), []).append(found)
+        ids.add(found)
         # Without an address LiteLLM calls the provider's own.
         params, place = entry["litellm_params"], policy.deployments.get(found)
         address = params.get("api_base") or params.get("aws_bedrock_runtime_endpoint")
@@ -194,7 +206,7 @@ def _hold_together(policy: Policy, config: Mapping[str, Any], hint: str) -> None
         raise ConfigError("the policy in litellm.yaml has a data class that is none", hint)
     if {group for mode in policy.modes.values() for group in mode.groups.values()} != set(groups):
         raise ConfigError("the policy and the model list in litellm.yaml name different modes", hint)
-    if {found for ids in groups.values() for found in ids} != set(policy.deployments):
+    if ids != set(policy.deployments):
         raise ConfigError("the policy and the model list in litellm.yaml name different deployments", hint)
     ways: dict[str, set[str]] = {}
     for name in ("fallbacks", "context_window_fallbacks", "content_policy_fallbacks"):
