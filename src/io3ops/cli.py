@@ -50,6 +50,8 @@ SHORT = {
     "verify-isolation": "Try to get out of each container",
 }
 BUG = 70
+# Written here too: reading it from the language would load the whole table for `--help`.
+DATA_CLASS = click.Choice(["internal", "public"])
 
 
 def run() -> None:
@@ -390,7 +392,7 @@ def keys(tools: Tools, console: Console) -> int:
 @click.argument("name")
 @click.option(
     "--data-class",
-    type=click.Choice(["internal", "public"]),
+    type=DATA_CLASS,
     help="What its prompts are. Unset: the key says nothing.",
 )
 @click.option("--mode", "modes", multiple=True, metavar="MODE", help="A mode that it may use; repeatable. Unset: all.")
@@ -580,7 +582,7 @@ def routes(tools: Tools, console: Console, action: str | None, resolved: bool) -
 @click.argument("mode")
 @click.option(
     "--data-class",
-    type=click.Choice(["internal", "public"]),
+    type=DATA_CLASS,
     help="What key or request say; without it, nothing.",
 )
 @click.option(

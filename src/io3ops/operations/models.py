@@ -209,7 +209,7 @@ def preload(tools: Tools, waiting: tuple[ModelState, ...], step: Step) -> None:
         with runtime_api(tools, state.planned.url, timeout=model.load_timeout) as api:
             api.load(
                 state.name,
-                embeddings="embeddings" in model.capabilities,
+                embeddings=model.task == "embeddings",
                 context=model.context,
                 keep_alive=duration(model.keep_alive),
             )

@@ -64,10 +64,10 @@ def explain(
         else data_class or policy.data_class or plan.data_class
     )
     here, why = plan.group(mode, found), "first step"
-    end = ""
-    if here is None:
+    # The end when there is nobody to ask.
+    end = "refused with 503: no model of this mode can be tried"
+    if found == "internal":
         end = "refused with 403: an internal prompt stays local, and this mode has no local step"
-        end = end if found == "internal" else "refused with 503: no model of this mode can be tried"
     while here:
         seen.append(here.name)
         outcome = _walk(plan, here, fail, status, why, attempts, served)

@@ -13,7 +13,7 @@ from collections.abc import Collection
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from io3ops.routing.language import CLOUD_URLS
 from io3ops.routing.table import LOOPBACK, Door, Mode, Model, Provider, Table
@@ -126,7 +126,7 @@ class Plan:
         found = set()
         for url in {d.url for d in self.deployments} - {RUNTIME_URL, PUBLIC_RUNTIME_URL}:
             parts = urlsplit(url)
-            found.add((parts.scheme, str(parts.hostname), parts.port or (443 if parts.scheme == "https" else 80)))
+            found.add((parts.scheme, str(parts.hostname), _port(parts)))
         return tuple(sorted(found))
 
     @property
@@ -323,9 +323,12 @@ def container_url(provider: Provider) -> str:
         return CLOUD_URLS[provider.kind]
     parts = urlsplit(provider.url)
     if parts.hostname in LOOPBACK:
-        port = parts.port or (443 if parts.scheme == "https" else 80)
-        return f"{parts.scheme}://{HOST_ALIAS}:{port}{parts.path.rstrip('/')}"
+        return f"{parts.scheme}://{HOST_ALIAS}:{_port(parts)}{parts.path.rstrip('/')}"
     return provider.url
+
+
+def _port(parts: SplitResult) -> int:
+    return parts.port or (443 if parts.scheme == "https" else 80)
 
 
 def _digest(value: object) -> str:

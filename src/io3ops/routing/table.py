@@ -72,10 +72,6 @@ class Model:
         return next((task for task in TASKS if task in self.capabilities), "chat")
 
     @property
-    def embeds(self) -> bool:
-        return self.task == "embeddings"
-
-    @property
     def made_here(self) -> bool:
         """Whether we build it of a file, so that its name is ours to choose."""
         return self.source.kind in ("pypi", "gguf")
