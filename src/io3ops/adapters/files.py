@@ -123,7 +123,8 @@ def new_key(path: Path, owner: tuple[int, int] | None) -> str:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
         raise not_writable(path, error) from None
-    write_atomic(path, f"{key}\n".encode(), 0o600, owner)
+    write_atomic(path, f"{key}\n".encode(), 0o600)
+    own(path, owner)
     return key
 
 
