@@ -9,6 +9,7 @@ from io3ops.adapters import machine
 from io3ops.adapters.compose import Compose
 from io3ops.adapters.docker_engine import DockerEngine
 from io3ops.adapters.download import Downloads
+from io3ops.adapters.gateway_control import GatewayControl
 from io3ops.adapters.packages import Packages
 from io3ops.adapters.process import Processes
 from io3ops.adapters.pypi import PypiModels
@@ -27,6 +28,7 @@ class Tools:
     engine: DockerEngine
     compose: Compose
     relay: Relay
+    control: GatewayControl
     pypi: PypiModels
     downloads: Downloads
 
@@ -49,6 +51,7 @@ def make_tools(settings: Settings) -> Tools:
         engine=engine,
         compose=Compose(processes, settings.root, engine.command),
         relay=Relay(processes),
+        control=GatewayControl(processes),
         pypi=PypiModels(processes, cache / "io3ops" / "models"),
         downloads=Downloads(cache / "io3ops" / "models", settings.root),
     )

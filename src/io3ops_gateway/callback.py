@@ -106,6 +106,8 @@ class PolicyHooks(CustomLogger):  # type: ignore[misc]
                 kwargs["aws_access_key_id"], _, kwargs["aws_secret_access_key"] = key.partition(":")
             else:
                 kwargs["api_key"] = key
+        if running.rehearsal is not None:
+            kwargs["mock_response"] = running.rehearsal
         if place.kind == "gemini" and kwargs.get("stream"):
             # The one kind whose streams LiteLLM lets be silent for ever.
             kwargs["client"] = self._patient(place.first_token)

@@ -4,10 +4,12 @@ May touch: the configuration, the key file, the folder of certificates (all read
 combined bundle.
 """
 
+import hashlib
 import os
 import ssl
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -17,33 +19,49 @@ _RENDER = "run `io3ops render-config` and start the gateway again"
 _NEW_KEY = "let `io3ops up` write a new one"
 
 
-def check_config(path: Path) -> None:
-    """Make sure LiteLLM will find a mapping with a list of models. What is in it is LiteLLM's to judge.
+def check_config(path: Path) -> dict[str, Any]:
+    """The file, read and parsed; see `parse_config`.
 
     Raises:
-        ConfigError: missing, unreadable, not UTF-8, not YAML, or without models.
+        ConfigError: missing, unreadable, or what `parse_config` refuses.
     """
     # LiteLLM itself starts happily, and without any model, on a path that is not a file.
     try:
-        content = path.read_text(encoding="utf-8")
+        return parse_config(path.read_bytes(), str(path))
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}", _RENDER) from error
+
+
+def parse_config(text: bytes, name: str) -> dict[str, Any]:
+    """Make sure LiteLLM will find a mapping with a list of models. What is in it is LiteLLM's to judge.
+
+    Raises:
+        ConfigError: not UTF-8, not YAML, or without models.
+    """
+    try:
+        content = text.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path} is not UTF-8 text", _RENDER) from error
+        raise ConfigError(f"{name} is not UTF-8 text", _RENDER) from error
     try:
         # The parser in C where there is one: ten times quicker.
         config = yaml.load(content, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
-        raise ConfigError(f"{path} is not valid YAML: {error.problem}{where}", _RENDER) from error
+        raise ConfigError(f"{name} is not valid YAML: {error.problem}{where}", _RENDER) from error
     except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not valid YAML: {str(error).splitlines()[0]}", _RENDER) from error
+        raise ConfigError(f"{name} is not valid YAML: {str(error).splitlines()[0]}", _RENDER) from error
     if not isinstance(config, dict):
-        raise ConfigError(f"{path} is not a mapping", _RENDER)
+        raise ConfigError(f"{name} is not a mapping", _RENDER)
     models = config.get("model_list")
     if not isinstance(models, list) or not models:
-        raise ConfigError(f"{path} has no model_list", _RENDER)
+        raise ConfigError(f"{name} has no model_list", _RENDER)
+    return config
+
+
+def digest(text: bytes) -> str:
+    """What a configuration is told apart by."""
+    return hashlib.sha256(text).hexdigest()[:16]
 
 
 def read_master_key(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""Starts LiteLLM's proxy under uvicorn: settings, checks, environment, import, serve.
+"""Starts the gateway: settings, checks, environment, LiteLLM's import; then the `supervisor` forks workers that serve.
 
 May touch: this process's environment, what `inputs` may touch, and one listening socket. It calls nobody,
 and sees to it that LiteLLM's start does not either.
@@ -6,22 +6,25 @@ and sees to it that LiteLLM's start does not either.
 
 import gc
 import importlib
-import logging
 import os
 import secrets
 import signal
-import socket
 import sys
-from collections.abc import Callable, MutableMapping
+import time
+from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 from types import FrameType
+from typing import Any, NoReturn
 
-from io3ops_gateway import inputs, logs
-from io3ops_gateway.asgi import App, Message, Receive, Send
-from io3ops_gateway.errors import GatewayError, PortError, StartError
+from io3ops_gateway import inputs, logs, supervisor
+from io3ops_gateway.asgi import App
+from io3ops_gateway.errors import GatewayError, StartError
 from io3ops_gateway.keyring import KeyRing
+from io3ops_gateway.meter import Ledger, Meter
 from io3ops_gateway.settings import Settings, from_environment
 
+# Memory of the parent with one worker, and what one more adds with some room for its requests.
+FIRST_WORKER, MORE_WORKER = 500_000_000, 150_000_000
 # Set only where the environment says nothing, so that each can be overridden in compose.yaml.
 LITELLM_DEFAULTS = {
     # Without this LiteLLM loads a .env file from wherever it was started.
@@ -58,11 +61,12 @@ def main() -> int:
         print(f"gateway: {error}", file=sys.stderr, flush=True)
         # Not `return`: LiteLLM's threads and exit handlers would add their own lines to ours.
         os._exit(error.exit_code)
+    _leave(0, None)
     return 0
 
 
 def serve(settings: Settings) -> None:
-    """Check everything that can be wrong cheaply, then import LiteLLM and serve.
+    """Check everything that can be wrong cheaply, then import LiteLLM, and have workers serve.
 
     Raises:
         GatewayError: any of its kinds; nothing is listening then.
@@ -71,31 +75,41 @@ def serve(settings: Settings) -> None:
     key = inputs.read_master_key(settings.master_key_file)
     bundle = inputs.combined_ca_bundle(settings.ca_dir)
     # Before the slow import: a taken port is known at once, and never answered with another port.
-    listener = bind(settings.host, settings.port)
+    first = supervisor.bind(settings.host, settings.port, shared=False)
     show_text = "LITELLM_LOG" in os.environ
     ring = KeyRing(key, settings.keys_file)
     # LiteLLM knows no key of anybody's: the edge lets in whoever has one, and speaks to it with a word of its own.
     inner = secrets.token_urlsafe(32)
     prepare_environment(os.environ, config=settings.config, key=inner, ca_bundle=bundle)
-    run(import_proxy(ring, inner), listener, settings.stop_seconds, _nothing if show_text else logs.withhold_text)
+    import_litellm()
+    ledger = Ledger()
 
+    def work(job: supervisor.Job) -> NoReturn:
+        from io3ops_gateway import worker
 
-def bind(host: str, port: int) -> socket.socket:
-    """A bound socket that does not listen yet: until the proxy is ready, connections are refused.
+        def make(app: App, hooks: Any, job: supervisor.Job) -> Any:
+            from io3ops_gateway.edge import Edge
 
-    Raises:
-        PortError: taken, not allowed, or not an address of this machine.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except OSError as error:
-        listener.close()
-        hint = "stop what listens there or set IO3_HOST and IO3_PORT"
-        raise PortError(f"cannot listen on {host}:{port}: {error.strerror or error}", hint) from error
-    return listener
+            hooks.meter = Meter(ledger, worker=job.index, clock=time.monotonic)
+            known = {"owner_key": key, "config": job.digest}
+            return Edge(app, hooks.policy, ring, hooks.meter, inner, hooks.files.keys.hide, hooks.why, **known)
+
+        worker.main(
+            job,
+            lambda job: worker.build_edge(job, make),
+            settings.stop_seconds,
+            _nothing if show_text else logs.withhold_text,
+        )
+
+    supervisor.Supervisor(
+        config=settings.config,
+        control=settings.control,
+        first=first,
+        stop_seconds=settings.stop_seconds,
+        work=work,
+        count=lambda config: workers(config, os.cpu_count() or 1, memory()),
+        forget=ledger.forget,
+    ).run()
 
 
 def prepare_environment(
@@ -111,11 +125,10 @@ def prepare_environment(
         environment["REQUESTS_CA_BUNDLE"] = str(ca_bundle)
 
 
-def import_proxy(ring: KeyRing, inner_key: str) -> App:
-    """LiteLLM's ASGI app behind our edge. Most of the start is this import.
+def import_litellm() -> None:
+    """LiteLLM's proxy and what else a worker needs, into memory that all workers share. Most of the start is this import.
 
     Raises:
-        ConfigError: the policy cannot be read.
         StartError: the import failed, so the image is broken.
     """
     # Nothing of what an import makes is garbage; looking for some among 300 MB again and again is a waste.
@@ -123,10 +136,8 @@ def import_proxy(ring: KeyRing, inner_key: str) -> App:
     try:
         # No environment variable does this one: count tokens with the bundled tokenizer.
         vars(importlib.import_module("litellm"))["disable_hf_tokenizer_download"] = True
-        app: App = importlib.import_module("litellm.proxy.proxy_server").app
-        hooks = importlib.import_module("io3ops_gateway.callback").policy
-        edge = importlib.import_module("io3ops_gateway.edge")
-        app = edge.Edge(app, hooks.policy, ring, hooks.meter, inner_key, hooks.files.keys.hide, hooks.why)
+        importlib.import_module("litellm.proxy.proxy_server")
+        importlib.import_module("io3ops_gateway.worker")
     except GatewayError:
         raise
     except Exception as error:
@@ -134,87 +145,38 @@ def import_proxy(ring: KeyRing, inner_key: str) -> App:
     finally:
         gc.freeze()
         gc.enable()
-    return app
 
 
-def run(app: App, listener: socket.socket, stop_seconds: int, when_ready: Callable[[], None]) -> None:
-    """Serve until SIGTERM or SIGINT; running requests then get `stop_seconds` to finish.
+def workers(config: Mapping[str, Any], cores: int, memory: int) -> int:
+    """How many processes serve. `memory`: bytes that the container may use.
 
-    `when_ready` is called once, after LiteLLM's own start and before the first request.
-
-    Raises:
-        StartError: LiteLLM refused its configuration.
+    One serves more than a local runtime answers, so more are for large machines or who asks for them in the table; each needs memory of its own.
     """
-    import uvicorn
-
-    from io3ops_gateway.server import LimitedHttp
-
-    started = _StartWatch(app, when_ready)
-    config = uvicorn.Config(
-        started,
-        loop="uvloop",
-        http=LimitedHttp,
-        # Nothing is served over websockets, and their handshake has limits of its own: none.
-        ws="none",
-        # Each holds memory; a laptop has a few clients, not thousands.
-        limit_concurrency=1000,
-        lifespan="on",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=stop_seconds,
-    )
-    try:
-        uvicorn.Server(config).run(sockets=[listener])
-    except SystemExit as error:
-        # uvicorn leaves this way when the app's start fails; the reason is in what we watched.
-        hint = "correct runtime/routing.yaml and run `io3ops render-config`"
-        raise StartError(f"LiteLLM did not start: {started.failure or error}", hint) from error
+    door = (config.get("io3ops_policy") or {}).get("door") or {}
+    wanted = door.get("workers") or (2 if cores >= 16 else 1)
+    fit = max(1, (memory - FIRST_WORKER) // MORE_WORKER) if memory else wanted
+    if fit < wanted:
+        print(f"gateway: {wanted} workers are wanted, and there is memory for {fit}", file=sys.stderr, flush=True)
+    return int(min(wanted, fit))
 
 
-class _StartWatch:
-    """Passes everything on, and keeps the last line of a failed start's traceback in place of the whole."""
-
-    def __init__(self, app: App, when_ready: Callable[[], None]) -> None:
-        self._app = app
-        self._when_ready = when_ready
-        self.failure = ""
-
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        if scope["type"] != "lifespan":
-            await self._app(scope, receive, send)
-            return
-
-        async def watched(message: Message) -> None:
-            if message["type"] == "lifespan.startup.failed":
-                lines = str(message.get("message", "")).strip().splitlines()
-                self.failure = lines[-1] if lines else "no reason given"
-                message = {"type": message["type"]}
-                # Its own line after ours says nothing new.
-                logging.getLogger("uvicorn.error").disabled = True
-            elif message["type"] == "lifespan.startup.complete":
-                if not _hooked():
-                    self.failure = "LiteLLM has not taken the policy's hooks over"
-                    message = {"type": "lifespan.startup.failed"}
-                    logging.getLogger("uvicorn.error").disabled = True
-                else:
-                    self._when_ready()
-            await send(message)
-
-        await self._app(scope, receive, watched)
+def memory() -> int:
+    """The bytes that this container may use, 0 when it is not limited."""
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            found = Path(path).read_text("ascii").strip()
+        except OSError:
+            continue
+        # Without a limit it is a word, or a number larger than any machine.
+        return int(found) if found.isdecimal() and int(found) < 1 << 60 else 0
+    return 0
 
 
 def _leave(_signal: int, _frame: FrameType | None) -> None:
-    """End at once: before uvicorn takes the signal over, or after it has stopped and hands the signal back."""
+    """End at once: before there are workers, or after the last has ended."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
-
-
-def _hooked() -> bool:
-    """Whether LiteLLM will call the policy: a gateway without it must not serve."""
-    hooks = sys.modules["io3ops_gateway.callback"].policy
-    return any(callback is hooks for callback in sys.modules["litellm"].callbacks)
 
 
 def _nothing() -> None:

@@ -4,12 +4,15 @@ import asyncio
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
+from io3ops_gateway.endpoints import CHAT, Endpoint
 
-@dataclass(slots=True)
+
+@dataclass(slots=True, eq=False)
 class Running:
     """One admitted request. `leaves`: it may go to a cloud, because it is public or `reason` overrides its class.
 
-    `slots`: what the meter counts it towards. `deployment`, `local` and `attempts` are of the attempt that began last; `kind`: LiteLLM's word for the call.
+    `slots`: what the meter counts it towards. `deployment`, `local` and `attempts` are of the attempt that began last; `kind`: LiteLLM's word for the call. `begun`, `ended`:
+    of the answer; `stopping`: the gateway ends, and the request with it. `rehearsal`: what LiteLLM answers in place of a model.
     """
 
     budget: asyncio.Timeout
@@ -22,10 +25,15 @@ class Running:
     source: str
     leaves: bool
     reason: str = ""
+    endpoint: Endpoint = CHAT
     attempts: int = 0
     kind: str = ""
     deployment: str = ""
     local: bool = True
+    begun: bool = False
+    ended: bool = False
+    stopping: bool = False
+    rehearsal: object = None
     ignored: list[str] = field(default_factory=list)
     audited: set[str] = field(default_factory=set)
 

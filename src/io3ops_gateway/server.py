@@ -5,6 +5,7 @@ Touches the connections it is given. Without this a client that sends half a hea
 
 import asyncio
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -37,6 +38,9 @@ class LimitedHttp(HttpToolsProtocol):  # type: ignore[misc]
         self._clock: asyncio.TimerHandle | None = None
         self._data = b""
         self._plain = b""
+        # What is to be done when the client leaves before its answer is complete; for `client.Client`.
+        self.when_gone: Callable[[], None] | None = None
+        self.gone = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         super().connection_made(transport)
@@ -45,6 +49,19 @@ class LimitedHttp(HttpToolsProtocol):  # type: ignore[misc]
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_clock()
         super().connection_lost(exc)
+        self.gone = True
+        if self.when_gone is not None:
+            self.when_gone()
+
+    def leave(self, idle: float) -> None:
+        """This worker serves nobody new: the next answer closes the connection, or `idle` seconds without a request."""
+        self.timeout_keep_alive = idle
+        if self.cycle is not None and not self.cycle.response_complete:
+            if not self.cycle.response_started:
+                self.cycle.keep_alive = False
+            return
+        self._unset_keepalive_if_required()
+        self.timeout_keep_alive_task = self.loop.call_later(idle, self.timeout_keep_alive_handler)
 
     def data_received(self, data: bytes) -> None:
         # The parser keeps what is unfinished to itself, so what it was fed since it last said anything is counted.
@@ -87,6 +104,9 @@ class LimitedHttp(HttpToolsProtocol):  # type: ignore[misc]
             super().on_headers_complete()
             # As the client wrote it, with the host of an absolute target and a fragment, which uvicorn takes away.
             self.scope["raw_path"] = self.url.partition(b"?")[0]
+            self.scope["io3_connection"] = self
+            if self.server_state.leaving:
+                self.cycle.keep_alive = False
 
     def on_chunk_header(self) -> None:
         self._fed = 0

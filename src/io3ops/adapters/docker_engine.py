@@ -27,7 +27,7 @@ class EngineState:
 
 @dataclass(frozen=True, kw_only=True)
 class Container:
-    """One container of the stack as the engine sees it. `config`, `key`: the digests that it was started with."""
+    """One container of the stack as the engine sees it. `key`, `ca`: the digests that it was started with."""
 
     id: str
     service: str
@@ -38,8 +38,8 @@ class Container:
     image: str
     working_dir: str
     oom_killed: bool
-    config: str = ""
     key: str = ""
+    ca: str = ""
     ports: tuple[int, ...] = ()
 
     @property
@@ -218,8 +218,8 @@ def _container(found: Any) -> Container:
         image=found.attrs["Config"]["Image"],
         working_dir=labels.get("com.docker.compose.project.working_dir", ""),
         oom_killed=bool(state.get("OOMKilled")),
-        config=labels.get("io3ops.config", ""),
         key=labels.get("io3ops.key", ""),
+        ca=labels.get("io3ops.ca", ""),
         ports=tuple(
             int(b["HostPort"])
             for bound in (found.attrs["NetworkSettings"].get("Ports") or {}).values()

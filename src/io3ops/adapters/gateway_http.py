@@ -54,9 +54,15 @@ class GatewayHttp:
 
     def modes(self) -> tuple[str, ...]:
         """What it lists, sorted."""
+        return self.serves()[0]
+
+    def serves(self) -> tuple[tuple[str, ...], str]:
+        """(the modes it lists, sorted; the digest of its configuration)."""
         with self._errors("listing its modes"):
             answer = self._client.get(f"{self._root}/v1/models")
-        return tuple(sorted(entry["id"] for entry in self._json(answer, "listing its modes")["data"]))
+        return tuple(sorted(entry["id"] for entry in self._json(answer, "listing its modes")["data"])), (
+            answer.headers.get("x-io3-config", "")
+        )
 
     def chat(self, mode: str, prompt: str, *, data_class: str, max_tokens: int, timeout: float) -> Answer:
         body = {"model": mode, "messages": [{"role": "user", "content": prompt}], "max_tokens": max_tokens}

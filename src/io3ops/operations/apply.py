@@ -1,4 +1,4 @@
-"""`io3ops apply`: the table to the running gateway, and the previous one back when the new one does not answer."""
+"""`io3ops apply`: the table to the running gateway, which takes it over without a pause, or serves on as before."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from io3ops.adapters import files
 from io3ops.adapters.gateway_http import GatewayHttp
 from io3ops.console import Console
 from io3ops.errors import ApplyFailed, ContainerDied, Io3opsError
-from io3ops.operations import stack
+from io3ops.operations import handover, stack
 from io3ops.operations.up import Run, applied_copy, remember, start, step_named, walk
 from io3ops.tools import Tools
 
-# Models are fetched and loaded while the old table still serves; only then is the gateway replaced.
+# Models are fetched and loaded while the old table still serves; only then does the gateway change.
 ORDER = ("images", "models", "preload", "config", "stack", "runtime", "gateway", "smoke")
 
 
@@ -25,10 +25,13 @@ class Applied:
 
 
 def apply(tools: Tools, console: Console) -> Applied:
-    """Render, replace the gateway if its config changed, gate on readiness, modes and one call per mode.
+    """Render, have the running gateway try the new config and take it over, gate on modes and one call per mode.
 
-    Raises TableInvalid before anything is touched, ContainerDied when no stack runs, ApplyFailed after the previous
-    config was put back.
+    Nothing is dropped, and a config that does not pass is never seen by a client. Only what a container cannot learn
+    while it runs (another image, key or network) replaces it.
+
+    Raises TableInvalid before anything is touched, ContainerDied when no stack runs, ApplyFailed when the previous
+    config serves on or was put back.
     """
     run = start(tools, console)
     stack.check_owner(tools.settings, run.containers)
@@ -44,7 +47,7 @@ def apply(tools: Tools, console: Console) -> Applied:
     try:
         walk(run, console, tuple(step_named(name) for name in ORDER))
     except (Io3opsError, KeyboardInterrupt) as error:
-        if "config" not in run.acted and "stack" not in run.acted:
+        if not {"config", "stack", "gateway"} & set(run.acted):
             raise
         _put_back(run, console, previous, variables, services, handed)
         if isinstance(error, KeyboardInterrupt):
@@ -55,7 +58,7 @@ def apply(tools: Tools, console: Console) -> Applied:
             hint="runtime/routing.yaml is as you left it: correct it and apply again, or take your change back",
         ) from None
     remember(run)
-    return Applied(changed=bool({"config", "stack"} & set(run.acted)), acted=tuple(run.acted))
+    return Applied(changed=bool({"config", "stack", "gateway"} & set(run.acted)), acted=tuple(run.acted))
 
 
 def _put_back(
@@ -79,6 +82,9 @@ def _put_back(
             waiting = stack.Waiting(service="gateway", what="the gateway", ready=lambda _: client.ready())
             found = run.containers.get("gateway")
             stack.wait(tools, waiting, found.restarts if found else 0, step.activity("gateway"))
+            text = (previous or b"").decode()
+            if found and text and client.serves()[1] != handover.digest(text):
+                handover.hand_over(tools, found.id, text)
         finally:
             client.close()
         step.outcome = "the previous table serves"

@@ -73,7 +73,6 @@ def variables(tools: Tools, config: Config, images: Images, info: Mapping[str, A
         "IO3OPS_EGRESS_IMAGE": images.egress.tag or "unused",
         "IO3OPS_RUNTIME_MEMORY": str(_runtime_memory(int(info.get("MemTotal") or tools.machine.memory))),
         # Not used by the containers: a changed value makes Compose replace the gateway's.
-        "IO3OPS_CONFIG_DIGEST": hashlib.sha256(config.text.encode()).hexdigest()[:16],
         "IO3OPS_KEY_FINGERPRINT": fingerprint(key) if key else "",
         "IO3OPS_CA_DIGEST": _ca_digest(settings),
         "IO3OPS_EGRESS_DIGEST": hashlib.sha256(egress_text(settings, plan).encode()).hexdigest()[:16],

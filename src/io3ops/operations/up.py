@@ -14,9 +14,9 @@ from io3ops.adapters import files
 from io3ops.adapters.docker_engine import Container, EngineState
 from io3ops.adapters.gateway_http import GatewayHttp
 from io3ops.console import Console, Step
-from io3ops.errors import EngineLost, Io3opsError, ModesDiffer
+from io3ops.errors import EngineLost, Io3opsError
 from io3ops.operations import config as config_operation
-from io3ops.operations import engine, images, key, models, smoke, stack, validate
+from io3ops.operations import engine, handover, images, key, models, smoke, stack, validate
 from io3ops.operations.config import Config
 from io3ops.operations.down import compose_variables
 from io3ops.settings import Settings
@@ -202,9 +202,14 @@ def _config(run: Run) -> Decision:
 
 def _render(run: Run, step: Step) -> None:
     if run.running("gateway") and run.images is not None:
-        # Something works already: it is replaced only by a file that LiteLLM loads.
-        step.activity("config")("held against LiteLLM's own loader")
-        validate.validate(run.tools, run.config, run.images.gateway.tag)
+        if _stays(run):
+            # Tried and taken over by the running gateway, and only then written: nobody notices one that fails.
+            step.activity("config")("handed to the running gateway")
+            _hand_over(run)
+        else:
+            # Something works already: it is replaced only by a file that LiteLLM loads.
+            step.activity("config")("held against LiteLLM's own loader")
+            validate.validate(run.tools, run.config, run.images.gateway.tag)
     step.outcome = f"wrote {', '.join(config_operation.write(run.tools.settings, run.config))}"
 
 
@@ -250,9 +255,8 @@ def _stack(run: Run) -> Decision:
         return Decision(needed=True, cause="the keys of the table's providers changed")
     # `.env` says what was asked for; the containers say what they got.
     gateway = run.containers["gateway"]
-    asked = (run.variables["IO3OPS_CONFIG_DIGEST"], run.variables["IO3OPS_KEY_FINGERPRINT"], run.images.gateway.tag)
-    if (gateway.config, gateway.key, gateway.image) != asked:
-        return Decision(needed=True, cause="the gateway runs with another config, key or image")
+    if (gateway.key, gateway.image) != (run.variables["IO3OPS_KEY_FINGERPRINT"], run.images.gateway.tag):
+        return Decision(needed=True, cause="the gateway runs with another key or image")
     if run.tools.settings.port not in gateway.ports:
         return Decision(needed=True, cause=f"the gateway is not published on port {run.tools.settings.port}")
     sick = [s for s in wanted if run.containers[s].health == "unhealthy"]
@@ -285,6 +289,22 @@ def _start(run: Run, step: Step) -> None:
     files.write_env(settings.env_file, stack.persistent(run.variables, settings))
     run.look()
     step.outcome = "containers started"
+
+
+def _stays(run: Run) -> bool:
+    """Whether the gateway's container can take the new table as it is: then it is told, and not replaced."""
+    assert run.images is not None
+    wanted = stack.variables(run.tools, run.config, run.images, run.info, run.key)
+    gateway = run.containers["gateway"]
+    asked = (wanted["IO3OPS_KEY_FINGERPRINT"], wanted["IO3OPS_CA_DIGEST"], run.images.gateway.tag)
+    written, _ = files.read_env(run.tools.settings.env_file)
+    same = all(written.get(name) == wanted[name] for name in ("COMPOSE_FILE", "IO3OPS_UID", "IO3OPS_GID"))
+    port = run.tools.settings.port in gateway.ports
+    return (gateway.key, gateway.ca, gateway.image) == asked and same and port and gateway.status != "paused"
+
+
+def _hand_over(run: Run) -> None:
+    handover.hand_over(run.tools, run.containers["gateway"].id, run.config.text)
 
 
 def _restarts(run: Run, service: str) -> int:
@@ -331,29 +351,21 @@ def _gateway(run: Run) -> Decision:
         client = GatewayHttp(run.tools.settings.base_url, run.key)
         try:
             if client.ready():
-                smoke.check_modes(client, run.config.plan)
+                if client.serves()[1] != handover.digest(run.config.text):
+                    return Decision(needed=True, cause="it serves another config than the table's")
                 return Decision(needed=False, cause=f"lists {', '.join(run.config.plan.modes)}")
-        except ModesDiffer:
-            # The file was another one when it started: a restart reads it again.
-            return Decision(needed=True, cause="restart: it lists other modes than the table")
         finally:
             client.close()
     return Decision(needed=True, cause="wait until LiteLLM is ready and lists the modes")
 
 
 def _wait_gateway(run: Run, step: Step) -> None:
-    if "stack" not in run.acted and run.running("gateway"):
-        probe = GatewayHttp(run.tools.settings.base_url, run.key)
-        try:
-            if probe.ready():
-                run.tools.compose.restart("gateway", run.variables)
-                run.look()
-        finally:
-            probe.close()
     client = GatewayHttp(run.tools.settings.base_url, run.key)
     try:
         waiting = stack.Waiting(service="gateway", what="the gateway", ready=lambda _: client.ready())
         stack.wait(run.tools, waiting, _restarts(run, "gateway"), step.activity("gateway"))
+        if client.serves()[1] != handover.digest(run.config.text):
+            _hand_over(run)
         smoke.check_modes(client, run.config.plan)
     finally:
         client.close()
