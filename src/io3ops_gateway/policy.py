@@ -54,11 +54,17 @@ class Place:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Door:
-    """What is taken from clients: Host names and web origins besides this machine's, bytes of a body."""
+    """What is taken from clients: Host names and web origins besides this machine's, bytes of a body. How they are served: in
+    the fast `lane` or not, by how many `workers` (0: as the machine has it), how many at once in each, how many wait and how long."""
 
     hosts: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()
     max_body: int = 32_000_000
+    lane: bool = True
+    workers: int = 0
+    parallel: int = 256
+    queue: int = 256
+    queue_timeout: float = 30.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -153,8 +159,7 @@ def from_config(config: Mapping[str, Any]) -> Policy:
             overrides={key: frozenset(names) for key, names in section["overrides"].items()},
             door=Door(**{**door, **{name: tuple(door[name]) for name in ("hosts", "origins")}}),
         )
-        if type(policy.door.max_body) is not int or policy.door.max_body < 1:
-            raise TypeError("max_body is no number of bytes")
+        _check_door(policy.door)
         _hold_together(policy, config, hint)
     except (TypeError, KeyError, AttributeError) as error:
         raise ConfigError(f"the policy in litellm.yaml cannot be read: {error}", hint) from error
@@ -176,6 +181,15 @@ def _place(entry: Mapping[str, Any]) -> Place:
     if type(found.local) is not bool or not isinstance(found.url, str) or not found.url:
         raise TypeError(f"where {found.name} is cannot be read")
     return found
+
+
+def _check_door(door: Door) -> None:
+    for name, least in (("max_body", 1), ("workers", 0), ("parallel", 1), ("queue", 0)):
+        value = getattr(door, name)
+        if type(value) is not int or value < least:
+            raise TypeError(f"{name} is no number that can be used")
+    if type(door.lane) is not bool or type(door.queue_timeout) not in (int, float) or door.queue_timeout <= 0:
+        raise TypeError("lane or queue_timeout cannot be used")
 
 
 def _members(entries: Iterable[Mapping[str, Any]]) -> dict[str, tuple[str, ...]]:

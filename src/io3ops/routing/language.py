@@ -446,6 +446,36 @@ GATEWAY = Section(
             doc="Largest request; a larger one is answered with 413.",
             default=32,
         ),
+        Field(
+            name="lane",
+            kind=Flag(),
+            doc="Plain requests to a healthy local model go there without LiteLLM in between; false: all go through it.",
+            default=True,
+        ),
+        Field(
+            name="workers",
+            kind=Whole(0, 16),
+            doc="Processes that serve. 0: one, or two on a machine with 16 cores; never more than there is memory for.",
+            default=0,
+        ),
+        Field(
+            name="parallel",
+            kind=Whole(1, 10_000),
+            doc="Requests that each worker serves at the same time; others wait in a queue.",
+            default=256,
+        ),
+        Field(
+            name="queue",
+            kind=Whole(0, 10_000),
+            doc="Requests that wait for each worker; more are answered with 503 and the time after which to try again.",
+            default=256,
+        ),
+        Field(
+            name="queue_timeout",
+            kind=Duration(0.1, _DAY),
+            doc="How long a request waits in the queue.",
+            default=30,
+        ),
     )
 )
 OVERRIDE = Section(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from dataclasses import asdict
 from functools import lru_cache
 from importlib.resources import files
 from typing import Any
@@ -133,9 +134,8 @@ def known(deployment: Deployment) -> dict[str, Any]:
 
 
 def door(plan: Plan) -> dict[str, Any]:
-    """What the gateway takes from clients."""
-    found = plan.door
-    return {"hosts": list(found.hosts), "origins": list(found.origins), "max_body": found.max_body}
+    """What the gateway takes from clients, and how it serves them."""
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(plan.door).items()}
 
 
 def _api_key(deployment: Deployment) -> str:

@@ -125,11 +125,16 @@ class Mode:
 
 @dataclass(frozen=True, kw_only=True)
 class Door:
-    """What the gateway takes from clients; `max_body` in bytes."""
+    """What the gateway takes from clients, and how it serves them; `max_body` in bytes, `queue_timeout` in seconds."""
 
     hosts: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()
     max_body: int = 32_000_000
+    lane: bool = True
+    workers: int = 0
+    parallel: int = 256
+    queue: int = 256
+    queue_timeout: float = 30.0
 
 
 @dataclass(frozen=True)
@@ -244,6 +249,7 @@ def _door(entry: Entry | None) -> Door:
         hosts=_values(entry["hosts"]),
         origins=_values(entry["origins"]),
         max_body=entry["max_body_mb"] * 1_000_000,
+        **{name: entry[name] for name in ("lane", "workers", "parallel", "queue", "queue_timeout")},
     )
 
 

@@ -1,0 +1,271 @@
+"""The fast lane: a plain request to a healthy local model, without LiteLLM in between.
+
+Touches the servers of local deployments. What it cannot serve goes the full path: a request that is not plain, a mode whose first step is
+shared, in a cloud, or has just failed. A failure before the first byte of an answer goes there too, with what was seen (`replay`). A
+deployment that failed is served by LiteLLM until it has answered there: its health is LiteLLM's to judge.
+"""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+import httpx
+
+from io3ops_gateway import answers, codec, codec_ollama, codec_openai
+from io3ops_gateway import policy as rules
+from io3ops_gateway.asgi import Headers, Send
+from io3ops_gateway.client import Client
+from io3ops_gateway.codec import Call, Cut, Reply, Strange, Target
+from io3ops_gateway.endpoints import Endpoint
+from io3ops_gateway.full import STOPPING
+from io3ops_gateway.meter import Meter
+from io3ops_gateway.provider_keys import ProviderKeys
+from io3ops_gateway.replay import Outcome
+from io3ops_gateway.running import Running
+
+# Shorter than servers keep a connection that nobody uses: a request must not cross their close.
+IDLE_SECONDS = 4.0
+# Of an answer that begins with what is not understood: enough for an error.
+STRANGE_BYTES, STRANGE_SECONDS = 1_000_000, 2.0
+ROUTES = {"ollama_chat": ("ollama", "chat"), "ollama": ("ollama", "embeddings"), "openai": ("openai_compatible", "")}
+# Of a rendered entry: what is not a part of the request.
+SETTINGS = frozenset({"model", "api_base", "api_key", "order", "weight", "timeout", "stream_timeout", "max_retries"})
+CODECS = {"ollama": codec_ollama.call, "openai_compatible": codec_openai.call}
+JSON = (b"content-type", b"application/json")
+EVENTS = (b"content-type", b"text/event-stream; charset=utf-8")
+GONE = codec.error_event("the model's server ended in the middle of its answer", "upstream_cut")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stop:
+    """A deployment that the lane may use, for one group. `timeout`: seconds between bytes; `first`: until a stream's."""
+
+    id: str
+    name: str
+    target: Target
+    key: str
+    timeout: float
+    first: float
+
+
+def stops(policy: rules.Policy, entries: list[Mapping[str, Any]]) -> dict[str, Stop]:
+    """By group: its first step, where that is one local deployment that a codec speaks to. `entries`: the file's model list."""
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for entry in entries:
+        found.setdefault(entry["model_name"], []).append(entry)
+    made = {}
+    for group, members in found.items():
+        lowest = min(m["litellm_params"].get("order", 1) for m in members)
+        first = [m for m in members if m["litellm_params"].get("order", 1) == lowest]
+        stop = _stop(policy, first[0]) if len(first) == 1 else None
+        if stop:
+            made[group] = stop
+    return made
+
+
+def _stop(policy: rules.Policy, entry: Mapping[str, Any]) -> Stop | None:
+    params, found = entry["litellm_params"], entry["model_info"]["id"]
+    place = policy.deployments[found]
+    route, _, model = str(params["model"]).partition("/")
+    if not place.local or route not in ROUTES or not params.get("api_base"):
+        return None
+    kind, task = ROUTES[route]
+    task = task or {"embedding": "embeddings"}.get(entry["model_info"]["mode"], entry["model_info"]["mode"])
+    rest = {name: value for name, value in params.items() if name not in SETTINGS}
+    target = Target(kind=kind, task=task, url=params["api_base"], model=model, parameters=rest)
+    times = {"timeout": float(params["timeout"]), "first": float(params["stream_timeout"])}
+    return Stop(id=found, name=place.name, target=target, key=place.key, **times)
+
+
+class Lane:
+    """`stops`: where it may go, by group; empty: nowhere."""
+
+    def __init__(self, policy: rules.Policy, stops: Mapping[str, Stop], keys: ProviderKeys, meter: Meter) -> None:
+        self._policy = policy
+        self._stops = stops
+        self._keys = keys
+        self._meter = meter
+        self._failed: set[str] = set()
+        self._sessions: dict[bool, aiohttp.ClientSession] = {}
+
+    def call(self, endpoint: Endpoint, body: Mapping[str, Any], running: Running) -> tuple[Stop, Call] | None:
+        """Where and how the lane would serve a request; None: the full path."""
+        stop = self._stops.get(running.group)
+        if stop is None or stop.name in self._failed or running.reason:
+            return None
+        reply = Reply(asked=running.asked, now=int(time.time()), new_id=_new_id)
+        found = CODECS[stop.target.kind](endpoint, body, stop.target, reply)
+        return (stop, found) if found else None
+
+    def served(self, running: Running, status: int) -> None:
+        """A request has gone the full path: whoever answered there is healthy again."""
+        if status < 400:
+            self._failed.discard(running.deployment)
+
+    async def serve(self, stop: Stop, call: Call, running: Running, client: Client, send: Send, more: Headers) -> bool:
+        """Serve one admitted request. False: nothing was sent to the client, and the full path is next.
+
+        Raises:
+            Refusal: the prompt may not go there.
+            TimeoutError: its budget ended, or the client left.
+        """
+        # Last before the wire, as on the full path.
+        place = self._policy.place(stop.id, stop.target.url, leaves=running.leaves)
+        headers = {"content-type": "application/json"}
+        if place.key:
+            key = self._keys.get(place.key)
+            if not key:
+                return False
+            headers["authorization"] = f"Bearer {key}"
+        answer = _Answer(call, running, stop, send, more)
+        patience = stop.first if call.stream else stop.timeout
+        limits = aiohttp.ClientTimeout(total=None, sock_connect=patience, sock_read=patience)
+        session = self._session(running.leaves)
+        try:
+            async with session.post(call.path, data=call.body, headers=headers, timeout=limits, allow_redirects=False) as got:
+                running.outcome = await (answer.stream(got) if call.stream else answer.whole(got))
+        except asyncio.CancelledError:
+            if running.begun and running.stopping and not client.gone.is_set():
+                await answer.tell()
+            raise
+        except (aiohttp.ClientError, TimeoutError) as error:
+            if running.begun:
+                await answer.broken()
+            else:
+                running.outcome = _failure(call.path, error)
+        if running.outcome is not None or answer.cut:
+            self._failed.add(stop.name)
+        if call.facts.prompt is not None:
+            self._meter.used(call.facts.prompt + (call.facts.completion or 0), *running.slots)
+        return running.outcome is None
+
+    def _session(self, leaves: bool) -> aiohttp.ClientSession:
+        """Internal prompts share no connection with what may leave."""
+        if leaves not in self._sessions:
+            connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_SECONDS)
+            self._sessions[leaves] = aiohttp.ClientSession(
+                connector=connector,
+                trust_env=False,
+                auto_decompress=False,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                skip_auto_headers=("user-agent", "accept", "accept-encoding"),
+                read_bufsize=1 << 18,
+            )
+        return self._sessions[leaves]
+
+
+class _Answer:
+    """The upstream's answer on its way to the client."""
+
+    def __init__(self, call: Call, running: Running, stop: Stop, send: Send, more: Headers) -> None:
+        self._call = call
+        self._running = running
+        self._stop = stop
+        self._send = send
+        self._more = more
+        self.cut = False
+
+    async def whole(self, got: aiohttp.ClientResponse) -> Outcome | None:
+        """An answer in one piece; what it came to when that is of no use."""
+        data = await got.read()
+        body = self._call.answer(data) if got.status == 200 else None
+        if body is None:
+            return self._outcome(got, data)
+        await self._begin([JSON, (b"content-length", str(len(body)).encode())])
+        self._running.ended = True
+        await self._send({"type": "http.response.body", "body": body})
+        return None
+
+    async def stream(self, got: aiohttp.ClientResponse) -> Outcome | None:
+        """An answer in events, handed on as they come."""
+        if got.status != 200:
+            return self._outcome(got, await got.read())
+        seen = b""
+        try:
+            async for chunk in got.content.iter_any():
+                seen = b"" if self._running.begun else seen + chunk
+                await self._pass(self._call.events(chunk), last=False)
+                if self._call.failed:
+                    break
+            if not self._call.failed:
+                await self._pass(self._call.end(), last=True)
+        except Strange:
+            return self._outcome(got, await _rest(got, seen))
+        except Cut:
+            if not self._running.begun:
+                return self._outcome(got, seen)
+            await self.broken()
+            return None
+        await self._finish()
+        return None
+
+    async def _pass(self, events: list[bytes], *, last: bool) -> None:
+        if not events:
+            return
+        if not self._running.begun:
+            await self._begin([EVENTS])
+        body = events[0] if len(events) == 1 else b"".join(events)
+        self._running.ended = last
+        await self._send({"type": "http.response.body", "body": body, "more_body": not last})
+
+    async def _finish(self) -> None:
+        if not self._running.ended:
+            self._running.ended = True
+            await self._send({"type": "http.response.body", "body": b""})
+
+    async def _begin(self, headers: Headers) -> None:
+        running = self._running
+        running.attempts, running.deployment, running.local = 1, self._stop.name, True
+        running.begun = True
+        running.budget.reschedule(None)
+        kept = [*headers, *answers.facts(running, 200), *self._more]
+        await self._send({"type": "http.response.start", "status": 200, "headers": kept})
+
+    async def broken(self) -> None:
+        """The server has gone in the middle: a stream says so, a whole answer had not begun."""
+        self.cut = True
+        await self._event(GONE)
+
+    async def tell(self) -> None:
+        """The gateway ends."""
+        await self._event(answers.error_event(STOPPING, self._running.endpoint))
+
+    async def _event(self, event: bytes) -> None:
+        if not self._running.ended:
+            self._running.ended = True
+            await self._send({"type": "http.response.body", "body": event})
+
+    def _outcome(self, got: aiohttp.ClientResponse, body: bytes) -> Outcome:
+        kind = got.headers.get("content-type", "application/json")
+        return Outcome(url=self._call.path, status=got.status, content_type=kind, body=body)
+
+
+async def _rest(got: aiohttp.ClientResponse, seen: bytes) -> bytes:
+    """What an answer that is not understood goes on with, as far as it comes soon."""
+    try:
+        async with asyncio.timeout(STRANGE_SECONDS):
+            while len(seen) < STRANGE_BYTES and (part := await got.content.readany()):
+                seen += part
+    except (TimeoutError, aiohttp.ClientError):
+        pass
+    return seen
+
+
+def _failure(url: str, error: Exception) -> Outcome:
+    """A failed attempt in httpx's words, which are LiteLLM's."""
+    kinds: tuple[tuple[type[Exception], type[httpx.TransportError]], ...] = (
+        (aiohttp.ConnectionTimeoutError, httpx.ConnectTimeout),
+        (TimeoutError, httpx.ReadTimeout),
+        (aiohttp.ClientConnectorError, httpx.ConnectError),
+        (aiohttp.ServerDisconnectedError, httpx.RemoteProtocolError),
+    )
+    kind = next((theirs for ours, theirs in kinds if isinstance(error, ours)), httpx.ReadError)
+    return Outcome(url=url, error=kind, reason=str(error) or type(error).__name__)
+
+
+def _new_id(prefix: str) -> str:
+    return prefix + secrets.token_hex(16)

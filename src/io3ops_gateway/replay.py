@@ -1,0 +1,53 @@
+"""Hands LiteLLM an outcome that the fast lane has already seen, in place of a second call to a server that just failed.
+
+So a failure in the lane is a failure of that deployment for LiteLLM too: its pauses, retries and fallbacks act as if it had made the
+attempt itself, and the server is asked once. Touches `httpx.AsyncClient.send`, through which every call of LiteLLM goes.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+
+from io3ops_gateway.errors import StartError
+from io3ops_gateway.running import RUNNING
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """What came of an attempt at `url`: an answer that is no use to the lane, or with `status` 0 the kind of failure."""
+
+    url: str
+    status: int = 0
+    content_type: str = "application/json"
+    body: bytes = b""
+    error: type[httpx.TransportError] = httpx.ConnectError
+    reason: str = ""
+
+
+_send = httpx.AsyncClient.send
+
+
+async def send(self: httpx.AsyncClient, request: httpx.Request, **options: Any) -> httpx.Response:
+    """In place of httpx's own, which it calls for every request without a recorded outcome."""
+    running = RUNNING.get()
+    outcome = running.outcome if running is not None else None
+    if running is None or not isinstance(outcome, Outcome) or _place(str(request.url)) != _place(outcome.url):
+        return await _send(self, request, **options)
+    running.outcome = None
+    if not outcome.status:
+        raise outcome.error(outcome.reason, request=request)
+    return httpx.Response(outcome.status, headers={"content-type": outcome.content_type}, content=outcome.body, request=request)
+
+
+def install() -> None:
+    """From now on. Raises StartError when this httpx is not the one it is written for."""
+    if not callable(getattr(httpx.AsyncClient, "send", None)):
+        raise StartError("this httpx cannot be handed outcomes", "build the image with the locked version")
+    httpx.AsyncClient.send = send  # type: ignore[method-assign, assignment]
+
+
+def _place(url: str) -> tuple[str, str]:
+    parts = urlsplit(url)
+    return parts.netloc, parts.path
