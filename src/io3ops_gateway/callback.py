@@ -22,6 +22,7 @@ from io3ops_gateway import audit
 from io3ops_gateway import policy as rules
 from io3ops_gateway.classes import PUBLIC
 from io3ops_gateway.errors import Refusal, StartError
+from io3ops_gateway.meter import Ledger, Meter
 from io3ops_gateway.provider_keys import ProviderKeys
 from io3ops_gateway.running import RUNNING, Running
 from io3ops_gateway.settings import from_environment
@@ -49,7 +50,7 @@ class PolicyHooks(CustomLogger):  # type: ignore[misc]
         super().__init__()
         self.policy = policy
         self.files = files
-        self.meter = rules.Meter(time.monotonic)
+        self.meter = Meter(Ledger(), worker=0, clock=time.monotonic)
         self.clients: dict[float, AsyncHTTPHandler] = {}
 
     async def async_pre_call_hook(

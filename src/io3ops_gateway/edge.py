@@ -20,6 +20,7 @@ from io3ops_gateway.classes import INTERNAL, OVERRIDE, PROBE, PUBLIC
 from io3ops_gateway.endpoints import Endpoint
 from io3ops_gateway.errors import Refusal
 from io3ops_gateway.keyring import OWNER, ClientKey, KeyRing
+from io3ops_gateway.meter import Meter
 from io3ops_gateway.running import RUNNING, Running
 
 Headers = list[tuple[bytes, bytes]]
@@ -55,7 +56,7 @@ class Edge:
         app: App,
         policy: rules.Policy,
         ring: KeyRing,
-        meter: rules.Meter,
+        meter: Meter,
         inner_key: str,
         hide: Callable[[bytes], bytes] = bytes,
         why: Callable[[str], str] = str,
@@ -240,14 +241,14 @@ class Edge:
         # The owner's own test of a mode (`io3ops smoke`) takes nothing of what clients may use.
         testing = key.name == OWNER and any(name == PROBE for name, _ in headers)
         # Last: whoever takes a slot gives it back in `_serve`.
-        slots = {"test": {}} if testing else {f"mode {mode.name}": mode.limits, f"key {key.name}": key.limits}
-        self._meter.enter(*slots.items())
+        who = () if testing else ((f"mode {mode.name}", mode.limits), (f"key {key.name}", key.limits))
+        slots = self._meter.enter(*who)
         budget.reschedule(asyncio.get_running_loop().time() + mode.total)
         return (
             Running(
                 budget=budget,
                 key=key.name,
-                slots=tuple(slots),
+                slots=slots,
                 mode=mode.name,
                 asked=str(body["model"]),
                 group=group,
@@ -414,6 +415,7 @@ KINDS = {
     403: "permission_error",
     404: "not_found_error",
     429: "rate_limit_error",
+    503: "service_unavailable",
     504: "timeout_error",
 }
 
