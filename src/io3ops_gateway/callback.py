@@ -18,10 +18,11 @@ from fastapi import HTTPException
 from litellm.integrations.custom_logger import CustomLogger
 from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
 
-from io3ops_gateway import audit
+from io3ops_gateway import audit, replay
 from io3ops_gateway import policy as rules
 from io3ops_gateway.classes import PUBLIC
 from io3ops_gateway.errors import Refusal, StartError
+from io3ops_gateway.meter import Ledger, Meter
 from io3ops_gateway.provider_keys import ProviderKeys
 from io3ops_gateway.running import RUNNING, Running
 from io3ops_gateway.settings import from_environment
@@ -49,7 +50,9 @@ class PolicyHooks(CustomLogger):  # type: ignore[misc]
         super().__init__()
         self.policy = policy
         self.files = files
-        self.meter = rules.Meter(time.monotonic)
+        self.meter = Meter(Ledger(), worker=0, clock=time.monotonic)
+        # The file's model list, for the fast lane.
+        self.entries: list[dict[str, Any]] = []
         self.clients: dict[float, AsyncHTTPHandler] = {}
 
     async def async_pre_call_hook(
@@ -179,7 +182,9 @@ def _load() -> PolicyHooks:
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     config = yaml.load(settings.config.read_text("utf-8"), Loader=loader)
     files = Files(ProviderKeys(settings.provider_keys), settings.audit_dir / "audit.jsonl")
-    return PolicyHooks(rules.from_config(config), files)
+    hooks = PolicyHooks(rules.from_config(config), files)
+    hooks.entries = config["model_list"]
+    return hooks
 
 
 # Every client of this process, LiteLLM's own and those of the providers' libraries: each would follow by default. httpx has no
@@ -187,6 +192,8 @@ def _load() -> PolicyHooks:
 if not callable(getattr(httpx._client.BaseClient, "_build_redirect_request", None)):
     raise StartError("this httpx cannot be kept from following redirects", "build the image with the locked version")
 httpx._client.BaseClient._build_redirect_request = refuse_redirect  # type: ignore[method-assign, assignment]
+
+replay.install()
 
 # LiteLLM looks this name up; a policy that cannot be read stops the start.
 policy = _load()

@@ -8,12 +8,13 @@ seen: answered, failed, streamed to the end, or left by the client.
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from io3ops_gateway import answers, classes, door, endpoints
 from io3ops_gateway import policy as rules
+from io3ops_gateway.admission import Admission
 from io3ops_gateway.asgi import App, Headers, Message, Receive, Send
 from io3ops_gateway.classes import INTERNAL, OVERRIDE, PROBE, PUBLIC
 from io3ops_gateway.client import Client
@@ -21,7 +22,11 @@ from io3ops_gateway.endpoints import Endpoint
 from io3ops_gateway.errors import Refusal
 from io3ops_gateway.full import STOPPING, FullPath
 from io3ops_gateway.keyring import OWNER, ClientKey, KeyRing
+from io3ops_gateway.meter import Meter
 from io3ops_gateway.running import RUNNING, Running
+
+if TYPE_CHECKING:
+    from io3ops_gateway.lane import Lane
 
 # What a health check may ask without a key. None of them calls a model.
 HEALTH = ("/health", "/health/liveliness", "/health/liveness", "/health/readiness")
@@ -31,20 +36,21 @@ OUT_OF_TIME = Refusal(504, "out_of_time", "the mode's total time is used up")
 
 class Edge:
     """Wraps LiteLLM's app. `inner_key`, `hide`, `why`: see `FullPath`. `owner_key`: for requests that this process sends itself;
-    `config`: the digest of what it serves, told to the owner."""
+    `config`: the digest of what it serves, told to the owner; `lane`: None, there is no fast one."""
 
     def __init__(
         self,
         app: App,
         policy: rules.Policy,
         ring: KeyRing,
-        meter: rules.Meter,
+        meter: Meter,
         inner_key: str,
         hide: Callable[[bytes], bytes] = bytes,
         why: Callable[[str], str] = str,
         *,
         owner_key: str = "",
         config: str = "",
+        lane: Lane | None = None,
     ) -> None:
         self.policy = policy
         self._app = app
@@ -53,6 +59,8 @@ class Edge:
         self._meter = meter
         self._owned = [(b"authorization", f"Bearer {owner_key}".encode()), (PROBE, b"start")]
         self._config = config
+        self._lane = lane
+        self._admission = Admission(policy.door.parallel, policy.door.queue, policy.door.queue_timeout)
         self._paths = endpoints.paths({mode.task for mode in policy.modes.values()})
         self._hosts = door.HOSTS | set(policy.door.hosts)
         self._origins = frozenset(policy.door.origins)
@@ -164,7 +172,8 @@ class Edge:
                 self._running.add(running)
                 try:
                     with client.watched(scope, receive):
-                        await self._full(scope, send, running, client, _written(handed), more)
+                        async with self._admission:
+                            await self._serve(scope, send, running, client, handed, more)
                 finally:
                     self._running.discard(running)
                     self._meter.leave(*running.slots)
@@ -174,6 +183,16 @@ class Edge:
             if not running.ended and not client.gone.is_set():
                 # It can only be cut, and the server does that.
                 raise RuntimeError("an answer ended in the middle") from None
+
+    async def _serve(
+        self, scope: Message, send: Send, running: Running, client: Client, body: dict[str, Any], more: Headers
+    ) -> None:
+        found = self._lane.call(running.endpoint, body, running) if self._lane else None
+        if found and self._lane and await self._lane.serve(*found, running, client, send, more):
+            return
+        await self._full(scope, send, running, client, _written(body), more)
+        if self._lane:
+            self._lane.served(running)
 
     def _models(self, key: ClientKey, path: str) -> dict[str, Any]:
         names = [name for name in self.policy.modes if key.modes is None or name in key.modes]
@@ -207,15 +226,15 @@ class Edge:
         # The owner's own test of a mode (`io3ops smoke`) takes nothing of what clients may use.
         testing = key.name == OWNER and any(name == PROBE for name, _ in headers)
         # Last: whoever takes a slot gives it back in `_admitted`.
-        slots = {"test": {}} if testing else {f"mode {mode.name}": mode.limits, f"key {key.name}": key.limits}
-        self._meter.enter(*slots.items())
+        who = () if testing else ((f"mode {mode.name}", mode.limits), (f"key {key.name}", key.limits))
+        slots = self._meter.enter(*who)
         budget.reschedule(asyncio.get_running_loop().time() + mode.total)
         return (
             Running(
                 budget=budget,
                 endpoint=endpoint,
                 key=key.name,
-                slots=tuple(slots),
+                slots=slots,
                 mode=mode.name,
                 asked=str(body["model"]),
                 group=group,

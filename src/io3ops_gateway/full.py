@@ -137,7 +137,7 @@ class _Answer:
         await self._send(message)
 
     def _begin(self, message: Message) -> Message:
-        self._running.begun = True
+        self._running.begun, self._running.status = True, message["status"]
         self._running.budget.reschedule(None)
         kept = [(name, value) for name, value in message["headers"] if name in ANSWERED]
         self._streams = any(n == b"content-type" and v.startswith(b"text/event-stream") for n, v in kept)

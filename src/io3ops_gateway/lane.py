@@ -101,9 +101,9 @@ class Lane:
         found = CODECS[stop.target.kind](endpoint, body, stop.target, reply)
         return (stop, found) if found else None
 
-    def served(self, running: Running, status: int) -> None:
+    def served(self, running: Running) -> None:
         """A request has gone the full path: whoever answered there is healthy again."""
-        if status < 400:
+        if running.status < 400:
             self._failed.discard(running.deployment)
 
     async def serve(self, stop: Stop, call: Call, running: Running, client: Client, send: Send, more: Headers) -> bool:
@@ -220,7 +220,7 @@ class _Answer:
     async def _begin(self, headers: Headers) -> None:
         running = self._running
         running.attempts, running.deployment, running.local = 1, self._stop.name, True
-        running.begun = True
+        running.begun, running.status = True, 200
         running.budget.reschedule(None)
         kept = [*headers, *answers.facts(running, 200), *self._more]
         await self._send({"type": "http.response.start", "status": 200, "headers": kept})

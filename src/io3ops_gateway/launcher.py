@@ -89,9 +89,12 @@ def serve(settings: Settings) -> None:
 
         def make(app: App, hooks: Any, job: supervisor.Job) -> Any:
             from io3ops_gateway.edge import Edge
+            from io3ops_gateway.lane import Lane, stops
 
             hooks.meter = Meter(ledger, worker=job.index, clock=time.monotonic)
-            known = {"owner_key": key, "config": job.digest}
+            where = stops(hooks.policy, hooks.entries) if hooks.policy.door.lane else {}
+            lane = Lane(hooks.policy, where, hooks.files.keys, hooks.meter)
+            known = {"owner_key": key, "config": job.digest, "lane": lane}
             return Edge(app, hooks.policy, ring, hooks.meter, inner, hooks.files.keys.hide, hooks.why, **known)
 
         worker.main(
@@ -137,7 +140,8 @@ def import_litellm() -> None:
         # No environment variable does this one: count tokens with the bundled tokenizer.
         vars(importlib.import_module("litellm"))["disable_hf_tokenizer_download"] = True
         importlib.import_module("litellm.proxy.proxy_server")
-        importlib.import_module("io3ops_gateway.worker")
+        for name in ("worker", "lane"):
+            importlib.import_module(f"io3ops_gateway.{name}")
     except GatewayError:
         raise
     except Exception as error:

@@ -1,10 +1,9 @@
-"""What a mode allows, sets and limits, and where a request may go. Pure: no I/O, no LiteLLM, the clock is handed in.
+"""What a mode allows, sets and limits, and where a request may go. Pure: no I/O, no LiteLLM.
 
 The rendered file's `io3ops_policy` section is the source. LiteLLM routes; this decides what is routed at all, and where to.
 """
 
-from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,7 +13,6 @@ from io3ops_gateway.endpoints import CHAT, RESPONSES, Endpoint, has_image
 from io3ops_gateway.errors import ConfigError, Refusal
 
 VERSION = 2
-WINDOW_SECONDS = 60.0
 # Request fields that offer tools, in the words of all endpoints.
 TOOL_FIELDS = ("tools", "functions")
 # Two names of one thing: who forces or defaults one must not be overruled by the other.
@@ -289,59 +287,3 @@ def _put_in_front(text: str, endpoint: Endpoint, data: dict[str, Any]) -> None:
             data["system"] = f"{text}\n\n{given}" if given else text
     elif isinstance(data.get("prompt"), str):
         data["prompt"] = f"{text}\n\n{data['prompt']}"
-
-
-class Meter:
-    """Counts requests, tokens and parallel requests of each mode and key; one per worker. `clock`: seconds that never go back."""
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._requests: dict[str, deque[float]] = {}
-        self._tokens: dict[str, deque[tuple[float, int]]] = {}
-        self._parallel: dict[str, int] = {}
-
-    def enter(self, *who: tuple[str, Mapping[str, int]]) -> None:
-        """Let one request of some (name, limits) in, or none of them. Whoever is let in must `leave`.
-
-        Raises:
-            Refusal: 429, with the seconds after which the oldest one is out of the window.
-        """
-        now = self._clock()
-        for name, limits in who:
-            self._check(name, limits, now)
-        for name, _ in who:
-            self._requests.setdefault(name, deque()).append(now)
-            self._parallel[name] = self._parallel.get(name, 0) + 1
-
-    def _check(self, name: str, limits: Mapping[str, int], now: float) -> None:
-        requests = self._requests.setdefault(name, deque())
-        while requests and requests[0] <= now - WINDOW_SECONDS:
-            requests.popleft()
-        if "requests_per_minute" in limits and len(requests) >= limits["requests_per_minute"]:
-            raise _limit(name, limits, "requests_per_minute", requests[0] + WINDOW_SECONDS - now)
-        tokens = self._recent_tokens(name, now)
-        if "tokens_per_minute" in limits and sum(n for _, n in tokens) >= limits["tokens_per_minute"]:
-            raise _limit(name, limits, "tokens_per_minute", tokens[0][0] + WINDOW_SECONDS - now)
-        if "parallel" in limits and self._parallel.get(name, 0) >= limits["parallel"]:
-            raise _limit(name, limits, "parallel", 1)
-
-    def leave(self, *names: str) -> None:
-        """One request of these names has ended, however it did."""
-        for name in names:
-            self._parallel[name] -= 1
-
-    def used(self, tokens: int, *names: str) -> None:
-        """A request of these names took so many tokens, in and out together."""
-        now = self._clock()
-        for name in names:
-            self._recent_tokens(name, now).append((now, tokens))
-
-    def _recent_tokens(self, mode: str, now: float) -> deque[tuple[float, int]]:
-        found = self._tokens.setdefault(mode, deque())
-        while found and found[0][0] <= now - WINDOW_SECONDS:
-            found.popleft()
-        return found
-
-
-def _limit(name: str, limits: Mapping[str, int], which: str, retry_after: float) -> Refusal:
-    return Refusal(429, "limit", f"{name} takes {limits[which]} {which.replace('_', ' ')}", max(1, retry_after))

@@ -12,7 +12,7 @@ class Running:
     """One admitted request. `leaves`: it may go to a cloud, because it is public or `reason` overrides its class.
 
     `slots`: what the meter counts it towards. `deployment`, `local` and `attempts` are of the attempt that began last; `kind`: LiteLLM's word for the call. `begun`, `ended`:
-    of the answer; `stopping`: the gateway ends, and the request with it. `rehearsal`: what LiteLLM answers in place of a model.
+    of the answer; `stopping`: the gateway ends, and the request with it. `rehearsal`: what LiteLLM answers in place of a model; `outcome`: see `replay`.
     """
 
     budget: asyncio.Timeout
@@ -33,7 +33,9 @@ class Running:
     begun: bool = False
     ended: bool = False
     stopping: bool = False
+    status: int = 0
     rehearsal: object = None
+    outcome: object = None
     ignored: list[str] = field(default_factory=list)
     audited: set[str] = field(default_factory=set)
 

@@ -25,7 +25,8 @@ from io3ops.routing.render import render
 from io3ops.routing.table import parse_table
 from io3ops_gateway.edge import Edge, Message, Receive, Send
 from io3ops_gateway.keyring import KeyRing
-from io3ops_gateway.policy import Meter, Policy, from_config
+from io3ops_gateway.meter import Ledger, Meter
+from io3ops_gateway.policy import Policy, from_config
 from io3ops_gateway.running import RUNNING, Running
 
 CHECKS = [HealthCheck.too_slow, HealthCheck.data_too_large]
@@ -321,8 +322,8 @@ def test_no_request_that_anybody_calls_internal_is_let_near_a_cloud(ring: KeyRin
         made = Rendered(data.draw(tables()))
         for _ in range(8):
             asked = data.draw(requests(list(made.table["modes"])))
-            inner = Inner()
-            status, headers = answer(Edge(inner, made.policy, ring, Meter(lambda: 0.0), "inner"), asked)
+            inner, meter = Inner(), Meter(Ledger(), worker=0, clock=lambda: 0.0)
+            status, headers = answer(Edge(inner, made.policy, ring, meter, "inner"), asked)
             ends[outcome(made, asked, status, headers, inner)] += 1
 
     hold()

@@ -9,7 +9,7 @@ import pytest
 
 from io3ops_gateway.endpoints import CHAT, COMPLETIONS, EMBEDDINGS, MESSAGES, RESPONSES
 from io3ops_gateway.errors import ConfigError, Refusal
-from io3ops_gateway.policy import Meter, ModePolicy, apply, from_config
+from io3ops_gateway.policy import ModePolicy, apply, from_config
 
 RUNTIME, CLOUD = "http://runtime:11434", "https://api.openai.com/v1"
 
@@ -443,82 +443,7 @@ def test_images_are_looked_for_only_as_deep_as_a_message_goes() -> None:
     assert (caught.value.status, caught.value.code) == (400, "too_deep")
 
 
-# -- limits
-
-
-class Clock:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def test_requests_per_minute_slide() -> None:
-    clock = Clock()
-    meter = Meter(clock)
-    limits = {"requests_per_minute": 2}
-    meter.enter(("m", limits))
-    clock.now += 20
-    meter.enter(("m", limits))
-    with pytest.raises(Refusal) as caught:
-        meter.enter(("m", limits))
-    assert caught.value.status == 429 and caught.value.retry_after == 40
-    clock.now += 40
-    meter.enter(("m", limits))
-
-
-def test_tokens_count_after_the_answer_and_parallel_slots_come_back() -> None:
-    clock = Clock()
-    meter = Meter(clock)
-    limits = {"tokens_per_minute": 10, "parallel": 1}
-    meter.enter(("m", limits))
-    with pytest.raises(Refusal, match="parallel"):
-        meter.enter(("m", limits))
-    meter.leave("m")
-    meter.used(12, "m")
-    with pytest.raises(Refusal, match="tokens"):
-        meter.enter(("m", limits))
-    clock.now += 60
-    meter.enter(("m", limits))
-
-
-def test_a_refused_request_takes_nothing() -> None:
-    """Else a client that keeps asking would never be let in again."""
-    clock = Clock()
-    meter = Meter(clock)
-    limits = {"requests_per_minute": 1}
-    meter.enter(("m", limits))
-    for _ in range(50):
-        with pytest.raises(Refusal):
-            meter.enter(("m", limits))
-    clock.now += 60
-    meter.enter(("m", limits))
-
-
-def test_a_request_that_one_of_its_names_refuses_takes_nothing_of_the_other() -> None:
-    """A key that is over its limit must not use up the mode's slots."""
-    meter = Meter(Clock())
-    mode_limits, key_limits = {"parallel": 2, "requests_per_minute": 2}, {"requests_per_minute": 1}
-    meter.enter(("mode m", mode_limits), ("key a", key_limits))
-    for _ in range(5):
-        with pytest.raises(Refusal, match="key a"):
-            meter.enter(("mode m", mode_limits), ("key a", key_limits))
-    meter.enter(("mode m", mode_limits), ("key b", key_limits))
-    with pytest.raises(Refusal, match="mode m"):
-        meter.enter(("mode m", mode_limits), ("key c", key_limits))
-
-
-def test_both_names_are_left_and_charged() -> None:
-    meter = Meter(Clock())
-    one, tokens = {"parallel": 1}, {"tokens_per_minute": 1}
-    meter.enter(("mode m", one), ("key a", one))
-    meter.leave("mode m", "key a")
-    meter.enter(("mode m", one))
-    meter.enter(("key a", one))
-    meter.used(5, "mode m", "key a")
-    for name in ("mode m", "key a"):
-        with pytest.raises(Refusal, match="tokens"):
-            meter.enter((name, tokens))
+# -- ways that lead out
 
 
 @pytest.mark.parametrize("name", ["fallbacks", "context_window_fallbacks", "content_policy_fallbacks"])
