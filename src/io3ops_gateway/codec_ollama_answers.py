@@ -1,0 +1,309 @@
+"""Ollama's answers in OpenAI's words, whole and streamed, as LiteLLM's proxy sends them. Pure.
+
+Chunks, keys and reasons are LiteLLM's; where it was wrong and a client would suffer, it says so below.
+"""
+
+import json
+import re
+from typing import Any
+
+import orjson
+
+from io3ops_gateway import codec
+from io3ops_gateway.codec import DONE, REASONS, REPEATS, Cut, Facts, Reply, Strange, is_int, spent
+
+TIMINGS = (
+    "total_duration",
+    "load_duration",
+    "prompt_eval_count",
+    "prompt_eval_duration",
+    "eval_count",
+    "eval_duration",
+)
+THOUGHT = re.compile(r"<(?:think|thinking|budget:thinking)>(.*?)</(?:think|thinking|budget:thinking)>(.*)", re.DOTALL)
+NO_DETAILS = {"completion_tokens_details": None, "prompt_tokens_details": None}
+
+
+class Embedding:
+    """One call of /api/embed."""
+
+    stream = begun = finished = failed = False
+
+    def __init__(self, path: str, body: bytes, *, reply: Reply) -> None:
+        self.path = path
+        self.body = body
+        self.facts = Facts()
+        self._reply = reply
+
+    def answer(self, data: bytes) -> bytes | None:
+        """A whole answer in the client's words; None: not understood."""
+        found = _object(data)
+        vectors = found.get("embeddings")
+        tokens = found.get("prompt_eval_count")
+        if (
+            not isinstance(vectors, list)
+            or not all(isinstance(v, list) for v in vectors)
+            or not isinstance(tokens, int)
+        ):
+            return None
+        self.facts = Facts(prompt=tokens, completion=0, timings=_timings(found))
+        entries = [{"object": "embedding", "index": n, "embedding": vector} for n, vector in enumerate(vectors)]
+        usage = spent(tokens, 0) | NO_DETAILS
+        return orjson.dumps({"model": self._reply.asked, "data": entries, "object": "list", "usage": usage})
+
+    def events(self, chunk: bytes) -> list[bytes]:
+        """Embeddings are not streamed."""
+        raise Strange("embeddings are not streamed")
+
+    def end(self) -> list[bytes]:
+        """Embeddings are not streamed."""
+        raise Strange("embeddings are not streamed")
+
+
+class Generation:
+    """One call of /api/chat, for a chat or (`chat` false) for a text completion. `usage`: the client wants it at the stream's end."""
+
+    def __init__(self, path: str, body: bytes, *, reply: Reply, chat: bool, stream: bool, usage: bool) -> None:
+        self.path = path
+        self.body = body
+        self.stream = stream
+        self.facts = Facts()
+        self.begun = self.finished = self.failed = False
+        self._reply = reply
+        self._chat = chat
+        self._usage = usage
+        self._rest: list[bytes] = []
+        self._thinks = self._thought = False
+        self._reasoning: list[str] = []
+        self._reasons = False
+        self._calls = 0
+        self._last: object = None
+        self._times = 0
+        if stream:
+            name = orjson.dumps(reply.new_id(""))
+            kind, opens = (b"chat.completion.chunk", b'{"index":0,"delta":') if chat else (b"text_completion", b"")
+            named = b'"created":%d,"model":%b,' % (reply.now, orjson.dumps(reply.asked))
+            self._head = b'data: {"id":%b,"object":"%b",%b"choices":[%b' % (name, kind, named, opens)
+            # LiteLLM's text chunks carry empty counts, as long as nobody asked for any.
+            zero = b"" if chat or usage else b',"usage":%b' % orjson.dumps(spent(0, 0))
+            self._tail = b"]%b}\n\n" % zero
+
+    def answer(self, data: bytes) -> bytes | None:
+        """A whole answer in the client's words; None: not understood."""
+        found = _object(data)
+        message = found.get("message")
+        if not isinstance(message, dict) or message.get("role") != "assistant":
+            return None
+        content, prompt, completion = message.get("content"), found.get("prompt_eval_count"), found.get("eval_count")
+        if completion is None and content == "":
+            completion = 0
+        if not isinstance(content, str) or not isinstance(prompt, int) or not isinstance(completion, int):
+            return None
+        if "thinking" in message:
+            thought = message["thinking"]
+        else:
+            told = THOUGHT.match(content)
+            thought, content = told.groups() if told else (None, content)
+        calls = self._tool_calls(data) if message.get("tool_calls") else []
+        if calls is None or not isinstance(thought, str | None):
+            return None
+        self._note(found, "tool_calls" if calls else None)
+        return self._whole(content, thought, calls)
+
+    def _whole(self, content: str, thought: str | None, calls: list[dict[str, Any]]) -> bytes:
+        kind = "chat.completion" if self._chat else "text_completion"
+        usage = spent(self.facts.prompt or 0, self.facts.completion or 0)
+        choice: dict[str, Any] = {"finish_reason": self.facts.finish_reason, "index": 0}
+        if self._chat:
+            message: dict[str, Any] = {"content": content, "role": "assistant"}
+            if calls:
+                message["tool_calls"] = calls
+            if thought is not None:
+                message["reasoning_content"] = thought
+            choice["message"] = message
+        else:
+            choice |= {"text": content, "logprobs": None}
+            usage |= NO_DETAILS
+        answer = {"id": self._reply.new_id("chatcmpl-"), "created": self._reply.now, "model": self._reply.asked}
+        return orjson.dumps(answer | {"object": kind, "choices": [choice], "usage": usage})
+
+    def events(self, chunk: bytes) -> list[bytes]:
+        """The events that these bytes complete.
+
+        Raises:
+            Strange: nothing was handed on yet, and the upstream reports an error or is not understood.
+        """
+        self._rest.append(chunk)
+        if b"\n" not in chunk:
+            return []
+        *lines, rest = b"".join(self._rest).split(b"\n")
+        self._rest = [rest]
+        found: list[bytes] = []
+        for line in lines:
+            found += self._line(line)
+        return found
+
+    def end(self) -> list[bytes]:
+        """The last events, after the upstream has ended.
+
+        Raises:
+            Cut: it ended in the middle.
+            Strange: as `events`, of a last line without an end.
+        """
+        found = self._line(b"".join(self._rest))
+        if self.failed:
+            return found
+        if not self.finished:
+            raise Cut
+        if self._usage:
+            found.append(self._counts())
+        return [*found, DONE]
+
+    def _line(self, line: bytes) -> list[bytes]:
+        if self.finished or self.failed:
+            return []
+        try:
+            found = orjson.loads(line)
+        except orjson.JSONDecodeError:
+            # LiteLLM passes over what is no JSON.
+            return []
+        if found == {}:
+            return []
+        if not isinstance(found, dict) or not found.keys() >= {"message", "model", "done"}:
+            return self._fail(found, "400")
+        message = found["message"]
+        delta = self._delta(message, line) if isinstance(message, dict) else None
+        if delta is None:
+            return self._fail(found, "500")
+        events = [self._event(delta)] if delta else []
+        if self.failed or found["done"] is not True:
+            return events
+        self._note(found, "tool_calls" if self._calls else None)
+        self.begun = self.finished = True
+        return [*events, self._written({}, self.facts.finish_reason)]
+
+    def _delta(self, message: dict[str, Any], line: bytes) -> dict[str, Any] | None:
+        """What a chunk adds; empty: nothing, None: not understood."""
+        content, thought = message.get("content") or "", message.get("thinking") or None
+        if not isinstance(content, str) or not isinstance(thought, str | None):
+            return None
+        if thought:
+            self._thinks = True
+        if content:
+            thought, content = self._sorted(thought, content)
+        delta: dict[str, Any] = {}
+        if content:
+            delta["content"] = content
+        if thought is not None:
+            delta["reasoning_content"] = thought
+            self._reasons = True
+            self._reasoning.append(thought)
+        if message.get("tool_calls"):
+            calls = self._tool_calls(line)
+            if calls is None:
+                return None
+            delta["tool_calls"] = calls
+        return delta
+
+    def _sorted(self, thought: str | None, content: str) -> tuple[str | None, str]:
+        """Thoughts that a model writes into its text, told apart as LiteLLM does: only the first chunk of them is."""
+        if self._thinks:
+            self._thought = True
+        if "<think>" in content:
+            content = content.replace("<think>", "")
+            self._thinks = True
+        if "</think>" in content and self._thinks:
+            content = content.replace("</think>", "")
+            self._thought = True
+        return (content, "") if self._thinks and not self._thought else (thought, content)
+
+    def _tool_calls(self, data: bytes) -> list[dict[str, Any]] | None:
+        """The calls in an answer or a chunk. Parsed once more, because orjson rounds very large numbers."""
+        try:
+            given = json.loads(data)["message"]["tool_calls"]
+            return [self._tool_call(entry, entry["function"]) for entry in given]
+        except (KeyError, TypeError, ValueError, RecursionError):
+            return None
+
+    def _tool_call(self, given: dict[str, Any], function: dict[str, Any]) -> dict[str, Any]:
+        name, arguments, known = function["name"], function["arguments"], given.get("id")
+        if not isinstance(name, str) or not isinstance(arguments, dict | str):
+            raise TypeError
+        written = arguments if isinstance(arguments, str) else json.dumps(arguments)
+        # In a stream LiteLLM gives every call with arguments an id of its own.
+        kept = isinstance(known, str) and known and not (self.stream and arguments)
+        found = {"id": known if kept else self._reply.new_id(""), "type": "function"}
+        found["function"] = {"arguments": written, "name": name}
+        if self.stream:
+            # LiteLLM begins at 0 again in every chunk, and clients then take two calls for one.
+            found["index"] = self._calls
+        self._calls += 1
+        return found
+
+    def _event(self, delta: dict[str, Any]) -> bytes:
+        if self._times >= REPEATS:
+            self.failed = True
+            message = f"the model is repeating the same chunk = {self._last}"
+            return codec.error_event(message, "500", "internal_server_error" if self._chat else None)
+        content = delta.get("content")
+        long = isinstance(content, str) and len(content) > 2
+        self._times = self._times + 1 if long and content == self._last else 1
+        self._last = content
+        if self._chat and not self.begun:
+            delta["role"] = "assistant"
+        self.begun = True
+        return self._written(delta)
+
+    def _written(self, delta: dict[str, Any], reason: str = "") -> bytes:
+        if self._chat:
+            ends = b',"finish_reason":"%b"}' % reason.encode() if reason else b"}"
+            return self._head + orjson.dumps(delta) + ends + self._tail
+        choice: dict[str, Any] = {"finish_reason": reason, "index": 0} if reason else {"index": 0}
+        if "content" in delta:
+            choice["text"] = delta["content"]
+        if "reasoning_content" in delta:
+            choice["reasoning_content"] = delta["reasoning_content"]
+        return self._head + orjson.dumps(choice) + self._tail
+
+    def _counts(self) -> bytes:
+        """The event with the usage. How much of it was thinking is counted only here."""
+        prompt, completion = self.facts.prompt or 0, self.facts.completion or 0
+        usage = spent(prompt, completion)
+        reasoning = "".join(self._reasoning)
+        if reasoning and self._reply.count:
+            share = min(self._reply.count(reasoning), completion)
+            usage["completion_tokens_details"] = {"reasoning_tokens": share, "text_tokens": completion - share}
+        elif not self._reasons and not self._calls:
+            usage["completion_tokens_details"] = {"reasoning_tokens": 0, "text_tokens": completion}
+        closes = b"{}}" if self._chat else b'{"index":0}'
+        return self._head + closes + b'],"usage":' + orjson.dumps(usage) + b"}\n\n"
+
+    def _note(self, found: dict[str, Any], reason: str | None) -> None:
+        told = found.get("done_reason")
+        prompt, completion = found.get("prompt_eval_count"), found.get("eval_count")
+        self.facts.finish_reason = reason or (told if isinstance(told, str) and told in REASONS else "stop")
+        self.facts.prompt = prompt if isinstance(prompt, int) else 0
+        self.facts.completion = completion if isinstance(completion, int) else 0
+        self.facts.timings = _timings(found)
+
+    def _fail(self, found: object, code: str) -> list[bytes]:
+        said = found.get("error") if isinstance(found, dict) else None
+        message = (
+            f"the model's server broke off: {said}" if isinstance(said, str) else "the model's server is not understood"
+        )
+        if not self.begun:
+            raise Strange(message)
+        self.failed = True
+        return [codec.error_event(message, code)]
+
+
+def _object(data: bytes) -> dict[str, Any]:
+    try:
+        found = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _timings(found: dict[str, Any]) -> dict[str, int]:
+    return {name: found[name] for name in TIMINGS if is_int(found.get(name))}
