@@ -50,7 +50,7 @@ class Edge:
         *,
         owner_key: str = "",
         config: str = "",
-        lane: Lane | None = None,
+        lane: "Lane | None" = None,
     ) -> None:
         self.policy = policy
         self._app = app

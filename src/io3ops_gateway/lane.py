@@ -36,7 +36,12 @@ ROUTES = {"ollama_chat": ("ollama", "chat"), "ollama": ("ollama", "embeddings"),
 SETTINGS = frozenset({"model", "api_base", "api_key", "order", "weight", "timeout", "stream_timeout", "max_retries"})
 CODECS = {"ollama": codec_ollama.call, "openai_compatible": codec_openai.call}
 JSON = (b"content-type", b"application/json")
-EVENTS = (b"content-type", b"text/event-stream; charset=utf-8")
+# Proxies before us must not hold a stream back.
+EVENTS = [
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+]
 GONE = codec.error_event("the model's server ended in the middle of its answer", "upstream_cut")
 
 
@@ -126,7 +131,9 @@ class Lane:
         limits = aiohttp.ClientTimeout(total=None, sock_connect=patience, sock_read=patience)
         session = self._session(running.leaves)
         try:
-            async with session.post(call.path, data=call.body, headers=headers, timeout=limits, allow_redirects=False) as got:
+            async with session.post(
+                call.path, data=call.body, headers=headers, timeout=limits, allow_redirects=False
+            ) as got:
                 running.outcome = await (answer.stream(got) if call.stream else answer.whole(got))
         except asyncio.CancelledError:
             if running.begun and running.stopping and not client.gone.is_set():
@@ -207,7 +214,7 @@ class _Answer:
         if not events:
             return
         if not self._running.begun:
-            await self._begin([EVENTS])
+            await self._begin(EVENTS)
         body = events[0] if len(events) == 1 else b"".join(events)
         self._running.ended = last
         await self._send({"type": "http.response.body", "body": body, "more_body": not last})

@@ -38,7 +38,9 @@ async def send(self: httpx.AsyncClient, request: httpx.Request, **options: Any) 
     running.outcome = None
     if not outcome.status:
         raise outcome.error(outcome.reason, request=request)
-    return httpx.Response(outcome.status, headers={"content-type": outcome.content_type}, content=outcome.body, request=request)
+    return httpx.Response(
+        outcome.status, headers={"content-type": outcome.content_type}, content=outcome.body, request=request
+    )
 
 
 def install() -> None:

@@ -1,0 +1,5 @@
+"""To come."""
+
+
+def call(*_: object) -> None:
+    return None
