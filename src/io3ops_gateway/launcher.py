@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from io3ops_gateway import inputs, logs, supervisor
+from io3ops_gateway import inputs, logs, supervisor, trim
 from io3ops_gateway.asgi import App
 from io3ops_gateway.errors import GatewayError, StartError
 from io3ops_gateway.keyring import KeyRing
@@ -81,7 +81,7 @@ def serve(settings: Settings) -> None:
     # LiteLLM knows no key of anybody's: the edge lets in whoever has one, and speaks to it with a word of its own.
     inner = secrets.token_urlsafe(32)
     prepare_environment(os.environ, config=settings.config, key=inner, ca_bundle=bundle)
-    import_litellm()
+    import_litellm(trimmed=settings.trim)
     ledger = Ledger()
 
     def work(job: supervisor.Job) -> NoReturn:
@@ -94,8 +94,10 @@ def serve(settings: Settings) -> None:
             hooks.meter = Meter(ledger, worker=job.index, clock=time.monotonic)
             where = stops(hooks.policy, hooks.entries) if hooks.policy.door.lane else {}
             lane = Lane(hooks.policy, where, hooks.files.keys, hooks.meter)
-            known = {"owner_key": key, "config": job.digest, "lane": lane}
-            return Edge(app, hooks.policy, ring, hooks.meter, inner, hooks.files.keys.hide, hooks.why, **known)
+            hide, why = hooks.files.keys.hide, hooks.why
+            return Edge(
+                app, hooks.policy, ring, hooks.meter, inner, hide, why, owner_key=key, config=job.digest, lane=lane
+            )
 
         worker.main(
             job,
@@ -128,7 +130,7 @@ def prepare_environment(
         environment["REQUESTS_CA_BUNDLE"] = str(ca_bundle)
 
 
-def import_litellm() -> None:
+def import_litellm(*, trimmed: bool) -> None:
     """LiteLLM's proxy and what else a worker needs, into memory that all workers share. Most of the start is this import.
 
     Raises:
@@ -140,8 +142,12 @@ def import_litellm() -> None:
         # No environment variable does this one: count tokens with the bundled tokenizer.
         vars(importlib.import_module("litellm"))["disable_hf_tokenizer_download"] = True
         importlib.import_module("litellm.proxy.proxy_server")
+        # One of LiteLLM's own lazy ones: else the first request of each worker would wait a second for it.
+        importlib.import_module("litellm.proxy.anthropic_endpoints.endpoints")
         for name in ("worker", "lane"):
             importlib.import_module(f"io3ops_gateway.{name}")
+        if trimmed and (why := trim.before()):
+            print(f"gateway: {why}", file=sys.stderr, flush=True)
     except GatewayError:
         raise
     except Exception as error:

@@ -9,6 +9,7 @@ IO3_CA_DIR           extra certificate authorities  /etc/io3ops/ca
 IO3_HOST, IO3_PORT   address to listen on           0.0.0.0, 4000
 IO3_STOP_SECONDS     time running requests get      4
 IO3_CONTROL          socket that takes commands     /tmp/io3ops-control.sock
+IO3_TRIM             off: LiteLLM as it comes       on
 """
 
 from collections.abc import Mapping
@@ -31,6 +32,7 @@ class Settings:
     host: str = "0.0.0.0"
     port: int = 4000
     stop_seconds: int = 4
+    trim: bool = True
     control: Path = Path("/tmp/io3ops-control.sock")
 
 
@@ -51,6 +53,7 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
         host=environment.get("IO3_HOST") or given.host,
         port=_number(environment, "IO3_PORT", given.port, highest=65535),
         control=Path(environment.get("IO3_CONTROL") or given.control),
+        trim=environment.get("IO3_TRIM", "on") != "off",
         stop_seconds=_number(environment, "IO3_STOP_SECONDS", given.stop_seconds, highest=3600),
     )
 

@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 
 import uvicorn
 
-from io3ops_gateway import rehearsal
+from io3ops_gateway import rehearsal, trim
 from io3ops_gateway.asgi import Message, Receive, Send
 from io3ops_gateway.edge import Edge
 from io3ops_gateway.errors import GatewayError, StartError
@@ -101,6 +101,7 @@ class Start:
         await self.edge(scope, receive, watched)
 
     async def _complete(self) -> None:
+        trim.after(sys.modules["io3ops_gateway.callback"].policy)
         check_held(self.edge)
         await rehearsal.rehearse(self.edge)
         if self.job.try_modes:
