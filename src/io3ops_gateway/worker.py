@@ -130,7 +130,7 @@ def check_held(edge: Edge) -> None:
         held.setdefault(entry["model_name"], set()).add(entry["model_info"]["id"])
     planned = {group: set(ids) for group, ids in edge.policy.members.items()}
     if held != planned:
-        missing = sorted(set().union(*planned.values()) - set().union(*held.values()) if held else planned)
+        missing = sorted(set[str]().union(*planned.values()) - set[str]().union(*held.values()))
         raise StartError(f"LiteLLM does not hold what the file says: {', '.join(missing) or 'the groups differ'}", HINT)
 
 
@@ -186,6 +186,7 @@ class Server(uvicorn.Server):  # type: ignore[misc]
                 self._go.set()
             elif word == b"drain":
                 self.leave(self._edge.longest + GRACE_SECONDS, idle=IDLE_SECONDS)
+                self._go.set()
             elif word == b"stop":
                 self.leave(self._stop_seconds, idle=0)
                 self._go.set()
@@ -206,6 +207,13 @@ class Server(uvicorn.Server):  # type: ignore[misc]
             server.close()
         for connection in list(self.server_state.connections):
             connection.leave(idle)
+
+    async def startup(self, sockets: list[Any] | None = None) -> None:
+        await super().startup(sockets)
+        if self.server_state.leaving:
+            # It was told to leave before it had opened what it would have had to close.
+            for server in self.servers:
+                server.close()
 
     async def on_tick(self, counter: int) -> bool:
         await super().on_tick(counter)

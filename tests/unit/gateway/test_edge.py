@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from io3ops_gateway import door
 from io3ops_gateway import edge as edges
 from io3ops_gateway.edge import Edge
 from io3ops_gateway.keyring import KeyRing
@@ -596,7 +597,7 @@ def test_a_body_that_ends_in_the_middle_is_refused(house: House) -> None:
 
 
 def test_a_body_that_does_not_come_is_not_waited_for(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(edges, "BODY_SECONDS", 0.01)
+    monkeypatch.setattr(door, "BODY_SECONDS", 0.01)
 
     async def receive() -> Message:
         await asyncio.sleep(10)

@@ -1,16 +1,15 @@
 """The start, without LiteLLM: what it is told, what is bound, how a failure reads."""
 
-import asyncio
+import gc
 import os
 import socket
 import sys
-import types
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from io3ops_gateway import launcher
+from io3ops_gateway import launcher, supervisor
 from io3ops_gateway.errors import (
     CertificateError,
     ConfigError,
@@ -54,60 +53,53 @@ def test_an_address_that_cannot_be_bound_is_a_plain_error(
 
     monkeypatch.setattr(socket.socket, "bind", refuse)
     with pytest.raises(PortError, match=rf"cannot listen on 127\.0\.0\.1:4000: .*{reason}"):
-        launcher.bind("127.0.0.1", 4000)
+        supervisor.bind("127.0.0.1", 4000)
 
 
-def _start(*answers: launcher.Message) -> tuple[launcher._StartWatch, list[launcher.Message], list[str]]:
-    async def app(_scope: launcher.Message, _receive: launcher.Receive, send: launcher.Send) -> None:
-        for answer in answers:
-            await send(answer)
-
-    async def receive() -> launcher.Message:
-        return {"type": "lifespan.startup"}
-
-    sent: list[launcher.Message] = []
-
-    async def send(message: launcher.Message) -> None:
-        sent.append(message)
-
-    ready: list[str] = []
-    watch = launcher._StartWatch(app, lambda: ready.append("ready"))
-    asyncio.run(watch({"type": "lifespan"}, receive, send))
-    return watch, sent, ready
-
-
-def test_a_failed_start_keeps_the_last_line_of_its_traceback() -> None:
-    failed = {"type": "lifespan.startup.failed", "message": "Traceback:\n  File x\nImportError: no\n"}
-    watch, sent, ready = _start(failed)
-    assert watch.failure == "ImportError: no"
-    assert sent == [{"type": "lifespan.startup.failed"}]
-    assert ready == []
+@pytest.mark.parametrize(
+    ("asked", "cores", "memory", "count"),
+    [
+        (None, 2, 1 << 30, 1),
+        (None, 15, 0, 1),
+        (None, 16, 0, 2),
+        (3, 2, 0, 3),
+        (3, 2, 1_000_000_000, 3),
+        (4, 64, 1_000_000_000, 3),
+        (4, 64, 100_000_000, 1),
+    ],
+)
+def test_as_many_serve_as_are_asked_for_and_memory_holds(
+    asked: int | None, cores: int, memory: int, count: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = {"io3ops_policy": {"door": {} if asked is None else {"workers": asked}}}
+    assert launcher.workers(config, cores, memory) == count
+    assert ("there is memory for" in capsys.readouterr().err) is (asked is not None and count < asked)
 
 
-def _litellm(monkeypatch: pytest.MonkeyPatch, *, hooked: bool) -> None:
-    callback: Any = types.ModuleType("io3ops_gateway.callback")
-    callback.policy = object()
-    litellm: Any = types.ModuleType("litellm")
-    litellm.callbacks = ["another", callback.policy] if hooked else ["another"]
-    monkeypatch.setitem(sys.modules, "io3ops_gateway.callback", callback)
-    monkeypatch.setitem(sys.modules, "litellm", litellm)
+@pytest.mark.parametrize("config", [{}, {"io3ops_policy": None}, {"io3ops_policy": {"door": None}}])
+def test_a_file_that_says_nothing_about_the_door_has_a_worker_too(config: dict[str, Any]) -> None:
+    assert launcher.workers(config, 2, 0) == 1
 
 
-def test_a_start_that_succeeds_is_passed_on_and_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    _litellm(monkeypatch, hooked=True)
-    watch, sent, ready = _start({"type": "lifespan.startup.complete"}, {"type": "lifespan.shutdown.complete"})
-    assert watch.failure == ""
-    assert [message["type"] for message in sent] == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
-    assert ready == ["ready"]
+@pytest.mark.parametrize(
+    ("text", "found"), [("max\n", 0), ("1073741824\n", 1 << 30), ("9223372036854771712", 0), ("", 0)]
+)
+def test_the_containers_memory_is_what_its_group_says(monkeypatch: pytest.MonkeyPatch, text: str, found: int) -> None:
+    monkeypatch.setattr(Path, "read_text", lambda *_: text)
+    assert launcher.memory() == found
 
 
-def test_a_litellm_that_did_not_take_the_hooks_over_does_not_serve(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It drops callbacks that it cannot load without a word, and would then route everything anywhere."""
-    _litellm(monkeypatch, hooked=False)
-    watch, sent, _ = _start({"type": "lifespan.startup.complete"})
-    assert sent == [{"type": "lifespan.startup.failed"}] and "hooks" in watch.failure
+def test_a_machine_without_such_groups_has_no_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*_: object) -> str:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(Path, "read_text", missing)
+    assert launcher.memory() == 0
 
 
-def test_a_start_without_hooks_is_not_said_to_be_ready(monkeypatch: pytest.MonkeyPatch) -> None:
-    _litellm(monkeypatch, hooked=False)
-    assert _start({"type": "lifespan.startup.complete"})[2] == []
+def test_an_import_that_fails_is_one_line_and_leaves_the_collector_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "litellm", None)
+    with pytest.raises(StartError, match="LiteLLM cannot be imported: ModuleNotFoundError"):
+        launcher.import_litellm()
+    gc.unfreeze()
+    assert gc.isenabled()

@@ -46,6 +46,7 @@ class Event:
 
 class Cycle:
     response_complete = response_started = disconnected = False
+    keep_alive = True
     message_event = Event()
 
 
@@ -76,6 +77,9 @@ class Base:
         self.feed: list[Callable[[], None]] = []
         self.handles: list[Handle] = []
         self.seen: list[str] = []
+        self.server_state = types.SimpleNamespace(leaving=False)
+        self.timeout_keep_alive = 75.0
+        self.timeout_keep_alive_task: Any = None
 
     def call_later(self, seconds: float, call: Callable[..., None], *given: Any) -> Handle:
         self.handles.append(Handle(seconds, call, given))
@@ -107,6 +111,15 @@ class Base:
     def on_message_complete(self) -> None:
         assert self.cycle
         self.seen.append("end")
+
+    def _unset_keepalive_if_required(self) -> None:
+        if self.timeout_keep_alive_task is not None:
+            self.timeout_keep_alive_task.cancel()
+            self.timeout_keep_alive_task = None
+
+    def timeout_keep_alive_handler(self) -> None:
+        if not self.transport.is_closing():
+            self.transport.close()
 
 
 @pytest.fixture
@@ -248,3 +261,47 @@ def test_a_closed_connection_is_left_alone(connection: Any) -> None:
     connection._end(408)
     connection.transport = None
     connection._end(408)
+
+
+# -- whoever watches for the client, and a worker that leaves
+
+
+def test_a_client_that_leaves_is_noticed_once(connection: Any) -> None:
+    gone: list[str] = []
+    receive(connection, 300, *head(connection, []), connection.on_message_complete)
+    assert connection.scope["io3_connection"] is connection
+    connection.when_gone = lambda: gone.append("gone")
+    connection.connection_lost(None)
+    assert gone == ["gone"] and connection.gone
+
+
+def test_a_worker_that_leaves_closes_after_its_answer(connection: Any) -> None:
+    receive(connection, 300, *head(connection, []), connection.on_message_complete)
+    connection.leave(5)
+    assert not connection.cycle.keep_alive and not connection.transport.closed
+    assert connection.timeout_keep_alive == 5, "and should the client keep it: not for long"
+
+
+def test_an_answer_that_has_begun_said_keep_alive_already(connection: Any) -> None:
+    """Its head is with the client; the connection then has the short time of an idle one."""
+    receive(connection, 300, *head(connection, []), connection.on_message_complete)
+    connection.cycle.response_started = True
+    connection.leave(5)
+    assert connection.cycle.keep_alive and connection.timeout_keep_alive == 5
+
+
+def test_an_idle_connection_may_ask_once_more(connection: Any) -> None:
+    receive(connection, 300, *head(connection, []), connection.on_message_complete)
+    connection.cycle.response_complete = True
+    connection.leave(5)
+    clock = connection.handles[-1]
+    assert clock.seconds == 5 and not connection.transport.closed
+    connection.server_state.leaving = True
+    receive(connection, 300, *head(connection, []), connection.on_message_complete)
+    assert not connection.cycle.keep_alive, "and is then closed in good order, with its answer"
+
+
+def test_an_idle_connection_is_closed_in_the_end(connection: Any) -> None:
+    connection.leave(5)
+    connection.handles[-1].strike()
+    assert connection.transport.closed

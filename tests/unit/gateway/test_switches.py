@@ -1,5 +1,6 @@
 """Every switch that keeps LiteLLM from calling out or showing more than it must."""
 
+import gc
 import logging
 import sys
 import types
@@ -8,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from io3ops_gateway import edge, inputs, launcher, logs
+from io3ops_gateway import edge, inputs, launcher, logs, supervisor
+from io3ops_gateway.keyring import KeyRing
 from io3ops_gateway.settings import Settings
 
 
@@ -36,40 +38,85 @@ def test_the_switch_is_set_before_the_import(name: str, value: str) -> None:
     assert environment[name] == value
 
 
+class Started:
+    """What `launcher.serve` makes of its settings, without a socket, LiteLLM or a fork."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], key: str = "sk-owner") -> None:
+        self.environment = environment
+        self.order: list[str] = []
+        self.given: dict[str, Any] = {}
+        monkeypatch.setattr(launcher.os, "environ", environment)
+        monkeypatch.setattr(inputs, "check_config", lambda _: self.order.append("config"))
+        monkeypatch.setattr(inputs, "read_master_key", lambda _: key)
+        monkeypatch.setattr(supervisor, "bind", lambda *_, **shared: self.order.append(f"bind {shared}"))
+        monkeypatch.setattr(launcher, "import_litellm", lambda: self.order.append("import"))
+        monkeypatch.setattr(supervisor, "Supervisor", self._supervisor)
+        launcher.serve(Settings(ca_dir=Path("/nowhere"), keys_file=Path("/nowhere/keys.json")))
+
+    def _supervisor(self, **given: Any) -> Any:
+        self.given = given
+        return types.SimpleNamespace(run=lambda: self.order.append("run"))
+
+
+def test_the_port_is_taken_before_the_slow_import_and_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second gateway on the same port is told so at once; it does not share the port."""
+    assert Started(monkeypatch, {}).order == ["config", "bind {'shared': False}", "import", "run"]
+
+
 def test_no_tokenizer_is_downloaded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Set on LiteLLM itself, before its proxy is imported."""
     litellm: Any = types.ModuleType("litellm")
+    imported: list[str] = []
+
+    def import_module(name: str) -> Any:
+        if name != "litellm":
+            assert litellm.disable_hf_tokenizer_download is True
+        imported.append(name)
+        return litellm
+
+    monkeypatch.setattr(launcher.importlib, "import_module", import_module)
+    launcher.import_litellm()
+    gc.unfreeze()
+    assert imported == ["litellm", "litellm.proxy.proxy_server", "io3ops_gateway.worker"]
+
+
+def test_nothing_reaches_litellm_but_through_the_edge(
+    monkeypatch: pytest.MonkeyPatch, worker: Any, tmp_path: Path
+) -> None:
+    """What a worker serves is LiteLLM's app, inside the edge, with the hooks that LiteLLM calls."""
     server: Any = types.ModuleType("litellm.proxy.proxy_server")
     server.app = object()
-    monkeypatch.setitem(sys.modules, "litellm", litellm)
-    monkeypatch.setitem(sys.modules, "litellm.proxy", types.ModuleType("litellm.proxy"))
-    monkeypatch.setitem(sys.modules, "litellm.proxy.proxy_server", server)
     callback: Any = types.ModuleType("io3ops_gateway.callback")
     files = types.SimpleNamespace(keys=types.SimpleNamespace(hide="hide"))
-    callback.policy = types.SimpleNamespace(policy="policy", meter="meter", files=files, why="why")
+    callback.policy = types.SimpleNamespace(policy="policy", meter="of its import", files=files, why="why")
+    monkeypatch.setitem(sys.modules, "litellm", types.ModuleType("litellm"))
+    monkeypatch.setitem(sys.modules, "litellm.proxy", types.ModuleType("litellm.proxy"))
+    monkeypatch.setitem(sys.modules, "litellm.proxy.proxy_server", server)
     monkeypatch.setitem(sys.modules, "io3ops_gateway.callback", callback)
     wrapped: list[Any] = []
-    monkeypatch.setattr(edge, "Edge", lambda *given: wrapped.append(given) or "edge")
-    ring: Any = "ring"
-    assert launcher.import_proxy(ring, "inner") == "edge"
-    assert wrapped == [(server.app, "policy", ring, "meter", "inner", "hide", "why")], (
-        "nothing reaches LiteLLM but through the edge"
-    )
-    assert litellm.disable_hf_tokenizer_download is True
+    monkeypatch.setattr(edge, "Edge", lambda *given, **known: wrapped.append((given, known)) or "edge")
+    monkeypatch.setattr(worker, "main", lambda job, build, *_: wrapped.append(build(job)))
+    started = Started(monkeypatch, {})
+    job = supervisor.Job(
+        generation=1, index=3, config=tmp_path, digest="d1", listeners=(), channel=None, try_modes=False  # type: ignore[arg-type]
+    )  # fmt: skip
+    started.given["work"](job)
+    ((given, known), built) = wrapped
+    assert built == "edge"
+    app, policy, ring, meter, inner, hide, why = given
+    assert (app, policy, hide, why) == (server.app, "policy", "hide", "why")
+    assert ring.find([b"sk-owner"]).name == "owner" and inner == started.environment["LITELLM_MASTER_KEY"]
+    assert meter is callback.policy.meter, "the edge and LiteLLM's hooks count in the same place"
+    assert known == {"owner_key": "sk-owner", "config": "d1"}
 
 
 @pytest.mark.parametrize(("outside", "withheld"), [({}, True), ({"LITELLM_LOG": "ERROR"}, False)])
 def test_text_is_withheld_from_the_log_unless_someone_asks_for_it(
-    monkeypatch: pytest.MonkeyPatch, outside: dict[str, str], withheld: bool
+    monkeypatch: pytest.MonkeyPatch, worker: Any, outside: dict[str, str], withheld: bool
 ) -> None:
     given: list[Any] = []
-    monkeypatch.setattr(launcher.os, "environ", dict(outside))
-    monkeypatch.setattr(inputs, "check_config", lambda _: None)
-    monkeypatch.setattr(inputs, "read_master_key", lambda _: "sk-x")
-    monkeypatch.setattr(launcher, "bind", lambda *_: None)
-    monkeypatch.setattr(launcher, "import_proxy", lambda *_: None)
-    monkeypatch.setattr(launcher, "run", lambda _app, _listener, _stop, when_ready: given.append(when_ready))
-    launcher.serve(Settings(ca_dir=Path("/nowhere"), keys_file=Path("/nowhere/keys.json")))
+    monkeypatch.setattr(worker, "main", lambda _job, _build, _stop, when_ready: given.append(when_ready))
+    Started(monkeypatch, dict(outside)).given["work"](None)
     assert (given == [logs.withhold_text]) is withheld
 
 
@@ -77,37 +124,27 @@ def test_litellm_never_learns_anybodys_key(monkeypatch: pytest.MonkeyPatch) -> N
     """It gets a word of its own, made at each start; the ring alone knows the owner's key."""
     rings: list[Any] = []
     inner: list[str] = []
+    monkeypatch.setattr(launcher, "KeyRing", lambda *given: rings.append(KeyRing(*given)) or rings[-1])
     for _ in range(2):
-        environment: dict[str, str] = {"LITELLM_MASTER_KEY": "sk-from-outside"}
-        monkeypatch.setattr(launcher.os, "environ", environment)
-        monkeypatch.setattr(inputs, "check_config", lambda _: None)
-        monkeypatch.setattr(inputs, "read_master_key", lambda _: "sk-owner")
-        monkeypatch.setattr(launcher, "bind", lambda *_: None)
-        monkeypatch.setattr(launcher, "import_proxy", lambda ring, word: (rings.append(ring), inner.append(word)))
-        monkeypatch.setattr(launcher, "run", lambda *_: None)
-        launcher.serve(Settings(ca_dir=Path("/nowhere"), keys_file=Path("/nowhere/keys.json")))
-        assert environment["LITELLM_MASTER_KEY"] == inner[-1]
-        assert "sk-owner" not in environment.values()
+        started = Started(monkeypatch, {"LITELLM_MASTER_KEY": "sk-from-outside"})
+        inner.append(started.environment["LITELLM_MASTER_KEY"])
+        assert "sk-owner" not in started.environment.values()
+        assert "sk-from-outside" not in started.environment.values()
     assert inner[0] != inner[1] and all(len(word) >= 32 for word in inner)
-    assert all(ring.find([b"sk-owner"]).name == "owner" for ring in rings)
+    assert all(ring.find([b"sk-owner"]).name == "owner" for ring in rings) and len(rings) == 2
     assert all(ring.find([inner[0].encode()]) is None for ring in rings), "and it opens no door"
 
 
-def test_no_request_is_logged_and_no_server_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    given: dict[str, Any] = {}
-    uvicorn: Any = types.ModuleType("uvicorn")
-    uvicorn.Config = lambda _app, **options: given.update(options)
-    uvicorn.Server = lambda _config: types.SimpleNamespace(run=lambda sockets: None)
-    monkeypatch.setitem(sys.modules, "uvicorn", uvicorn)
-    server: Any = types.ModuleType("io3ops_gateway.server")
-    server.LimitedHttp = object()
-    monkeypatch.setitem(sys.modules, "io3ops_gateway.server", server)
-    listener: Any = None
-    app: Any = None
-    launcher.run(app, listener, 4, lambda: None)
-    assert given["access_log"] is False and given["server_header"] is False
-    assert given["timeout_graceful_shutdown"] == 4 and given["lifespan"] == "on"
-    assert given["http"] is server.LimitedHttp and given["limit_concurrency"] <= 1000
+def test_no_request_is_logged_and_no_server_named(worker: Any) -> None:
+    start = types.SimpleNamespace(edge=None, server=None)
+    made = worker.Server(start, 4)
+    given = vars(made.config)
+    assert given["app"] is start and start.server is made
+    assert given["access_log"] is False and given["server_header"] is False and given["log_config"] is None
+    assert given["lifespan"] == "on" and given["ws"] == "none"
+    assert given["http"] is sys.modules["io3ops_gateway.server"].LimitedHttp
+    # Whoever is told that there is no time left has a moment to be told.
+    assert 0 < given["timeout_graceful_shutdown"] <= 2
 
 
 def test_the_traceback_of_a_record_is_gone_not_only_hidden() -> None:
