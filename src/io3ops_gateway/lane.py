@@ -8,7 +8,7 @@ deployment that failed is served by LiteLLM until it has answered there: its hea
 import asyncio
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +34,10 @@ STRANGE_BYTES, STRANGE_SECONDS = 1_000_000, 2.0
 ROUTES = {"ollama_chat": ("ollama", "chat"), "ollama": ("ollama", "embeddings"), "openai": ("openai_compatible", "")}
 # Of a rendered entry: what is not a part of the request.
 SETTINGS = frozenset({"model", "api_base", "api_key", "order", "weight", "timeout", "stream_timeout", "max_retries"})
-CODECS = {"ollama": codec_ollama.call, "openai_compatible": codec_openai.call}
+CODECS: dict[str, Callable[[Endpoint, Mapping[str, Any], Target, Reply], Call | None]] = {
+    "ollama": codec_ollama.call,
+    "openai_compatible": codec_openai.call,
+}
 JSON = (b"content-type", b"application/json")
 # Proxies before us must not hold a stream back.
 EVENTS = [

@@ -81,7 +81,9 @@ def serve(settings: Settings) -> None:
     # LiteLLM knows no key of anybody's: the edge lets in whoever has one, and speaks to it with a word of its own.
     inner = secrets.token_urlsafe(32)
     prepare_environment(os.environ, config=settings.config, key=inner, ca_bundle=bundle)
-    import_litellm(trimmed=settings.trim)
+    import_litellm()
+    if settings.trim and (why := trim.before()):
+        print(f"gateway: {why}", file=sys.stderr, flush=True)
     ledger = Ledger()
 
     def work(job: supervisor.Job) -> NoReturn:
@@ -130,7 +132,7 @@ def prepare_environment(
         environment["REQUESTS_CA_BUNDLE"] = str(ca_bundle)
 
 
-def import_litellm(*, trimmed: bool) -> None:
+def import_litellm() -> None:
     """LiteLLM's proxy and what else a worker needs, into memory that all workers share. Most of the start is this import.
 
     Raises:
@@ -146,8 +148,6 @@ def import_litellm(*, trimmed: bool) -> None:
         importlib.import_module("litellm.proxy.anthropic_endpoints.endpoints")
         for name in ("worker", "lane"):
             importlib.import_module(f"io3ops_gateway.{name}")
-        if trimmed and (why := trim.before()):
-            print(f"gateway: {why}", file=sys.stderr, flush=True)
     except GatewayError:
         raise
     except Exception as error:

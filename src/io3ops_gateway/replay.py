@@ -47,7 +47,7 @@ def install() -> None:
     """From now on. Raises StartError when this httpx is not the one it is written for."""
     if not callable(getattr(httpx.AsyncClient, "send", None)):
         raise StartError("this httpx cannot be handed outcomes", "build the image with the locked version")
-    httpx.AsyncClient.send = send  # type: ignore[method-assign, assignment]
+    httpx.AsyncClient.send = send  # type: ignore[method-assign]
 
 
 def _place(url: str) -> tuple[str, str]:

@@ -40,7 +40,7 @@ def before(found: str | None = None) -> str:
     auth = importlib.import_module("litellm.proxy.auth.user_api_key_auth").user_api_key_auth
     proxy.app.dependency_overrides[auth] = _owner(importlib.import_module("litellm.proxy._types"))
     # Why a call cost nothing: it was local.
-    importlib.import_module("litellm.litellm_core_utils.litellm_logging")__dict__["diagnose_zero_cost"] = lambda *_, **__: None
+    vars(importlib.import_module("litellm.litellm_core_utils.litellm_logging"))["diagnose_zero_cost"] = _nothing
     ollama = importlib.import_module("litellm.llms.ollama.common_utils").OllamaModelInfo
     ollama._is_static_ollama_model = staticmethod(_priced(ollama._strip_ollama_model_prefix))
     _trimmed.append(True)
@@ -66,6 +66,10 @@ def _owner(types: Any) -> Callable[[], Any]:
         )
 
     return owner
+
+
+def _nothing(*_: object, **__: object) -> None:
+    return
 
 
 def _priced(stripped: Callable[[str], str]) -> Callable[[str], bool]:

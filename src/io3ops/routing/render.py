@@ -135,7 +135,10 @@ def known(deployment: Deployment) -> dict[str, Any]:
 
 def door(plan: Plan) -> dict[str, Any]:
     """What the gateway takes from clients, and how it serves them."""
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(plan.door).items()}
+    found = asdict(plan.door)
+    seconds = found["queue_timeout"]
+    found |= {"queue_timeout": int(seconds) if seconds == int(seconds) else seconds}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}
 
 
 def _api_key(deployment: Deployment) -> str:

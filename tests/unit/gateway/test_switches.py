@@ -50,6 +50,7 @@ class Started:
         monkeypatch.setattr(inputs, "read_master_key", lambda _: key)
         monkeypatch.setattr(supervisor, "bind", lambda *_, **shared: self.order.append(f"bind {shared}"))
         monkeypatch.setattr(launcher, "import_litellm", lambda: self.order.append("import"))
+        monkeypatch.setattr(launcher.trim, "before", lambda: self.order.append("trim") or "")
         monkeypatch.setattr(supervisor, "Supervisor", self._supervisor)
         launcher.serve(Settings(ca_dir=Path("/nowhere"), keys_file=Path("/nowhere/keys.json")))
 
@@ -60,7 +61,7 @@ class Started:
 
 def test_the_port_is_taken_before_the_slow_import_and_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """A second gateway on the same port is told so at once; it does not share the port."""
-    assert Started(monkeypatch, {}).order == ["config", "bind {'shared': False}", "import", "run"]
+    assert Started(monkeypatch, {}).order == ["config", "bind {'shared': False}", "import", "trim", "run"]
 
 
 def test_no_tokenizer_is_downloaded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,7 +78,8 @@ def test_no_tokenizer_is_downloaded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launcher.importlib, "import_module", import_module)
     launcher.import_litellm()
     gc.unfreeze()
-    assert imported == ["litellm", "litellm.proxy.proxy_server", "io3ops_gateway.worker"]
+    assert imported[:2] == ["litellm", "litellm.proxy.proxy_server"]
+    assert imported[-2:] == ["io3ops_gateway.worker", "io3ops_gateway.lane"], "shared by all workers"
 
 
 def test_nothing_reaches_litellm_but_through_the_edge(
@@ -88,7 +90,11 @@ def test_nothing_reaches_litellm_but_through_the_edge(
     server.app = object()
     callback: Any = types.ModuleType("io3ops_gateway.callback")
     files = types.SimpleNamespace(keys=types.SimpleNamespace(hide="hide"))
-    callback.policy = types.SimpleNamespace(policy="policy", meter="of its import", files=files, why="why")
+    policy_: Any = types.SimpleNamespace(door=types.SimpleNamespace(lane=True))
+    callback.policy = types.SimpleNamespace(policy=policy_, meter="of its import", files=files, why="why", entries=[])
+    lane: Any = types.ModuleType("io3ops_gateway.lane")
+    lane.stops, lane.Lane = lambda *_: {"stop": 1}, lambda *given: ("lane", *given)
+    monkeypatch.setitem(sys.modules, "io3ops_gateway.lane", lane)
     monkeypatch.setitem(sys.modules, "litellm", types.ModuleType("litellm"))
     monkeypatch.setitem(sys.modules, "litellm.proxy", types.ModuleType("litellm.proxy"))
     monkeypatch.setitem(sys.modules, "litellm.proxy.proxy_server", server)
@@ -104,9 +110,10 @@ def test_nothing_reaches_litellm_but_through_the_edge(
     ((given, known), built) = wrapped
     assert built == "edge"
     app, policy, ring, meter, inner, hide, why = given
-    assert (app, policy, hide, why) == (server.app, "policy", "hide", "why")
+    assert (app, policy, hide, why) == (server.app, policy_, "hide", "why")
     assert ring.find([b"sk-owner"]).name == "owner" and inner == started.environment["LITELLM_MASTER_KEY"]
     assert meter is callback.policy.meter, "the edge and LiteLLM's hooks count in the same place"
+    assert known.pop("lane") == ("lane", policy_, {"stop": 1}, files.keys, meter)
     assert known == {"owner_key": "sk-owner", "config": "d1"}
 
 
