@@ -1,5 +1,0 @@
-"""To come."""
-
-
-def call(*_: object) -> None:
-    return None
