@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from io3ops_gateway import codec_ollama, endpoints
+from io3ops_gateway import codec_ollama, codec_openai, endpoints
 from io3ops_gateway.codec import Call, Reply, Target
 
-CALLS = {"ollama": codec_ollama.call}
+CODECS = {"ollama": codec_ollama.call, "openai_compatible": codec_openai.call}
 NOW = 1_700_000_000
 
 
@@ -64,7 +64,7 @@ def call(case: Case, targets: Targets, now: int = NOW) -> Call | None:
     """The codec's call for a case, as the lane would ask for it."""
     target = targets.found[case.body["model"].partition(":")[0]]
     reply = Reply(asked=case.body["model"], now=now, new_id=Ids(), count=lambda text: len(text.split()))
-    return CALLS[target.kind](endpoints.SERVED[f"/{case.path}"], case.body, target, reply)
+    return CODECS[target.kind](endpoints.SERVED[f"/{case.path}"], case.body, target, reply)
 
 
 # -- Ollama

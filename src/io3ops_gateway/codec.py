@@ -8,11 +8,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import orjson
-
-DONE = b"data: [DONE]\n\n"
-# LiteLLM ends a stream that says the same word so many times.
-REPEATS = 100
 REASONS = frozenset({"stop", "length", "tool_calls", "function_call", "content_filter"})
 
 
@@ -62,9 +57,15 @@ class Call(Protocol):
     body: bytes
     stream: bool
     facts: Facts
-    begun: bool
-    finished: bool
-    failed: bool
+
+    @property
+    def begun(self) -> bool: ...
+
+    @property
+    def finished(self) -> bool: ...
+
+    @property
+    def failed(self) -> bool: ...
 
     def answer(self, data: bytes) -> bytes | None:
         """A whole answer in the client's words; None: not understood."""
@@ -150,13 +151,3 @@ def text_of(content: object) -> str | None:
             return None
         texts.append(part["text"])
     return "".join(texts)
-
-
-def error_event(message: str, code: str, kind: str | None = None) -> bytes:
-    """How a stream that had begun tells of its failure; nothing comes after it."""
-    error = {"message": message, "type": kind, "param": None, "code": code}
-    return b"data: " + orjson.dumps({"error": error}) + b"\n\n"
-
-
-def spent(prompt: int, completion: int) -> dict[str, Any]:
-    return {"completion_tokens": completion, "prompt_tokens": prompt, "total_tokens": prompt + completion}

@@ -9,8 +9,8 @@ from typing import Any
 
 import orjson
 
-from io3ops_gateway import codec
-from io3ops_gateway.codec import DONE, REASONS, REPEATS, Cut, Facts, Reply, Strange, is_int, spent
+from io3ops_gateway.codec import REASONS, Cut, Facts, Reply, Strange, is_int
+from io3ops_gateway.codec_stream import DONE, Lines, Writer, spent
 
 TIMINGS = (
     "total_duration",
@@ -68,25 +68,23 @@ class Generation:
         self.body = body
         self.stream = stream
         self.facts = Facts()
-        self.begun = self.finished = self.failed = False
+        self.finished = False
         self._reply = reply
         self._chat = chat
-        self._usage = usage
-        self._rest: list[bytes] = []
+        self._lines = Lines()
+        self._writer = Writer(reply, chat=chat, usage=usage)
         self._thinks = self._thought = False
-        self._reasoning: list[str] = []
-        self._reasons = False
         self._calls = 0
-        self._last: object = None
-        self._times = 0
         if stream:
-            name = orjson.dumps(reply.new_id(""))
-            kind, opens = (b"chat.completion.chunk", b'{"index":0,"delta":') if chat else (b"text_completion", b"")
-            named = b'"created":%d,"model":%b,' % (reply.now, orjson.dumps(reply.asked))
-            self._head = b'data: {"id":%b,"object":"%b",%b"choices":[%b' % (name, kind, named, opens)
-            # LiteLLM's text chunks carry empty counts, as long as nobody asked for any.
-            zero = b"" if chat or usage else b',"usage":%b' % orjson.dumps(spent(0, 0))
-            self._tail = b"]%b}\n\n" % zero
+            self._writer.name(reply.new_id(""))
+
+    @property
+    def begun(self) -> bool:
+        return self._writer.begun
+
+    @property
+    def failed(self) -> bool:
+        return self._writer.failed
 
     def answer(self, data: bytes) -> bytes | None:
         """A whole answer in the client's words; None: not understood."""
@@ -133,15 +131,7 @@ class Generation:
         Raises:
             Strange: nothing was handed on yet, and the upstream reports an error or is not understood.
         """
-        self._rest.append(chunk)
-        if b"\n" not in chunk:
-            return []
-        *lines, rest = b"".join(self._rest).split(b"\n")
-        self._rest = [rest]
-        found: list[bytes] = []
-        for line in lines:
-            found += self._line(line)
-        return found
+        return [event for line in self._lines.add(chunk) for event in self._line(line)]
 
     def end(self) -> list[bytes]:
         """The last events, after the upstream has ended.
@@ -150,13 +140,13 @@ class Generation:
             Cut: it ended in the middle.
             Strange: as `events`, of a last line without an end.
         """
-        found = self._line(b"".join(self._rest))
+        found = self._line(self._lines.rest())
         if self.failed:
             return found
         if not self.finished:
             raise Cut
-        if self._usage:
-            found.append(self._counts())
+        if self._writer.usage:
+            found.append(self._writer.counts(self.facts))
         return [*found, DONE]
 
     def _line(self, line: bytes) -> list[bytes]:
@@ -175,12 +165,12 @@ class Generation:
         delta = self._delta(message, line) if isinstance(message, dict) else None
         if delta is None:
             return self._fail(found, "500")
-        events = [self._event(delta)] if delta else []
+        events = [self._writer.add(delta)] if delta else []
         if self.failed or found["done"] is not True:
             return events
         self._note(found, "tool_calls" if self._calls else None)
-        self.begun = self.finished = True
-        return [*events, self._written({}, self.facts.finish_reason)]
+        self.finished = True
+        return [*events, self._writer.finish(self.facts.finish_reason)]
 
     def _delta(self, message: dict[str, Any], line: bytes) -> dict[str, Any] | None:
         """What a chunk adds; empty: nothing, None: not understood."""
@@ -196,8 +186,6 @@ class Generation:
             delta["content"] = content
         if thought is not None:
             delta["reasoning_content"] = thought
-            self._reasons = True
-            self._reasoning.append(thought)
         if message.get("tool_calls"):
             calls = self._tool_calls(line)
             if calls is None:
@@ -240,44 +228,6 @@ class Generation:
         self._calls += 1
         return found
 
-    def _event(self, delta: dict[str, Any]) -> bytes:
-        if self._times >= REPEATS:
-            self.failed = True
-            message = f"the model is repeating the same chunk = {self._last}"
-            return codec.error_event(message, "500", "internal_server_error" if self._chat else None)
-        content = delta.get("content")
-        long = isinstance(content, str) and len(content) > 2
-        self._times = self._times + 1 if long and content == self._last else 1
-        self._last = content
-        if self._chat and not self.begun:
-            delta["role"] = "assistant"
-        self.begun = True
-        return self._written(delta)
-
-    def _written(self, delta: dict[str, Any], reason: str = "") -> bytes:
-        if self._chat:
-            ends = b',"finish_reason":"%b"}' % reason.encode() if reason else b"}"
-            return self._head + orjson.dumps(delta) + ends + self._tail
-        choice: dict[str, Any] = {"finish_reason": reason, "index": 0} if reason else {"index": 0}
-        if "content" in delta:
-            choice["text"] = delta["content"]
-        if "reasoning_content" in delta:
-            choice["reasoning_content"] = delta["reasoning_content"]
-        return self._head + orjson.dumps(choice) + self._tail
-
-    def _counts(self) -> bytes:
-        """The event with the usage. How much of it was thinking is counted only here."""
-        prompt, completion = self.facts.prompt or 0, self.facts.completion or 0
-        usage = spent(prompt, completion)
-        reasoning = "".join(self._reasoning)
-        if reasoning and self._reply.count:
-            share = min(self._reply.count(reasoning), completion)
-            usage["completion_tokens_details"] = {"reasoning_tokens": share, "text_tokens": completion - share}
-        elif not self._reasons and not self._calls:
-            usage["completion_tokens_details"] = {"reasoning_tokens": 0, "text_tokens": completion}
-        closes = b"{}}" if self._chat else b'{"index":0}'
-        return self._head + closes + b'],"usage":' + orjson.dumps(usage) + b"}\n\n"
-
     def _note(self, found: dict[str, Any], reason: str | None) -> None:
         told = found.get("done_reason")
         prompt, completion = found.get("prompt_eval_count"), found.get("eval_count")
@@ -291,10 +241,7 @@ class Generation:
         message = (
             f"the model's server broke off: {said}" if isinstance(said, str) else "the model's server is not understood"
         )
-        if not self.begun:
-            raise Strange(message)
-        self.failed = True
-        return [codec.error_event(message, code)]
+        return [self._writer.error(message, code)]
 
 
 def _object(data: bytes) -> dict[str, Any]:
