@@ -6,8 +6,9 @@ deployment that failed is served by LiteLLM until it has answered there: its hea
 """
 
 import asyncio
-import secrets
+import sys
 import time
+import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import aiohttp
 import httpx
 
-from io3ops_gateway import answers, codec, codec_ollama, codec_openai
+from io3ops_gateway import answers, codec_ollama, codec_openai, codec_stream
 from io3ops_gateway import policy as rules
 from io3ops_gateway.asgi import Headers, Send
 from io3ops_gateway.client import Client
@@ -45,7 +46,7 @@ EVENTS = [
     (b"x-accel-buffering", b"no"),
     (b"content-type", b"text/event-stream; charset=utf-8"),
 ]
-GONE = codec.error_event("the model's server ended in the middle of its answer", "upstream_cut")
+GONE = codec_stream.error_event("the model's server ended in the middle of its answer", "upstream_cut", "server_error")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,7 +106,7 @@ class Lane:
         stop = self._stops.get(running.group)
         if stop is None or stop.name in self._failed or running.reason:
             return None
-        reply = Reply(asked=running.asked, now=int(time.time()), new_id=_new_id)
+        reply = Reply(asked=running.asked, now=int(time.time()), new_id=_new_id, count=_count)
         found = CODECS[stop.target.kind](endpoint, body, stop.target, reply)
         return (stop, found) if found else None
 
@@ -278,4 +279,9 @@ def _failure(url: str, error: Exception) -> Outcome:
 
 
 def _new_id(prefix: str) -> str:
-    return prefix + secrets.token_hex(16)
+    return f"{prefix}{uuid.uuid4()}"
+
+
+def _count(text: str) -> int:
+    """Tokens of a text, as LiteLLM counts the reasoning of a stream."""
+    return int(sys.modules["litellm"].token_counter(model="", text=text))
