@@ -53,6 +53,13 @@ class LimitedHttp(HttpToolsProtocol):  # type: ignore[misc]
         if self.when_gone is not None:
             self.when_gone()
 
+    def on_response_complete(self) -> None:
+        unread = self.cycle is not None and self.cycle.more_body
+        super().on_response_complete()
+        if unread:
+            # The rest of a body that nobody waits for: the time of an idle connection is not for it.
+            self._start_clock()
+
     def leave(self, idle: float) -> None:
         """This worker serves nobody new: the next answer closes the connection, or `idle` seconds without a request."""
         self.timeout_keep_alive = idle

@@ -54,7 +54,13 @@ def after(hooks: object) -> None:
     litellm = sys.modules["litellm"]
     for name in LISTS:
         told = getattr(litellm, name)
-        told[:] = [entry for entry in told if entry is hooks or "Router." in getattr(entry, "__qualname__", "")]
+        told[:] = [entry for entry in told if entry is hooks or _routes(entry)]
+
+
+def _routes(entry: object) -> bool:
+    """Whether it is the router's: methods of it, and strategies such as least-busy."""
+    where = getattr(entry, "__module__", "") or ""
+    return where == "litellm.router" or where.startswith("litellm.router_strategy.")
 
 
 def _owner(types: Any) -> Callable[[], Any]:

@@ -298,15 +298,15 @@ def test_edits_between_our_lines_of_env_are_undone_and_said(running: Clone) -> N
 
 @pytest.mark.containers
 def test_a_start_that_failed_is_not_taken_for_done(running: Clone, tmp_path: Path) -> None:
-    """Compose fails once: the next `up` must still hand the new table to the gateway."""
+    """The gateway cannot be told once: the next `up` must still hand the new table to it."""
     docker = shutil.which("docker")
     fake = tmp_path / "docker"
-    fake.write_text(f'#!/bin/sh\ncase " $* " in *" compose "*" up "*) exit 1;; esac\nexec {docker} "$@"\n')
+    fake.write_text(f'#!/bin/sh\ncase " $* " in *" exec "*control.py*) exit 1;; esac\nexec {docker} "$@"\n')
     fake.chmod(0o755)
     before = (running.path / "runtime/routing.yaml").read_text("utf-8")
     running.edit_table("  embed:\n", "  second:\n    chain: [smollm2]\n  embed:\n")
     try:
-        expect(running.io3ops("up", PATH=f"{tmp_path}:{os.environ['PATH']}"), 44)
+        expect(running.io3ops("up", PATH=f"{tmp_path}:{os.environ['PATH']}"), 60)
         done = running.io3ops("up", "--json")
         assert done.returncode == 0, done.stdout + done.stderr
     finally:

@@ -1,0 +1,299 @@
+"""The fast lane beside the full path: the same requests to the same gateway, with the lane and without it.
+
+Which way a request went is seen at the upstream: LiteLLM's HTTP client names itself, the lane's does not.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+from tests.clone import Clone, until
+from tests.codec_compare import seen
+from tests.fake_ollama import Cut, serve
+from tests.fake_upstream import FakeUpstream
+
+pytestmark = pytest.mark.containers
+
+TABLE = """
+version: 1
+defaults: {{timeouts: {{step: 1500ms, first_token: 1s}}, context: 2048, cooldown: {{failures: 1000, pause: 1s}}}}
+providers:
+  host: {{kind: ollama, url: "http://127.0.0.1:{port}"}}
+  served: {{kind: openai_compatible, url: "http://127.0.0.1:{port}/v1"}}
+models:
+  a: {{provider: host, source: {{external: a}}}}
+  b: {{provider: host, source: {{external: b}}}}
+  d: {{provider: served, source: {{external: d}}}}
+  vec: {{provider: host, source: {{external: vec}}, capabilities: [embeddings], context: 512}}
+modes:
+  one: {{chain: [a]}}
+  two: {{chain: [a, b]}}
+  shared: {{chain: [[a, b]]}}
+  served: {{chain: [d]}}
+  tuned: {{chain: [a], parameters: {{temperature: 0.25}}, forced: {{seed: 7}}, system_prompt: "Answer in French."}}
+  few: {{chain: [a], limits: {{requests_per_minute: 2}}}}
+  frugal: {{chain: [a], limits: {{tokens_per_minute: 9}}}}
+  retried: {{chain: [a, b], retries: {{server_error: 2}}}}
+  embed: {{chain: [vec]}}
+"""
+CONTROL = ("/usr/bin/python3", "-I", "-S", "/opt/io3ops/io3ops_gateway/control.py")
+
+
+class Watched(FakeUpstream):
+    """Remembers by which way each call came: `lane` or `full`."""
+
+    def __init__(self, models: tuple[str, ...]) -> None:
+        super().__init__(models)
+        self.ways: list[str] = []
+        self.kept: bytes | None = None
+
+    def seen(self, method: str, path: str, body: bytes, headers: Any) -> Any:
+        before = len(self.calls)
+        answer = self.answer(method, path, body)
+        if len(self.calls) > before:
+            self.ways.append("full" if headers.get("User-Agent") else "lane")
+            if self.kept is not None:
+                return 200, self.kept
+        return answer
+
+    def reset(self, **behaviours: str) -> None:
+        super().reset(**behaviours)
+        self.ways.clear()
+        self.kept = None
+
+
+@pytest.fixture(scope="module")
+def upstream() -> Iterator[Watched]:
+    yield Watched(("a", "b", "d", "vec"))
+
+
+@pytest.fixture(scope="module")
+def clone(upstream: Watched, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
+    made = Clone.make(tmp_path_factory.mktemp("lane"))
+    with serve(upstream.seen, headers=True) as port:
+        (made.path / "runtime/routing.yaml").write_text(TABLE.format(port=port), "utf-8")
+        done = made.io3ops("up")
+        assert done.returncode == 0, done.stderr
+        yield made
+    made.remove()
+
+
+@pytest.fixture(autouse=True)
+def _well(upstream: Watched) -> None:
+    upstream.reset()
+
+
+def switch(clone: Clone, *, lane: bool) -> None:
+    """The running gateway with the lane or without it."""
+    config = yaml.safe_load((clone.path / "runtime/litellm.yaml").read_text("utf-8"))
+    config["io3ops_policy"]["door"]["lane"] = lane
+    import subprocess
+
+    done = subprocess.run(
+        ["docker", "exec", "-i", clone.container("gateway"), *CONTROL, "reload"],
+        input=yaml.safe_dump(config).encode(), capture_output=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+
+
+def post(clone: Clone, path: str, body: dict[str, Any], **headers: str) -> httpx.Response:
+    with httpx.Client(trust_env=False, timeout=30) as client:
+        given = {"Authorization": f"Bearer {clone.key()}", **headers}
+        return client.post(f"http://127.0.0.1:{clone.port}/v1/{path}", json=body, headers=given)
+
+
+def chat(clone: Clone, mode: str, **more: Any) -> httpx.Response:
+    return post(clone, "chat/completions", {"model": mode, "messages": [{"role": "user", "content": "hello"}]} | more)
+
+
+PLAIN: list[tuple[str, dict[str, Any]]] = [
+    ("chat/completions", {"messages": [{"role": "user", "content": "hello"}]}),
+    ("chat/completions", {"messages": [{"role": "user", "content": "hello"}], "stream": True}),
+    ("chat/completions", {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 5, "temperature": 0}),
+    (
+        "chat/completions",
+        {"messages": [{"role": "user", "content": "x"}], "stream": True, "stream_options": {"include_usage": True}},
+    ),
+    ("chat/completions", {"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "ü 🙂"}], "stop": "x"}),
+    ("completions", {"prompt": "hello", "max_tokens": 4}),
+]
+MODES = ("one", "two", "served", "tuned")
+FAILURES = ("500", "429", "400", "401", "404", "context", "badjson", "cut", "slow:4")
+
+
+def shown(answer: httpx.Response) -> dict[str, Any]:
+    """What a client reads of an answer."""
+    headers = {
+        name: value
+        for name, value in answer.headers.items()
+        if name.startswith("x-io3") or name in ("content-type", "cache-control", "retry-after")
+    }
+    try:
+        body: Any = seen(answer.content)
+    except ValueError:
+        body = answer.text
+    return {"status": answer.status_code, "headers": headers, "body": body}
+
+
+def test_both_ways_are_the_same_to_a_client_and_to_the_model(clone: Clone, upstream: Watched) -> None:
+    """Plain requests, answered and failing in every way: same status, fields and headers, and the same calls at the upstream."""
+    found: dict[bool, list[Any]] = {}
+    ways: dict[bool, list[str]] = {True: [], False: []}
+    for lane in (True, False):
+        switch(clone, lane=lane)
+        found[lane] = []
+        for mode in MODES:
+            for path, body in PLAIN:
+                if path == "completions" and mode == "served":
+                    continue
+                upstream.reset()
+                answer = post(clone, path, {"model": mode} | body)
+                found[lane].append((mode, path, body, "ok", shown(answer), list(upstream.calls)))
+                ways[lane] += upstream.ways
+        upstream.reset()
+        answer = post(clone, "embeddings", {"model": "embed", "input": ["a", "b"]})
+        found[lane].append(("embed", "embeddings", {}, "ok", shown(answer), list(upstream.calls)))
+        ways[lane] += upstream.ways
+    assert set(ways[True]) == {"lane"} and set(ways[False]) == {"full"}
+    for fast, full in zip(found[True], found[False], strict=True):
+        assert fast == full
+
+
+@pytest.mark.parametrize("mode", ["one", "two", "served", "retried"])
+def test_a_failure_in_the_lane_is_a_failure_of_that_attempt(clone: Clone, upstream: Watched, mode: str) -> None:
+    """LiteLLM is handed what the lane saw: nobody is asked twice for it, and chains, retries and errors are as without the lane."""
+    found: dict[bool, list[Any]] = {}
+    for lane in (True, False):
+        found[lane] = []
+        for failure in FAILURES:
+            for more in ({}, {"stream": True}) if failure not in ("cut", "slow:4") else ({},):
+                # A generation of its own: no pause of an earlier failure is left.
+                switch(clone, lane=lane)
+                upstream.reset(a=failure, d=failure)
+                answer = shown(chat(clone, mode, **more))
+                if answer["status"] >= 400:
+                    # Times and addresses of sockets stand in some messages.
+                    answer["body"] = answer["body"]["error"].get("type")
+                found[lane].append((failure, more, answer, upstream.sequence()))
+    for fast, full in zip(found[True], found[False], strict=True):
+        assert fast == full
+
+
+def test_after_a_failure_litellm_serves_until_it_has_been_answered_there(clone: Clone, upstream: Watched) -> None:
+    switch(clone, lane=True)
+    upstream.reset(a="500")
+    assert chat(clone, "one").status_code == 500
+    assert upstream.ways == ["lane"], "the replay asked nobody"
+    assert chat(clone, "one").status_code == 500
+    assert upstream.ways == ["lane", "full"]
+    upstream.reset()
+    until("it is answered", lambda: chat(clone, "one").status_code == 200, 10)
+    upstream.reset()
+    assert chat(clone, "one").status_code == 200 and upstream.ways == ["lane"]
+
+
+@pytest.mark.parametrize(
+    ("mode", "more", "headers"),
+    [
+        ("shared", {}, {}),
+        ("one", {"logprobs": True, "n": 2}, {}),
+        ("one", {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}]}]}, {}),
+        ("one", {"guided_regex": "x"}, {}),
+    ],
+)  # fmt: skip
+def test_what_is_unusual_goes_to_litellm(
+    clone: Clone, upstream: Watched, mode: str, more: dict[str, Any], headers: dict[str, str]
+) -> None:
+    switch(clone, lane=True)
+    body = {"model": mode, "messages": [{"role": "user", "content": "hello"}]} | more
+    post(clone, "chat/completions", body, **headers)
+    assert upstream.ways == ["full"]
+
+
+def test_limits_count_in_the_lane(clone: Clone, upstream: Watched) -> None:
+    switch(clone, lane=True)
+    assert [chat(clone, "few").status_code for _ in range(3)] == [200, 200, 429]
+    assert set(upstream.ways) == {"lane"} and len(upstream.ways) == 2
+    until("tokens are used up", lambda: chat(clone, "frugal").status_code == 429, 10)
+    assert len(upstream.ways) <= 2 + 3, "5 tokens each, and 9 a minute"
+
+
+def test_a_stream_that_is_cut_says_so(clone: Clone, upstream: Watched) -> None:
+    """After the first byte nothing can be tried again: the client gets an error event, and never a silent, short answer."""
+    switch(clone, lane=True)
+    part = {"model": "a", "created_at": "2026-01-01T00:00:00Z", "done": False}
+    lines = [part | {"message": {"role": "assistant", "content": word}} for word in ("one ", "two ")]
+    upstream.kept = Cut(b"".join(json.dumps(line).encode() + b"\n" for line in lines))
+    answer = chat(clone, "two", stream=True)
+    assert answer.status_code == 200 and upstream.ways == ["lane"]
+    assert "one " in answer.text and '"code":"upstream_cut"' in answer.text and "[DONE]" not in answer.text
+
+
+class Slow:
+    """An Ollama whose stream goes on until its reader leaves; `left` says when that was noticed."""
+
+    def __init__(self) -> None:
+        self.left = threading.Event()
+        self.socket = socket.create_server(("0.0.0.0", 0))
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        while True:
+            connection, _ = self.socket.accept()
+            threading.Thread(target=self._talk, args=(connection,), daemon=True).start()
+
+    def _talk(self, connection: socket.socket) -> None:
+        with connection:
+            head = b""
+            while b"\r\n\r\n" not in head:
+                head += connection.recv(65536)
+            if b"/api/chat" not in head:
+                body = b'{"models": [{"name": "a:latest", "digest": "d", "size": 1}], "version": "0", "done": true}'
+                connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%s" % (len(body), body))
+                return
+            connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-type: application/x-ndjson\r\nconnection: close\r\n\r\n")
+            line = b'{"model":"a","created_at":"2026-01-01T00:00:00Z","message":{"role":"assistant","content":"x"},"done":false}\n'
+            try:
+                while not self.left.wait(0.02):
+                    connection.sendall(line)
+            except OSError:
+                self.left.set()
+
+
+@pytest.mark.parametrize("lane", [True, False])
+def test_a_client_that_leaves_ends_the_generation(clone: Clone, lane: bool) -> None:
+    slow = Slow()
+    config = yaml.safe_load((clone.path / "runtime/litellm.yaml").read_text("utf-8"))
+    text = yaml.safe_dump(config)
+    port = text.split("api_base: http://")[1].split("\n")[0].split("/")[0].rsplit(":", 1)[1].strip("'")
+    changed = yaml.safe_load(text.replace(f":{port}", f":{slow.socket.getsockname()[1]}"))
+    changed["io3ops_policy"]["door"]["lane"] = lane
+    import subprocess
+
+    done = subprocess.run(
+        ["docker", "exec", "-i", clone.container("gateway"), *CONTROL, "reload"],
+        input=yaml.safe_dump(changed).encode(), capture_output=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    body = {"model": "one", "stream": True, "messages": [{"role": "user", "content": "hello"}]}
+    with (
+        httpx.Client(trust_env=False, timeout=30) as client,
+        client.stream(
+            "POST",
+            f"http://127.0.0.1:{clone.port}/v1/chat/completions",
+            json=body,
+            headers={"Authorization": f"Bearer {clone.key()}"},
+        ) as answer,
+    ):
+        for number, _ in enumerate(answer.iter_lines()):
+            if number > 5:
+                break
+        assert not slow.left.is_set()
+    assert slow.left.wait(5), "the upstream still writes"
