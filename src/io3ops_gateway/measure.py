@@ -109,25 +109,25 @@ async def warm(session: aiohttp.ClientSession, job: Job) -> list[dict[str, Any]]
 
 
 async def rounds(
-    session: aiohttp.ClientSession, cases: list[dict[str, Any]], at_once: int, count: int, end: float, expected: float
-) -> int:
-    """Every case both ways, `count` times, the order turned each time; how many rounds there was time for.
+    session: aiohttp.ClientSession, case: Mapping[str, Any], at_once: int, count: int, end: float, expected: float
+) -> tuple[int, float]:
+    """A case both ways, `count` times, the order turned each time: how many there was time for, and the seconds of one.
 
-    One that would take longer than what is left until `end` is not begun. `expected`: the seconds of the first.
+    A round that would take longer than what is left until `end` is not begun; `expected`: the seconds of the first, 0 for one that must be.
     """
     started = perf_counter()
     for turn in range(count):
         now = perf_counter()
-        if now + ((now - started) / turn if turn else expected) > end:
-            return turn
-        for case in cases:
-            say("progress", text=f"{case['mode']}, {case['what']}, {at_once} at a time: round {turn + 1} of {count}")
-            names = list(case["ways"])
-            for name in names if turn % 2 == 0 else reversed(names):
-                seconds, answers = await burst(session, case["ways"][name], at_once, case["each"] if at_once > 1 else 1)
-                place = {"case": case["number"], "way": name, "at_once": at_once, "round": turn}
-                say("sample", **place, seconds=seconds, answers=answers)
-    return count
+        expected = (now - started) / turn if turn else expected
+        if expected and now + expected > end:
+            return turn, expected
+        say("progress", text=f"{case['mode']}, {case['what']}, {at_once} at a time: round {turn + 1} of {count}")
+        names = list(case["ways"])
+        for name in names if turn % 2 == 0 else reversed(names):
+            seconds, answers = await burst(session, case["ways"][name], at_once, case["each"] if at_once > 1 else 1)
+            place = {"case": case["number"], "way": name, "at_once": at_once, "round": turn}
+            say("sample", **place, seconds=seconds, answers=answers)
+    return count, (perf_counter() - started) / count
 
 
 async def measure(job: Job) -> None:
@@ -137,15 +137,27 @@ async def measure(job: Job) -> None:
     async with aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=False) as session:
         ready = await warm(session, job)
         started = perf_counter()
-        end = started + job["seconds"]
-        bursts = job["bursts"] if job["parallel"] > 1 else 0
-        one = await rounds(
-            session, ready, 1, job["rounds"], started + job["seconds"] * (SHARE_OF_ONE if bursts else 1), 0
-        )
-        # At worst the runtime answers one after the other.
-        expected = (perf_counter() - started) / max(one, 1) * job["parallel"]
-        many = await rounds(session, ready, job["parallel"], bursts, end, expected)
-        say("done", seconds=perf_counter() - started, cut=one < job["rounds"] or many < bursts)
+        whole = await all_cases(session, ready, job, started)
+        say("done", seconds=perf_counter() - started, cut=not whole)
+
+
+async def all_cases(session: aiohttp.ClientSession, cases: list[dict[str, Any]], job: Job, started: float) -> bool:
+    """One at a time, then many; whether there was time for all of it. What a case does not use is left to the others.
+
+    Case by case, for a model's first request after another model's is slower, whichever way it comes.
+    """
+    bursts = job["bursts"] if job["parallel"] > 1 else 0
+    whole, took = True, [0.0] * len(cases)
+    for at_once, count, share in ((1, job["rounds"], SHARE_OF_ONE if bursts else 1.0), (job["parallel"], bursts, 1.0)):
+        end = started + share * job["seconds"]
+        for n, case in enumerate(cases):
+            now = perf_counter()
+            until = now + (end - now) / (len(cases) - n)
+            done, took[n] = await rounds(session, case, at_once, count, until, took[n]) if count else (0, 0.0)
+            # At worst the runtime answers one request after the other.
+            took[n] *= job["parallel"] * case["each"]
+            whole &= done == count
+    return whole
 
 
 def _end_with_caller() -> None:

@@ -18,12 +18,12 @@ from io3ops.routing.problems import did_you_mean
 GATEWAY_URL = "http://gateway:4000"
 PROMPT = "Explain in detail how a lighthouse works."
 # The same answer every time, as far as the runtime can, and short: what is measured is the way, not the model.
-SENT: Mapping[str, Any] = {"temperature": 0, "seed": 7, "max_tokens": 32}
+SENT: Mapping[str, Any] = {"temperature": 0, "seed": 7, "max_tokens": 16}
 # LiteLLM's translation of OpenAI's words, so that the runtime is asked for the same both ways.
 OLLAMA_WORDS = {n: n for n in ("temperature", "top_p", "seed", "stop")}
 OLLAMA_WORDS |= {"max_tokens": "num_predict", "frequency_penalty": "repeat_penalty"}
 # Requests of one client in a burst: a vector is made so quickly that one would measure the start of the burst.
-EACH = {"chat": 1, "stream": 1, "embeddings": 8}
+EACH = {"chat": 1, "stream": 1, "embeddings": 4}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -127,7 +127,7 @@ def sentence(row: Row) -> str:
     if found is None:
         return f"{row.case}: {what} {_plain(row.gateway.median)} {row.unit} through the gateway; nothing to compare it with"
     if found.low is None or found.high is None:
-        return f"{row.case}: {found.pairs} pairs are too few to tell a difference from noise; {FEWEST} are needed"
+        return f"{row.case}: too few pairs to tell a difference from noise ({found.pairs}; {FEWEST} are needed)"
     bounds = f"{_signed(found.low)} to {_signed(found.high)} {row.unit}"
     if row.verdict == "below the noise":
         return (

@@ -141,13 +141,13 @@ def test_an_answer_without_a_token_is_no_answer(measure: Any) -> None:
     assert "no text" in ask(measure, Reply({"message": {"content": ""}, "done": True}))["error"]
 
 
+CASE = {"mode": "m", "what": "chat", "each": 2, "number": 3, "ways": {"direct": way(), "gateway": way(name="gateway")}}
+
+
 def run(measure: Any, session: Session, **of: Any) -> int:
-    case = {"mode": "m", "what": "chat", "each": 2, "number": 3}
-    case["ways"] = {"direct": way(), "gateway": way(name="gateway")}
-    found: int = asyncio.run(
-        measure.rounds(session, [case], **({"at_once": 1, "count": 3, "end": 1e12, "expected": 0.0} | of))
-    )
-    return found
+    limits = {"at_once": 1, "count": 3, "end": 1e12, "expected": 0.0} | of
+    found: tuple[int, float] = asyncio.run(measure.rounds(session, CASE, **limits))
+    return found[0]
 
 
 def test_the_ways_take_turns_and_the_order_flips(measure: Any, capsys: pytest.CaptureFixture[str]) -> None:
@@ -170,6 +170,29 @@ def test_a_burst_is_so_many_clients_with_so_many_requests_each(measure: Any) -> 
 def test_no_round_is_begun_that_there_is_no_time_for(measure: Any) -> None:
     session = Session(lambda: Reply(*OLLAMA[2:]))
     assert run(measure, session, end=measure.perf_counter() + 60, expected=61.0) == 0 and session.asked == []
+
+
+def test_all_cases_are_done_one_at_a_time_and_then_many(measure: Any) -> None:
+    session = Session(lambda: Reply(*OLLAMA[2:]))
+    job = {"rounds": 3, "bursts": 1, "parallel": 4, "seconds": 60}
+    cases = [CASE, CASE | {"number": 4}]
+    assert asyncio.run(measure.all_cases(session, cases, job, measure.perf_counter())) is True
+    assert len(session.asked) == 2 * (3 * 2 + 4 * 2 * 2)
+
+
+def test_without_many_at_a_time_there_are_no_bursts(measure: Any) -> None:
+    session = Session(lambda: Reply(*OLLAMA[2:]))
+    job = {"rounds": 3, "bursts": 3, "parallel": 1, "seconds": 60}
+    assert asyncio.run(measure.all_cases(session, [CASE], job, measure.perf_counter())) is True
+    assert len(session.asked) == 3 * 2
+
+
+def test_each_case_has_one_round_at_least_however_little_time_there_is(measure: Any) -> None:
+    session = Session(lambda: Reply(*OLLAMA[2:]))
+    job = {"rounds": 3, "bursts": 3, "parallel": 4, "seconds": 1e-9}
+    cases = [CASE, CASE | {"number": 4}]
+    assert asyncio.run(measure.all_cases(session, cases, job, measure.perf_counter())) is False
+    assert len(session.asked) == 2 * 2
 
 
 def test_a_way_that_does_not_answer_is_not_measured_and_a_case_needs_its_gateway(measure: Any) -> None:
