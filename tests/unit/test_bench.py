@@ -293,7 +293,7 @@ def test_the_picture_is_to_scale_and_fits_eighty_columns() -> None:
     shown = bench_text.picture(found(ways([100.0] * 8, [200.0] * 8)).rows)
     direct, gateway = (line for line in shown.splitlines() if line.startswith(("  direct", "  gateway")))
     assert (direct.count("█") + 1) * 2 == gateway.count("█") + 1 == bench_text.BAR
-    assert all(len(line) <= 88 for line in shown.splitlines()) and "\x1b" not in shown
+    assert all(len(line) <= 80 for line in shown.splitlines()) and "\x1b" not in shown
     zero = next(line for line in shown.splitlines() if "●" in line)
     assert zero.index("┊") < zero.index("●") and zero.endswith("+100")
 
@@ -302,8 +302,8 @@ def test_the_picture_is_to_scale_and_fits_eighty_columns() -> None:
     ("low", "middle", "high", "drawn"),
     [
         (0.0, 0.0, 0.0, "│"),
-        (50.0, 75.0, 100.0, "█" * 24 + "▒" * 11 + "│" + "▒" * 12),
-        (100.0, 100.0, 100.0, "█" * 47 + "│"),
+        (50.0, 75.0, 100.0, "█" * 20 + "▒" * 9 + "│" + "▒" * 10),
+        (100.0, 100.0, 100.0, "█" * 39 + "│"),
     ],
 )
 def test_a_bar_shows_the_middle_half_and_the_median(low: float, middle: float, high: float, drawn: str) -> None:
@@ -405,6 +405,12 @@ def test_a_direct_way_that_is_out_of_reach_is_said(tmp_path: Path, monkeypatch: 
     lines = says(warmed(0, "direct", "HTTP 503: egress"), warmed(0, "gateway"), DONE)
     _, run = measured(tmp_path, monkeypatch, lines, "outside")
     assert "host.docker.internal:11434/api/chat does not answer from the stack's network (HTTP 503" in run().notes[0]
+
+
+def test_a_mode_that_answers_neither_way_is_not_called_measured(plan: Plan) -> None:
+    said = [warmed(0, way, "HTTP 500")["warm"] for way in ("direct", "gateway")]
+    assert bench.one_way(of(plan, "embed"), said) == []
+    assert len(bench.one_way(of(plan, "embed"), [said[0], warmed(0, "gateway")["warm"]])) == 1
 
 
 def test_a_mode_that_fails_at_its_first_request_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

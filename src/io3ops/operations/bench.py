@@ -61,26 +61,20 @@ def bench(tools: Tools, wish: Wish, show: Callable[[str], None] = lambda _: None
 def one_way(listed: Sequence[Case], warm: Sequence[Mapping[str, Any]]) -> list[str]:
     """Where only the gateway was measured, and why."""
     found = [f"{c.mode}, {c.what}: only the gateway is measured: {c.why}" for c in listed if c.why]
+    through = {said["case"] for said in warm if said["way"] == "gateway" and not said["error"]}
     for said in warm:
         case = listed[said["case"]]
-        if said["error"] and said["way"] == "direct" and case.direct:
+        if said["error"] and said["way"] == "direct" and said["case"] in through and case.direct:
             where = f"{case.direct['url']} does not answer from the stack's network ({said['error']})"
             found.append(f"{case.mode}, {case.what}: only the gateway is measured: {where}")
     return found
 
 
 def elsewhere(listed: Sequence[Case], samples: Sequence[Sample]) -> list[str]:
-    """Where the gateway sent requests to another deployment than the one that was asked direct."""
-    expected = {(c.mode, c.what): c.deployment for c in listed}
-    found = {
-        (s.mode, s.what, a.served)
-        for s in samples
-        for a in s.answers
-        if s.way == "gateway" and a.served not in ("", expected[s.mode, s.what])
-    }
-    return [
-        f"{m}, {w}: {served} served a part of it: not the model that was asked direct" for m, w, served in sorted(found)
-    ]
+    """Where the gateway sent requests to another deployment than to the first, which is the one that was asked direct."""
+    first = {(c.mode, c.what): c.deployment for c in listed}
+    served = {(s.mode, s.what, a.served) for s in samples for a in s.answers if s.way == "gateway" and a.served}
+    return [f"{m}, {w}: {n} served a part of it, not {first[m, w]}" for m, w, n in sorted(served) if n != first[m, w]]
 
 
 # -- what has to be run

@@ -8,7 +8,7 @@ from typing import Any
 
 from io3ops.operations.bench_numbers import FEWEST, Report, Row, Spread
 
-BAR = 48
+BAR = 40
 
 
 def data(report: Report) -> dict[str, Any]:
