@@ -310,6 +310,13 @@ def test_a_bar_shows_the_middle_half_and_the_median(low: float, middle: float, h
     assert bench_text.bar(Spread(median=middle, low=low, high=high, count=9), 100.0) == drawn
 
 
+def test_a_range_that_holds_no_difference_shows_where_it_is() -> None:
+    noisy = [100 + d for d in (-9, -7, -5, -3, 1, 1, 3, 5, 7, 9)]
+    shown = bench_text.picture(found(ways([100.0] * 10, [float(n) for n in noisy])).rows)
+    line = next(line for line in shown.splitlines() if "●" in line)
+    assert "┼" in line and "┊" not in line
+
+
 def test_a_difference_that_is_negative_or_none_at_all_can_be_drawn() -> None:
     for gateway in (50.0, 100.0):
         assert "●" in bench_text.picture(found(ways([100.0] * 8, [gateway] * 8)).rows)

@@ -46,7 +46,7 @@ def table(rows: Sequence[Row]) -> str:
     for row in rows:
         if row.case != case:
             case = row.case
-            lines.append((f"{case} ({row.gateway.count} rounds)", "", "", "", ""))
+            lines.append((f"{case} ({row.gateway.count} round{'s' if row.gateway.count > 1 else ''})", "", "", "", ""))
         verdict = "" if row.verdict == "measured" else row.verdict
         lines.append(
             (f"  {row.measure}, {row.unit}", _spread(row.direct), _spread(row.gateway), _difference(row), verdict)
@@ -109,12 +109,12 @@ def _around_zero(rows: Sequence[Row]) -> list[str]:
     lines = [f"{'added by the gateway, ms':<{wide}}  {_plain(least)}{_plain(most):>{BAR - len(_plain(least))}}"]
     for case, one in found:
         cells = [" "] * BAR
-        cells[place(0.0)] = "┊"
-        start, end = place(one.low or 0.0), place(one.high or 0.0)
+        start, end, zero = place(one.low or 0.0), place(one.high or 0.0), place(0.0)
         cells[start : end + 1] = "─" * (end + 1 - start)
+        cells[zero] = "┼" if start <= zero <= end else "┊"
         cells[place(one.median)] = "●"
         lines.append(f"{case:<{wide}}  {''.join(cells)}  {_signed(one.median)}")
-    return [*lines, "┊ no difference, ─ where it is, 95 % sure, ● the median of the pairs"]
+    return [*lines, "┊ ┼ no difference, ─ where it is, 95 % sure, ● the median of the pairs"]
 
 
 # -- in words
