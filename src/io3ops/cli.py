@@ -663,7 +663,11 @@ def verify_isolation(tools: Tools, console: Console) -> int:
     help="Clients at one time; 1: not many at a time.",
 )
 @click.option(
-    "--seconds", type=click.IntRange(1, 86_400), default=60, show_default=True, help="Measure no longer than this."
+    "--seconds",
+    type=click.IntRange(1, 86_400),
+    default=60,
+    show_default=True,
+    help="Time for measuring; a round that would not fit is not begun.",
 )
 @click.option("--plot", is_flag=True, help="Also draw a picture of it.")
 def bench(
