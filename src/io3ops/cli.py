@@ -48,6 +48,7 @@ SHORT = {
     "graph": "The routing picture",
     "apply": "Hand the table to the running gateway",
     "verify-isolation": "Try to get out of each container",
+    "bench": "What the gateway costs, measured",
 }
 BUG = 70
 # Written here too: reading it from the language would load the whole table for `--help`.
@@ -641,6 +642,52 @@ def verify_isolation(tools: Tools, console: Console) -> int:
     good = all(f.state != "failed" for f in findings)
     console.result("verify-isolation", {"findings": [asdict(f) for f in findings]}, operation.text(findings), ok=good)
     return 0 if good else 1
+
+
+@command("bench")
+@click.option(
+    "--mode",
+    "modes",
+    multiple=True,
+    metavar="MODE",
+    help="Measure this one; repeatable. Unset: the first of each task.",
+)
+@click.option(
+    "--rounds", type=click.IntRange(1, 10_000), default=20, show_default=True, help="Pairs of one request each way."
+)
+@click.option(
+    "--parallel",
+    type=click.IntRange(1, 256),
+    default=4,
+    show_default=True,
+    help="Clients at one time; 1: not many at a time.",
+)
+@click.option(
+    "--seconds",
+    type=click.IntRange(1, 86_400),
+    default=60,
+    show_default=True,
+    help="Time for measuring; a round that would not fit is not begun.",
+)
+@click.option("--plot", is_flag=True, help="Also draw a picture of it.")
+def bench(
+    tools: Tools, console: Console, modes: tuple[str, ...], rounds: int, parallel: int, seconds: int, plot: bool
+) -> int:
+    """Measure the running stack, direct to the runtime against through the gateway; exit code 1 when a request failed.
+
+    Chat, streamed chat and embeddings, one and many at a time, in turns, with a prompt of our own. It keeps the models busy
+    meanwhile. Cloud providers are never called.
+    """
+    from io3ops.operations import bench as operation
+    from io3ops.operations import bench_text
+    from io3ops.operations.bench_requests import Wish
+
+    wish = Wish(modes=modes, rounds=rounds, parallel=parallel, seconds=seconds)
+    with console.step("bench", "direct to the runtime against through the gateway") as step:
+        found = operation.bench(tools, wish, step.activity("measuring"))
+        step.outcome = f"{found.requests} requests"
+    console.result("bench", bench_text.data(found), bench_text.text(found, plot=plot), ok=not found.errors)
+    return 1 if found.errors else 0
 
 
 @main.command("completion", short_help="Completion script for a shell")

@@ -42,6 +42,24 @@ def test_lines_are_handed_over_as_they_come(processes: Processes) -> None:
     assert sorted(seen) == ["a", "b"] and done.code == 3
 
 
+def test_what_is_written_to_a_program_stays_open_until_it_ends(processes: Processes) -> None:
+    """More than a pipe holds; and the program sees no end of it, for that would say that nobody waits."""
+    code = """
+import os, select
+got = 0
+while got < 300_000:
+    got += len(os.read(0, 65536))
+print(got, bool(select.select([0], [], [], 0.2)[0]))"""
+    seen: list[str] = []
+    assert processes.stream([sys.executable, "-c", code], seen.append, stdin=b"x" * 300_000).ok
+    assert seen == ["300000 False"]
+
+
+def test_a_program_that_reads_nothing_is_no_crash(processes: Processes) -> None:
+    done = processes.stream([sys.executable, "-c", "print('no')"], lambda _: None, stdin=b"x" * 300_000)
+    assert done.ok and done.output == "no"
+
+
 @pytest.fixture
 def index(tmp_path: Path) -> tuple[dict[str, str], str]:
     """A package index of one wheel in a folder: pip's environment for it, and the wheel's sha256."""

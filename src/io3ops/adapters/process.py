@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
@@ -65,24 +67,34 @@ class Processes:
         return Finished(argv=tuple(argv), code=done.returncode, output=_text(done.stdout), errors=_text(done.stderr))
 
     def stream(
-        self, argv: Sequence[str], on_line: Callable[[str], None], *, env: Mapping[str, str] | None = None
+        self,
+        argv: Sequence[str],
+        on_line: Callable[[str], None],
+        *,
+        env: Mapping[str, str] | None = None,
+        stdin: bytes = b"",
     ) -> Finished:
-        """Run to the end, handing each line of both outputs to `on_line`; Ctrl-C ends the process too."""
+        """Run to the end, handing each line of both outputs to `on_line`; Ctrl-C ends the process too.
+
+        `stdin` stays open after it was written, so a program sees from its end that nobody waits any more.
+        """
         lines: list[str] = []
         try:
             process = subprocess.Popen(
                 list(argv),
                 cwd=self._folder,
                 env=self._merged(env),
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
             )
         except OSError as error:
             return Finished(argv=tuple(argv), code=127, output="", errors=str(error))
         assert process.stdout is not None
-        with process.stdout:
+        with process.stdout, process.stdin or contextlib.nullcontext():
             try:
+                if process.stdin:
+                    _feed(process.stdin, stdin)
                 for raw in process.stdout:
                     line = _text(raw).rstrip()
                     lines.append(line)
@@ -140,6 +152,13 @@ class Processes:
 
     def _merged(self, env: Mapping[str, str] | None) -> dict[str, str]:
         return self._environment | dict(env or {})
+
+
+def _feed(pipe: IO[bytes], data: bytes) -> None:
+    # Past its buffer: what a program that ended at once did not take would be tried again at the close.
+    with contextlib.suppress(BrokenPipeError):
+        while data:
+            data = data[os.write(pipe.fileno(), data) :]
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

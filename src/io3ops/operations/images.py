@@ -92,12 +92,18 @@ def gateway_image(tools: Tools) -> str:
     return tag
 
 
+def contained(tools: Tools, image: str, program: str, *, network: str, options: Iterable[str] = ()) -> list[str]:
+    """The command for a program of an image in a container that may do nothing but look, and is gone afterwards."""
+    argv = [tools.engine.command(), "run", "--rm", "--network", network, "--read-only", "--tmpfs", "/tmp"]
+    argv += ["--cap-drop", "ALL", "--security-opt", "no-new-privileges"]
+    return [*argv, *options, "--entrypoint", program, image]
+
+
 def run_once(
     tools: Tools, image: str, program: str, arguments: Iterable[str], *, network: str, options: Iterable[str] = ()
 ) -> Finished:
-    """A program of an image in a container that may do nothing but look, and is gone afterwards; as the image's own user."""
-    argv = [tools.engine.command(), "run", "--rm", "--network", network, "--read-only", "--tmpfs", "/tmp"]
-    argv += ["--cap-drop", "ALL", "--security-opt", "no-new-privileges", *options, "--entrypoint", program, image]
+    """Such a program, run to its end; as the image's own user."""
+    argv = contained(tools, image, program, network=network, options=options)
     return tools.processes.run([*argv, *arguments], timeout=120)
 
 

@@ -1,0 +1,214 @@
+"""What `io3ops bench` measured -> spreads and differences. Pure.
+
+The two ways are measured turn by turn, so each round is a pair, and what slows the machine for a while slows both. A
+difference counts only when the pairs leave no doubt about its sign.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import comb
+from statistics import median, quantiles
+
+# The chance of a range that misses the true median; 6 pairs are the fewest for which there is such a range.
+DOUBT = 0.05
+FEWEST = 6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """One request. Times in seconds; `first`: until its first text, 0 when it was not streamed."""
+
+    seconds: float
+    first: float
+    tokens: int
+    served: str
+    error: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """What one way did in one round: one request, or a burst of `at_once` clients that took `seconds`."""
+
+    mode: str
+    what: str
+    at_once: int
+    round: int
+    way: str
+    seconds: float
+    answers: tuple[Answer, ...]
+
+    @property
+    def failed(self) -> int:
+        return sum(bool(a.error) for a in self.answers)
+
+    def value(self, measure: str) -> float:
+        """Times in ms, of a burst the median of its requests; the others per second."""
+        if measure == "answer":
+            return 1000 * median(a.seconds for a in self.answers)
+        if measure == "first token":
+            return 1000 * median(a.first for a in self.answers)
+        return (sum(a.tokens for a in self.answers) if measure == "tokens" else len(self.answers)) / self.seconds
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spread:
+    """The median, and the middle half from `low` to `high`."""
+
+    median: float
+    low: float
+    high: float
+    count: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """Gateway less direct: the median over the pairs, and where it lies with 95 % certainty (none for fewer than 6)."""
+
+    median: float
+    low: float | None
+    high: float | None
+    pairs: int
+
+    @property
+    def verdict(self) -> str:
+        if self.low is None or self.high is None:
+            return "too few pairs"
+        return "measured" if self.low > 0 or self.high < 0 else "below the noise"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One measure of one kind of request. `direct`, `difference`: None where only the gateway was measured."""
+
+    mode: str
+    what: str
+    at_once: int
+    measure: str
+    unit: str
+    direct: Spread | None
+    gateway: Spread
+    difference: Difference | None
+    verdict: str
+
+    @property
+    def case(self) -> str:
+        return f"{self.mode}, {self.what}, {f'{self.at_once} at a time' if self.at_once > 1 else 'one at a time'}"
+
+    @property
+    def headline(self) -> bool:
+        """The measure that says most about its case."""
+        leading = {"stream": "first token"}.get(self.what, "answer")
+        return self.measure == ("requests" if self.at_once > 1 else leading)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """Everything that was found. `errors`: (what, how often); `cut`: the time was over before the rounds were."""
+
+    rows: tuple[Row, ...]
+    requests: int
+    errors: tuple[tuple[str, int], ...]
+    notes: tuple[str, ...]
+    seconds: float
+    cut: bool
+
+
+def spread(values: Sequence[float]) -> Spread:
+    low, middle, high = quantiles(values, n=4, method="inclusive") if len(values) > 1 else [values[0]] * 3
+    return Spread(median=middle, low=low, high=high, count=len(values))
+
+
+def difference(pairs: Iterable[tuple[float, float]]) -> Difference | None:
+    """Of (direct, gateway) pairs. The range is that of order statistics: it takes nothing for granted about the noise."""
+    found = sorted(gateway - direct for direct, gateway in pairs)
+    if not found:
+        return None
+    cut = _outside(len(found))
+    low, high = (found[cut], found[-1 - cut]) if cut is not None else (None, None)
+    return Difference(median=median(found), low=low, high=high, pairs=len(found))
+
+
+def _outside(count: int) -> int | None:
+    """How many of the sorted values may be left out at each end; None when even all of them leave too much doubt."""
+    found, chance = None, 0.0
+    for left_out in range(count // 2):
+        chance += 2 * comb(count, left_out) / 2**count
+        if chance > DOUBT:
+            break
+        found = left_out
+    return found
+
+
+def rows(samples: Sequence[Sample]) -> tuple[Row, ...]:
+    """The measures of every case, in the order in which they were measured. Rounds with an error count as errors only."""
+    good = [s for s in samples if not s.failed]
+    found = []
+    for mode, what, at_once in dict.fromkeys((s.mode, s.what, s.at_once) for s in good):
+        ways: dict[str, dict[int, Sample]] = {"direct": {}, "gateway": {}}
+        for sample in good:
+            if (sample.mode, sample.what, sample.at_once) == (mode, what, at_once):
+                ways[sample.way][sample.round] = sample
+        if ways["gateway"]:
+            found += [
+                _row(measure, unit, ways["direct"], ways["gateway"]) for measure, unit in _measures(what, at_once)
+            ]
+    return tuple(found)
+
+
+def _measures(what: str, at_once: int) -> list[tuple[str, str]]:
+    found = [("first token", "ms")] if what == "stream" else []
+    found += [("answer", "ms")] + ([("tokens", "per s")] if what != "embeddings" else [])
+    return found + ([("requests", "per s")] if at_once > 1 else [])
+
+
+def _row(measure: str, unit: str, direct: dict[int, Sample], gateway: dict[int, Sample]) -> Row:
+    one = next(iter(gateway.values()))
+    pairs = [(direct[n].value(measure), gateway[n].value(measure)) for n in direct if n in gateway]
+    found = difference(pairs)
+    return Row(
+        mode=one.mode,
+        what=one.what,
+        at_once=one.at_once,
+        measure=measure,
+        unit=unit,
+        direct=spread([s.value(measure) for s in direct.values()]) if direct else None,
+        gateway=spread([s.value(measure) for s in gateway.values()]),
+        difference=found,
+        verdict=found.verdict if found else "only the gateway",
+    )
+
+
+def report(samples: Sequence[Sample], notes: Iterable[str], seconds: float, *, cut: bool) -> Report:
+    errors: dict[str, int] = {}
+    for sample in samples:
+        for answer in sample.answers:
+            if answer.error:
+                what = f"{sample.mode}, {sample.what}, {sample.way}: {answer.error}"
+                errors[what] = errors.get(what, 0) + 1
+    return Report(
+        rows=rows(samples),
+        requests=sum(len(s.answers) for s in samples),
+        errors=tuple(errors.items()),
+        notes=(*notes, *unequal(samples)),
+        seconds=seconds,
+        cut=cut,
+    )
+
+
+def unequal(samples: Sequence[Sample]) -> list[str]:
+    """Where the two ways did not do the same work: their times say less then."""
+    found = []
+    tokens: dict[tuple[str, str], dict[str, list[int]]] = {}
+    for sample in samples:
+        if sample.what != "embeddings":
+            of_ways = tokens.setdefault((sample.mode, sample.what), {})
+            of_ways.setdefault(sample.way, []).extend(a.tokens for a in sample.answers if not a.error)
+    for (mode, what), ways in tokens.items():
+        direct, gateway = (median(ways.get(way) or [0]) for way in ("direct", "gateway"))
+        if ways.get("direct") and ways.get("gateway") and direct != gateway:
+            found.append(
+                f"{mode}, {what}: answers have {direct:g} tokens direct and {gateway:g} through the gateway: not the same work"
+            )
+    return found
