@@ -43,10 +43,14 @@ class NotAvailable(Exception):
     """A part of the comparison that cannot be had on this machine, and why."""
 
 
+class DockerFailed(RuntimeError):
+    """A docker command that must not fail did; what it said."""
+
+
 def docker(*argv: str, text: str | None = None) -> str:
     done = subprocess.run(["docker", *argv], input=text, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise SystemExit(f"docker {' '.join(argv)} failed: {done.stderr or done.stdout}")
+        raise DockerFailed(f"docker {' '.join(argv)} failed: {done.stderr or done.stdout}")
     return done.stdout.strip()
 
 

@@ -19,6 +19,10 @@ from typing import Any, cast
 PATIENCE = 120
 
 
+# Whole names: LiteLLM passes its provider's headers on under names that end in these.
+CHUNKED, LENGTH, LAST = b"\r\ntransfer-encoding: chunked", b"\r\ncontent-length:", b"\r\nconnection: close"
+
+
 class Gone(Exception):
     """The other side closed the connection before it answered anything."""
 
@@ -76,21 +80,21 @@ class Target:
         while not body:
             body = receive(65536)
         first = time.perf_counter()
-        if b"transfer-encoding: chunked" in head:
+        if CHUNKED in head:
             while not body.endswith(b"\r\n0\r\n\r\n"):
                 body += (more := receive(65536))
                 if not more:
-                    raise ConnectionError("cut off")
+                    raise ConnectionError(f"{self._address[0]} cut its answer off: {head.decode()}{body[-500:]!r}")
         else:
-            length = int(head.partition(b"content-length:")[2].partition(b"\r\n")[0])
+            length = int(head.partition(LENGTH)[2].partition(b"\r\n")[0])
             while len(body) < length:
                 body += (more := receive(65536))
                 if not more:
-                    raise ConnectionError("cut off")
+                    raise ConnectionError(f"{self._address[0]} cut its answer off: {head.decode()}{body[-500:]!r}")
         ended = time.perf_counter()
         if b" 200 " not in head.partition(b"\r\n")[0]:
             raise Refused(f"{self._address[0]} answered {head.decode()}{body[:2000].decode(errors='replace')}")
-        if b"connection: close" in head:
+        if LAST in head:
             self.close()
         return first - started, ended - started, body
 
@@ -165,14 +169,14 @@ class Line(asyncio.Protocol):
         if not gap:
             return
         head = head.lower() + b"\r\n"
-        if b"transfer-encoding: chunked" in head:
+        if CHUNKED in head:
             if not self._found.endswith(b"0\r\n\r\n"):
                 return
-        elif len(body) < int(head.partition(b"content-length:")[2].partition(b"\r\n")[0]):
+        elif len(body) < int(head.partition(LENGTH)[2].partition(b"\r\n")[0]):
             return
         self._found = b""
         self._shared.answered(b" 200 " in head.partition(b"\r\n")[0])
-        if b"connection: close" in head:
+        if LAST in head:
             self._transport.close()
         else:
             self._next()
