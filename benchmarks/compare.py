@@ -451,8 +451,9 @@ def main() -> None:
         needed = {"nginx": "plain", "portkey": "portkey"}
         rows = [row for row in subjects(lab.key) if needed.get(row.part, "") in ("", *its_images)]
         rows = start_all(lab, rows, its_images, real)
-        measure_latency(lab, rows, sizes)
+        # First, since it warms everything up: Node compiles what ran some thousand times.
         measure_throughput(lab, rows, sizes, its_images.get("plain"))
+        measure_latency(lab, rows, sizes)
         measure_memory(lab, rows)
         if real:
             try:

@@ -110,9 +110,6 @@ class Lab:
         argv += ["-v", f"{BENCH}:/bench:ro", "-v", f"{self.folder}:/lab:ro", "--user", "10001:10001"]
         docker(*argv, *options, image, *command)
 
-    def stop(self, part: str) -> None:
-        docker("rm", "-f", "-v", f"{self.name}-{part}")
-
     def start_harness(self) -> None:
         """The instant upstream, and the container that sends the load."""
         python = ["--entrypoint", PYTHON]
