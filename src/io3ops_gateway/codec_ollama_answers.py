@@ -4,12 +4,11 @@ Chunks, keys and reasons are LiteLLM's; where it was wrong and a client would su
 """
 
 import json
-import re
 from typing import Any
 
 import orjson
 
-from io3ops_gateway.codec import REASONS, Cut, Facts, Reply, Strange, is_int
+from io3ops_gateway.codec import NO_DETAILS, REASONS, THOUGHT, Cut, Facts, Reply, Whole, is_int, parsed
 from io3ops_gateway.codec_stream import DONE, Lines, Writer, spent
 
 TIMINGS = (
@@ -20,24 +19,14 @@ TIMINGS = (
     "eval_count",
     "eval_duration",
 )
-THOUGHT = re.compile(r"<(?:think|thinking|budget:thinking)>(.*?)</(?:think|thinking|budget:thinking)>(.*)", re.DOTALL)
-NO_DETAILS = {"completion_tokens_details": None, "prompt_tokens_details": None}
 
 
-class Embedding:
+class Embedding(Whole):
     """One call of /api/embed."""
-
-    stream = begun = finished = failed = False
-
-    def __init__(self, path: str, body: bytes, *, reply: Reply) -> None:
-        self.path = path
-        self.body = body
-        self.facts = Facts()
-        self._reply = reply
 
     def answer(self, data: bytes) -> bytes | None:
         """A whole answer in the client's words; None: not understood."""
-        found = _object(data)
+        found = parsed(data)
         vectors = found.get("embeddings")
         tokens = found.get("prompt_eval_count")
         if (
@@ -50,14 +39,6 @@ class Embedding:
         entries = [{"object": "embedding", "index": n, "embedding": vector} for n, vector in enumerate(vectors)]
         usage = spent(tokens, 0) | NO_DETAILS
         return orjson.dumps({"model": self._reply.asked, "data": entries, "object": "list", "usage": usage})
-
-    def events(self, chunk: bytes) -> list[bytes]:
-        """Embeddings are not streamed."""
-        raise Strange("embeddings are not streamed")
-
-    def end(self) -> list[bytes]:
-        """Embeddings are not streamed."""
-        raise Strange("embeddings are not streamed")
 
 
 class Generation:
@@ -88,7 +69,7 @@ class Generation:
 
     def answer(self, data: bytes) -> bytes | None:
         """A whole answer in the client's words; None: not understood."""
-        found = _object(data)
+        found = parsed(data)
         message = found.get("message")
         if not isinstance(message, dict) or message.get("role") != "assistant":
             return None
@@ -242,14 +223,6 @@ class Generation:
             f"the model's server broke off: {said}" if isinstance(said, str) else "the model's server is not understood"
         )
         return [self._writer.error(message, code)]
-
-
-def _object(data: bytes) -> dict[str, Any]:
-    try:
-        found = orjson.loads(data)
-    except orjson.JSONDecodeError:
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _timings(found: dict[str, Any]) -> dict[str, int]:
