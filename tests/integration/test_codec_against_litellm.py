@@ -14,9 +14,11 @@ import httpx
 import pytest
 from tests import codec_cases, codec_cases_openai
 from tests.clone import Clone, until
-from tests.codec_cases import Case, Targets, call, user
+from tests.codec_cases import CALL, NAMED, STREAM, Case, Targets, call, last, part, user
+from tests.codec_cases_openai import X
 from tests.codec_compare import said, seen
 from tests.fake_ollama import serve
+from tests.fake_upstream import FakeUpstream
 
 pytestmark = pytest.mark.containers
 
@@ -122,3 +124,59 @@ def test_both_ways_are_one(both: Both, case: Case) -> None:
     else:
         assert full.status_code == 200 and answer is not None, full.text
         assert seen(answer) == seen(full.content)
+
+
+# -- where they differ on purpose: LiteLLM's side of it (the codec's is in tests/unit/test_codec.py). Should one of these fail
+# after an update, LiteLLM has changed, and the codec may follow.
+
+
+def streamed(both: Both, data: bytes, body: dict[str, Any] = CHAT) -> list[Any]:
+    answer = both.full(Case("", "chat/completions", body | STREAM, data))
+    assert answer.status_code == 200
+    found: list[Any] = seen(answer.content)
+    return found
+
+
+def text(chunks: list[Any]) -> str:
+    return "".join(
+        c["choices"][0]["delta"].get("content", "") for c in chunks if isinstance(c, dict) and "choices" in c
+    )
+
+
+def test_two_tools_in_two_chunks_have_one_index(both: Both) -> None:
+    chunks = streamed(both, part(tool_calls=[CALL]) + part(tool_calls=[NAMED]) + last())
+    assert [c["choices"][0]["delta"]["tool_calls"][0]["index"] for c in chunks[:2]] == [0, 0]
+
+
+def test_a_tool_without_arguments_has_no_id(both: Both) -> None:
+    bare = {"function": {"name": "f", "arguments": {}}}
+    assert "id" not in streamed(both, part(tool_calls=[bare]) + last())[0]["choices"][0]["delta"]["tool_calls"][0]
+
+
+@pytest.mark.parametrize("lost", ["[DONE]", "a\x85b", "a\u2028b"])
+def test_some_texts_are_lost(both: Both, lost: str) -> None:
+    assert text(streamed(both, part("x") + part(lost) + last())) == "x"
+
+
+@pytest.mark.parametrize(("body", "data"), [(CHAT, part("x")), (CHAT | {"model": "oai"}, X)])
+def test_a_closed_connection_is_called_a_good_end(both: Both, body: dict[str, Any], data: bytes) -> None:
+    chunks = streamed(both, data, body)
+    assert chunks[-2]["choices"][0]["finish_reason"] == "stop" and chunks[-1] == "data: [DONE]"
+
+
+@pytest.mark.parametrize(
+    ("data", "code", "kind"),
+    [
+        (part("x") + b'{"error":"boo"}\n', "400", None),
+        (part("x") + part(5), "500", None),
+        (part("abc") * 101, "500", "internal_server_error"),
+    ],
+)
+def test_an_error_in_a_stream(both: Both, data: bytes, code: str, kind: str | None) -> None:
+    """The same event but for the message, which names LiteLLM's classes; nothing comes after it."""
+    error = streamed(both, data)[-1]
+    assert error["error"] | {"message": ""} == {"message": "", "type": kind, "param": None, "code": code}
+    own = call(Case("", "chat/completions", CHAT | STREAM, data), both.targets)
+    assert own is not None
+    answer = said(own, data)
+    assert answer and seen(answer)[-1]["error"] | {"message": ""} == error["error"] | {"message": ""}
