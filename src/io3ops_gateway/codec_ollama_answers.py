@@ -155,26 +155,25 @@ class Generation:
 
     def _delta(self, message: dict[str, Any], line: bytes) -> dict[str, Any] | None:
         """What a chunk adds; empty: nothing, None: not understood."""
-        content, thought = message.get("content") or "", message.get("thinking") or None
-        if not isinstance(content, str) or not isinstance(thought, str | None):
+        given, thought = message.get("content") or "", message.get("thinking") or None
+        if not isinstance(given, str) or not isinstance(thought, str | None):
             return None
-        if thought:
-            self._thinks = True
-        if content:
-            thought, content = self._sorted(thought, content)
+        self._thinks = self._thinks or bool(thought)
+        thought, content = self._sorted(thought, given) if given else (thought, None)
         delta: dict[str, Any] = {}
-        if content:
-            delta["content"] = content
-        if thought is not None:
-            delta["reasoning_content"] = thought
         if message.get("tool_calls"):
             calls = self._tool_calls(line)
             if calls is None:
                 return None
             delta["tool_calls"] = calls
+        if thought is not None:
+            delta["reasoning_content"] = thought
+        # An empty text is no event, but stands in one.
+        if content or (content is not None and delta):
+            delta["content"] = content
         return delta
 
-    def _sorted(self, thought: str | None, content: str) -> tuple[str | None, str]:
+    def _sorted(self, thought: str | None, content: str) -> tuple[str | None, str | None]:
         """Thoughts that a model writes into its text, told apart as LiteLLM does: only the first chunk of them is."""
         if self._thinks:
             self._thought = True
@@ -184,7 +183,7 @@ class Generation:
         if "</think>" in content and self._thinks:
             content = content.replace("</think>", "")
             self._thought = True
-        return (content, "") if self._thinks and not self._thought else (thought, content)
+        return (content, None) if self._thinks and not self._thought else (thought, content)
 
     def _tool_calls(self, data: bytes) -> list[dict[str, Any]] | None:
         """The calls in an answer or a chunk. Parsed once more, because orjson rounds very large numbers."""

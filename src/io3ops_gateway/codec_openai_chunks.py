@@ -73,6 +73,8 @@ class Generation:
             return []
         data = line[5:].strip()
         if data == b"[DONE]":
+            if not self._named:
+                raise Strange("the model's server answers nothing")
             self.finished = True
             return []
         try:
@@ -120,9 +122,6 @@ class Generation:
             return None
         calls = given.get("tool_calls")
         delta: dict[str, Any] = {}
-        # An empty text says something only together with the role.
-        if content or (content is not None and given.get("role") and not self.begun):
-            delta["content"] = content
         if thought is not None:
             delta["reasoning_content"] = thought
         if calls is not None:
@@ -130,8 +129,11 @@ class Generation:
             if None in pieces:
                 return None
             delta["tool_calls"] = pieces
-        if not delta and given.get("role") and not self.begun:
+        if given.get("role") and not self.begun:
             delta["role"] = "assistant"
+        # An empty text is no event, but stands in one.
+        if content or (content is not None and delta):
+            delta["content"] = content
         return delta
 
     def _name(self, found: dict[str, Any]) -> None:
