@@ -250,6 +250,7 @@ STREAMS: dict[str, tuple[bytes, ...]] = {
     "thinking_inside_more": (part("x<think>y"), part("t"), part("u</think>v"), part("a<think>b"), last(eval_count=40)),
     "thinking_at_once": (part("<think></think>"), part("b"), last()),
     "thinking_closed": (part("</think>x"), last()),
+    "thinking_beside_a_mark": (part("x"), part("</think>", thinking=" u"), part("b"), last(eval_count=40)),
     "thinking_only": (part(thinking="t"), last()),
     "call": (part(tool_calls=[CALL]), last()),
     "call_after_text": (part("a"), part(tool_calls=[CALL]), last(reason="length")),

@@ -188,6 +188,7 @@ STREAMS: dict[str, tuple[bytes, ...]] = {
     "reasoning": (ROLE, part({"reasoning_content": "r"}), part({"reasoning_content": " s"}), X, END),
     "reasoning_vllm": (ROLE, part({"reasoning": "r"}), X, END),
     "reasoning_beside": (ROLE, part({"content": "a", "reasoning_content": "r"}), part({"reasoning_content": ""}), X, END),
+    "reasoning_beside_nothing": (ROLE, part({"content": "", "reasoning_content": "r"}), X, END),
     "reasoning_empty": (ROLE, part({"reasoning_content": ""}), X, END),
     "tools": (
         ROLE,

@@ -25,12 +25,17 @@ def said(call: Call, data: bytes, size: int = 0) -> bytes | None:
     if not call.stream:
         return call.answer(data)
     pieces = [data[at : at + size] for at in range(0, len(data), size)] if size else [data]
+    events: list[bytes] = []
     try:
-        events = [event for piece in pieces for event in call.events(piece)]
-        return b"".join([*events, *call.end()])
-    except (Strange, Cut):
+        for piece in pieces:
+            events += call.events(piece)
+        events += call.end()
+    except Strange:
         assert not call.begun
         return None
+    except Cut:
+        return b"".join(events) or None
+    return b"".join(events)
 
 
 def _same(value: Any, name: str = "") -> Any:

@@ -4,11 +4,17 @@ A request is plain when every field of it was seen to give the same call and the
 (tests/integration/test_codec_against_litellm.py). Whatever else a client sends is LiteLLM's to handle.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import orjson
+
 REASONS = frozenset({"stop", "length", "tool_calls", "function_call", "content_filter"})
+# Thoughts that a model wrote into its text, and what it said after them.
+THOUGHT = re.compile(r"<(?:think|thinking|budget:thinking)>(.*?)</(?:think|thinking|budget:thinking)>(.*)", re.DOTALL)
+NO_DETAILS = {"completion_tokens_details": None, "prompt_tokens_details": None}
 
 
 class Strange(Exception):
@@ -85,6 +91,26 @@ class Call(Protocol):
         """
 
 
+class Whole:
+    """What calls have in common whose answers are never streamed."""
+
+    stream = begun = finished = failed = False
+
+    def __init__(self, path: str, body: bytes, *, reply: Reply) -> None:
+        self.path = path
+        self.body = body
+        self.facts = Facts()
+        self._reply = reply
+
+    def events(self, chunk: bytes) -> list[bytes]:
+        """There are none."""
+        raise Strange("this answer is not streamed")
+
+    def end(self) -> list[bytes]:
+        """There is none."""
+        raise Strange("this answer is not streamed")
+
+
 def is_int(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
@@ -151,3 +177,12 @@ def text_of(content: object) -> str | None:
             return None
         texts.append(part["text"])
     return "".join(texts)
+
+
+def parsed(data: bytes) -> dict[str, Any]:
+    """A JSON object; empty, when the bytes are none."""
+    try:
+        found = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return {}
+    return found if isinstance(found, dict) else {}

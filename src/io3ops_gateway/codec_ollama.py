@@ -10,8 +10,8 @@ from typing import Any, NoReturn
 import orjson
 
 from io3ops_gateway import codec, endpoints
-from io3ops_gateway.codec import Call, Reply, Target
-from io3ops_gateway.codec_ollama_answers import THOUGHT, Embedding, Generation
+from io3ops_gateway.codec import THOUGHT, Call, Reply, Target
+from io3ops_gateway.codec_ollama_answers import Embedding, Generation
 from io3ops_gateway.endpoints import Endpoint
 
 # Handed on among the model's options, most under their own name.

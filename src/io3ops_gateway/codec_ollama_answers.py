@@ -4,12 +4,11 @@ Chunks, keys and reasons are LiteLLM's; where it was wrong and a client would su
 """
 
 import json
-import re
 from typing import Any
 
 import orjson
 
-from io3ops_gateway.codec import REASONS, Cut, Facts, Reply, Strange, is_int
+from io3ops_gateway.codec import NO_DETAILS, REASONS, THOUGHT, Cut, Facts, Reply, Whole, is_int, parsed
 from io3ops_gateway.codec_stream import DONE, Lines, Writer, spent
 
 TIMINGS = (
@@ -20,24 +19,14 @@ TIMINGS = (
     "eval_count",
     "eval_duration",
 )
-THOUGHT = re.compile(r"<(?:think|thinking|budget:thinking)>(.*?)</(?:think|thinking|budget:thinking)>(.*)", re.DOTALL)
-NO_DETAILS = {"completion_tokens_details": None, "prompt_tokens_details": None}
 
 
-class Embedding:
+class Embedding(Whole):
     """One call of /api/embed."""
-
-    stream = begun = finished = failed = False
-
-    def __init__(self, path: str, body: bytes, *, reply: Reply) -> None:
-        self.path = path
-        self.body = body
-        self.facts = Facts()
-        self._reply = reply
 
     def answer(self, data: bytes) -> bytes | None:
         """A whole answer in the client's words; None: not understood."""
-        found = _object(data)
+        found = parsed(data)
         vectors = found.get("embeddings")
         tokens = found.get("prompt_eval_count")
         if (
@@ -50,14 +39,6 @@ class Embedding:
         entries = [{"object": "embedding", "index": n, "embedding": vector} for n, vector in enumerate(vectors)]
         usage = spent(tokens, 0) | NO_DETAILS
         return orjson.dumps({"model": self._reply.asked, "data": entries, "object": "list", "usage": usage})
-
-    def events(self, chunk: bytes) -> list[bytes]:
-        """Embeddings are not streamed."""
-        raise Strange("embeddings are not streamed")
-
-    def end(self) -> list[bytes]:
-        """Embeddings are not streamed."""
-        raise Strange("embeddings are not streamed")
 
 
 class Generation:
@@ -88,7 +69,7 @@ class Generation:
 
     def answer(self, data: bytes) -> bytes | None:
         """A whole answer in the client's words; None: not understood."""
-        found = _object(data)
+        found = parsed(data)
         message = found.get("message")
         if not isinstance(message, dict) or message.get("role") != "assistant":
             return None
@@ -174,26 +155,25 @@ class Generation:
 
     def _delta(self, message: dict[str, Any], line: bytes) -> dict[str, Any] | None:
         """What a chunk adds; empty: nothing, None: not understood."""
-        content, thought = message.get("content") or "", message.get("thinking") or None
-        if not isinstance(content, str) or not isinstance(thought, str | None):
+        given, thought = message.get("content") or "", message.get("thinking") or None
+        if not isinstance(given, str) or not isinstance(thought, str | None):
             return None
-        if thought:
-            self._thinks = True
-        if content:
-            thought, content = self._sorted(thought, content)
+        self._thinks = self._thinks or bool(thought)
+        thought, content = self._sorted(thought, given) if given else (thought, None)
         delta: dict[str, Any] = {}
-        if content:
-            delta["content"] = content
-        if thought is not None:
-            delta["reasoning_content"] = thought
         if message.get("tool_calls"):
             calls = self._tool_calls(line)
             if calls is None:
                 return None
             delta["tool_calls"] = calls
+        if thought is not None:
+            delta["reasoning_content"] = thought
+        # An empty text is no event, but stands in one.
+        if content or (content is not None and delta):
+            delta["content"] = content
         return delta
 
-    def _sorted(self, thought: str | None, content: str) -> tuple[str | None, str]:
+    def _sorted(self, thought: str | None, content: str) -> tuple[str | None, str | None]:
         """Thoughts that a model writes into its text, told apart as LiteLLM does: only the first chunk of them is."""
         if self._thinks:
             self._thought = True
@@ -203,7 +183,7 @@ class Generation:
         if "</think>" in content and self._thinks:
             content = content.replace("</think>", "")
             self._thought = True
-        return (content, "") if self._thinks and not self._thought else (thought, content)
+        return (content, None) if self._thinks and not self._thought else (thought, content)
 
     def _tool_calls(self, data: bytes) -> list[dict[str, Any]] | None:
         """The calls in an answer or a chunk. Parsed once more, because orjson rounds very large numbers."""
@@ -242,14 +222,6 @@ class Generation:
             f"the model's server broke off: {said}" if isinstance(said, str) else "the model's server is not understood"
         )
         return [self._writer.error(message, code)]
-
-
-def _object(data: bytes) -> dict[str, Any]:
-    try:
-        found = orjson.loads(data)
-    except orjson.JSONDecodeError:
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _timings(found: dict[str, Any]) -> dict[str, int]:

@@ -8,7 +8,8 @@ import orjson
 
 from io3ops_gateway import codec, endpoints
 from io3ops_gateway.codec import Call, Reply, Target
-from io3ops_gateway.codec_openai_answers import Embedding, Generation
+from io3ops_gateway.codec_openai_answers import Embedding
+from io3ops_gateway.codec_openai_chunks import Generation
 from io3ops_gateway.endpoints import Endpoint
 
 # For OpenAI's own models LiteLLM has rules of their own.
@@ -92,21 +93,10 @@ def call(endpoint: Endpoint, body: Mapping[str, Any], target: Target, reply: Rep
     if fields is None:
         return None
     written = {name: value for name, value in fields.items() if name in handed} | {"model": target.model}
-    stream = fields.get("stream", False)
-    options = fields.get("stream_options", {})
-    if endpoint is endpoints.CHAT:
-        messages = _messages(fields.get("messages"))
-        if messages is None:
-            return None
-        written["messages"] = messages
-        if not fields.get("tools"):
-            written.pop("tool_choice", None)
-        if stream:
-            # Counted whether the client asks for it or not.
-            written |= {"stream": True, "stream_options": options | {"include_usage": True}}
-    elif ("input" if endpoint is endpoints.EMBEDDINGS else "prompt") not in fields:
+    needed = {"chat": "messages", "completions": "prompt", "embeddings": "input"}[endpoint.name]
+    if needed not in fields or (endpoint is endpoints.CHAT and not _add_chat(written, fields)):
         return None
-    elif isinstance(fields.get("prompt"), list):
+    if isinstance(fields.get("prompt"), list):
         written["prompt"] = fields["prompt"][0]
     try:
         data = orjson.dumps(written)
@@ -115,8 +105,24 @@ def call(endpoint: Endpoint, body: Mapping[str, Any], target: Target, reply: Rep
     url = f"{target.url.rstrip('/')}{path}"
     if endpoint is endpoints.EMBEDDINGS:
         return Embedding(url, data, reply=reply)
-    usage = stream and options.get("include_usage", False)
+    stream = fields.get("stream", False)
+    usage = stream and fields.get("stream_options", {}).get("include_usage", False)
     return Generation(url, data, reply=reply, chat=endpoint is endpoints.CHAT, stream=stream, usage=usage)
+
+
+def _add_chat(written: dict[str, Any], fields: Mapping[str, Any]) -> bool:
+    """Write what only a chat has. Returns whether its messages are plain."""
+    messages = _messages(fields["messages"])
+    if messages is None:
+        return False
+    written["messages"] = messages
+    if not fields.get("tools"):
+        written.pop("tool_choice", None)
+    if fields.get("stream", False):
+        # Counted whether the client asks for it or not.
+        options = fields.get("stream_options", {}) | {"include_usage": True}
+        written |= {"stream": True, "stream_options": options}
+    return True
 
 
 def _messages(given: object) -> list[dict[str, Any]] | None:

@@ -81,7 +81,7 @@ class Writer:
             return self._head + orjson.dumps(delta) + b"}" + self._tail
         self.begun = True
         choice: dict[str, Any] = {"index": 0}
-        if content:
+        if content is not None:
             choice["text"] = content
         if "reasoning_content" in delta:
             choice["reasoning_content"] = delta["reasoning_content"]
