@@ -54,11 +54,12 @@ class Place:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Door:
-    """What is taken from clients: Host names and web origins besides this machine's, bytes of a body."""
+    """What is taken from clients: Host names and web origins besides this machine's, bytes of a body. `workers`: for the parent."""
 
     hosts: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()
     max_body: int = 32_000_000
+    workers: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
