@@ -55,7 +55,7 @@ class Cut(bytes):
 @contextmanager
 def serve(answer: Any, tls: ssl.SSLContext | None = None, *, headers: bool = False) -> Iterator[int]:
     """Serve until the block ends; the port. `answer(method, path, body)`, with `headers` or TLS also the request's headers,
-    gives (status, dict | bytes[, headers])."""
+    gives (status, dict | bytes | iterator of bytes[, headers])."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -69,6 +69,8 @@ def serve(answer: Any, tls: ssl.SSLContext | None = None, *, headers: bool = Fal
                 if tls or headers
                 else answer(self.command, self.path, body)
             )
+            if isinstance(content, Iterator):
+                return self.drip(status, content)
             data = content if isinstance(content, bytes) else json.dumps(content).encode() + b"\n"
             self.send_response(status)
             for name, value in (rest[0] if rest else {}).items():
@@ -80,6 +82,15 @@ def serve(answer: Any, tls: ssl.SSLContext | None = None, *, headers: bool = Fal
                 with suppress(OSError):
                     self.wfile.write(data)
             self.close_connection = self.close_connection or isinstance(data, Cut)
+
+        def drip(self, status: int, parts: Iterator[bytes]) -> None:
+            self.send_response(status)
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            with suppress(OSError):
+                for part in parts:
+                    self.wfile.write(b"%x\r\n%b\r\n" % (len(part), part))
+                self.wfile.write(b"0\r\n\r\n")
 
         do_GET = do_POST = do_HEAD = do_DELETE = handle_any
 

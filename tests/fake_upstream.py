@@ -1,13 +1,14 @@
 """An upstream that does as it is told, per model: Ollama's API and the OpenAI one, recording every call.
 
-Behaviours: ok, 500, 429, 400, 401, 404, context (too long a prompt), content (refused content), slow:SECONDS, badjson, cut
-(in the middle of an answer), redirect (to a cloud).
+Behaviours: ok, 500, 429, 400, 401, 404, context (too long a prompt), content (refused content), slow:SECONDS, drip:SECONDS (of a stream:
+its parts take so long), badjson, cut (in the middle of an answer), redirect (to a cloud).
 """
 
 from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -65,6 +66,9 @@ class FakeUpstream:
         behaviour = self.behaviours.get(model, "ok")
         if behaviour.startswith("slow:"):
             time.sleep(float(behaviour.removeprefix("slow:")))
+        elif behaviour.startswith("drip:"):
+            if asked.get("stream"):
+                return 200, self._drip(model, float(behaviour.removeprefix("drip:")))
         elif behaviour == "redirect":
             return 307, b"", {"Location": "https://api.openai.com/v1/chat/completions"}
         elif behaviour == "badjson":
@@ -79,6 +83,15 @@ class FakeUpstream:
             )
             return status, {"error": error if path.startswith("/v1") else error["message"]}
         return 200, self._good(path, model, asked)
+
+    @staticmethod
+    def _drip(model: str, seconds: float) -> Iterator[bytes]:
+        part = {"model": model, "created_at": "2026-01-01T00:00:00Z", "done": False}
+        for word in ("from ", model, *[" on"] * round(seconds / 0.1)):
+            yield json.dumps(part | {"message": {"role": "assistant", "content": word}}).encode() + b"\n"
+            time.sleep(0.1 * (word == " on"))
+        end = {"done": True, "done_reason": "stop", "prompt_eval_count": 3, "eval_count": 2}
+        yield json.dumps(part | end | {"message": {"role": "assistant", "content": ""}}).encode() + b"\n"
 
     def _good(self, path: str, model: str, asked: dict[str, Any]) -> Any:
         if path == "/v1/chat/completions":

@@ -51,6 +51,9 @@ def parse_config(text: bytes, name: str) -> dict[str, Any]:
         raise ConfigError(f"{name} is not valid YAML: {error.problem}{where}", _RENDER) from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{name} is not valid YAML: {str(error).splitlines()[0]}", _RENDER) from error
+    except (ValueError, RecursionError) as error:
+        # A date that no calendar has, or a list in a list in a list ...
+        raise ConfigError(f"{name} cannot be read as YAML: {error}", _RENDER) from error
     if not isinstance(config, dict):
         raise ConfigError(f"{name} is not a mapping", _RENDER)
     models = config.get("model_list")

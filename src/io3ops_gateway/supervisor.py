@@ -11,6 +11,7 @@ whoever serves next.
 
 import errno
 import json
+import math
 import os
 import selectors
 import signal
@@ -29,6 +30,8 @@ from io3ops_gateway.errors import ConfigError, GatewayError, PortError, StartErr
 START_SECONDS = 60.0
 # A worker that ends this often in a row without ever having served for a while will not serve: the container starts anew.
 LIVES, WHILE = 5, 10.0
+# A worker that was told to leave says in a moment that it accepts nobody any more; whoever asked for the change waits for that.
+LEAVE_SECONDS = 10.0
 # A command's longest line: a rendered file of a thousand modes has three megabytes.
 COMMAND_BYTES = 64_000_000
 COMMAND_SECONDS = 10.0
@@ -51,13 +54,15 @@ class Job:
 
 @dataclass(kw_only=True, slots=True)
 class Worker:
-    """One child. `state`: starting, ready, serving or leaving."""
+    """One child. `state`: starting, ready, serving, leaving, or finishing: it accepts nobody any more. `deadline`: when it must be ready,
+    or have left."""
 
     pid: int
     slot: int
     index: int
     channel: socket.socket
     born: float
+    deadline: float
     state: str = "starting"
     heard: bytes = b""
 
@@ -70,7 +75,6 @@ class Generation:
     config: Path
     digest: str
     count: int
-    deadline: float
     asker: socket.socket | None = None
     workers: list[Worker] = field(default_factory=list)
 
@@ -156,6 +160,8 @@ class Supervisor:
         finally:
             control.close()
             self._control_path.unlink(missing_ok=True)
+            for generation in self._generations():
+                generation.config.unlink(missing_ok=True)
 
     # What comes in: signals, commands, and what workers say.
 
@@ -178,9 +184,9 @@ class Supervisor:
 
     def _listen_to_commands(self) -> socket.socket:
         control = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._control_path.unlink(missing_ok=True)
         before = os.umask(0o177)
         try:
+            self._control_path.unlink(missing_ok=True)
             control.bind(str(self._control_path))
         except OSError as error:
             what = f"the control socket {self._control_path} cannot be made: {error.strerror}"
@@ -221,7 +227,7 @@ class Supervisor:
         try:
             asked = json.loads(line)
             command = asked["command"]
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, RecursionError):
             return _reply(asker, {"ok": False, "what": "this is no command", "hint": ""})
         if command == "status":
             _reply(asker, {"ok": True, **self._status()})
@@ -251,6 +257,8 @@ class Supervisor:
             said = json.loads(line)
             if said["event"] == "ready":
                 self._ready(generation, worker)
+            elif said["event"] == "left":
+                self._left(worker)
             else:
                 self._failed(generation, GatewayError(said["what"], said["hint"]), said["code"])
 
@@ -260,7 +268,10 @@ class Supervisor:
         try:
             if self._stopping or self._next is not None:
                 raise StartError("another change is under way", "try again in a moment")
-            text = config.read_bytes() if isinstance(config, Path) else str(config or "").encode()
+            # What is no text stays none: the parser says so.
+            text = (
+                config.read_bytes() if isinstance(config, Path) else str(config or "").encode("utf-8", "surrogatepass")
+            )
             self._begin(text, try_modes=try_modes, asker=asker)
         except (GatewayError, OSError) as error:
             _tell(f"the new configuration is not taken: {error}; the gateway serves on")
@@ -275,54 +286,71 @@ class Supervisor:
             with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
                 file.write(text)
         except OSError as error:
+            path.unlink(missing_ok=True)
             raise ConfigError(f"{path} cannot be written: {error.strerror}", "give /tmp more space") from error
         try:
             count = self._count(inputs.parse_config(text, "the new litellm.yaml"))
             while len(self._listeners) < count:
                 host, port = self._listeners[0].getsockname()[:2]
                 self._listeners.append(bind(host, port))
-        except GatewayError:
+        except Exception as error:
             path.unlink(missing_ok=True)
-            raise
-        self._next = Generation(
-            number=self._number,
-            config=path,
-            digest=inputs.digest(text),
-            count=count,
-            deadline=time.monotonic() + START_SECONDS,
-            asker=asker,
+            if isinstance(error, GatewayError):
+                raise
+            # Whatever stands in a file, the parent lives on.
+            what = f"the new litellm.yaml cannot be used: {' '.join(f'{type(error).__name__}: {error}'.split())}"
+            raise ConfigError(what, "run `io3ops render-config`") from error
+        generation = self._next = Generation(
+            number=self._number, config=path, digest=inputs.digest(text), count=count, asker=asker
         )
-        for slot in range(count):
-            self._fork(self._next, slot, try_modes=try_modes and slot == 0)
+        try:
+            for slot in range(count):
+                self._fork(generation, slot, try_modes=try_modes and slot == 0)
+        except GatewayError:
+            # Whoever asked is told by the caller.
+            generation.asker = None
+            self._abandon(generation)
+            raise
 
     def _fork(self, generation: Generation, slot: int, *, try_modes: bool = False) -> None:
         used = {worker.index for worker in self._workers()}
         index = next((i for i in range(INDEXES) if i not in used), None)
         if index is None:
             raise StartError("too many workers still finish their requests", "try again in a moment")
-        ours, theirs = socket.socketpair()
         sys.stdout.flush()
         sys.stderr.flush()
-        pid = os.fork()
-        if not pid:
-            self._leave_parent(ours)
-            job = Job(
-                generation=generation.number,
-                index=index,
-                config=generation.config,
-                digest=generation.digest,
-                listeners=tuple(self._listeners[slot :: generation.count]),
-                channel=theirs,
-                try_modes=try_modes,
-            )
+        try:
+            ours, theirs = socket.socketpair()
             try:
+                pid = os.fork()
+            except OSError:
+                ours.close()
+                theirs.close()
+                raise
+        except OSError as error:
+            raise StartError(f"a worker cannot be started: {error.strerror}", "try again in a moment") from error
+        if not pid:
+            try:
+                self._leave_parent(ours)
+                job = Job(
+                    generation=generation.number,
+                    index=index,
+                    config=generation.config,
+                    digest=generation.digest,
+                    listeners=tuple(self._listeners[slot :: generation.count]),
+                    channel=theirs,
+                    try_modes=try_modes,
+                )
                 self._work(job)
+            except BaseException as error:
+                _tell(f"a worker failed: {' '.join(f'{type(error).__name__}: {error}'.split())}")
             finally:
                 # Whatever happens there, a child must never come back into the parent's loop.
                 os._exit(70)
         theirs.close()
         ours.setblocking(False)
-        worker = Worker(pid=pid, slot=slot, index=index, channel=ours, born=time.monotonic())
+        now = time.monotonic()
+        worker = Worker(pid=pid, slot=slot, index=index, channel=ours, born=now, deadline=now + START_SECONDS)
         generation.workers.append(worker)
         self._selector.register(ours, selectors.EVENT_READ, lambda: self._on_worker(generation, worker))
 
@@ -341,6 +369,9 @@ class Supervisor:
                 generation.asker.close()
 
     def _ready(self, generation: Generation, worker: Worker) -> None:
+        worker.deadline = math.inf
+        if worker.state != "starting":
+            return
         worker.state = "ready"
         if generation is self._current:
             self._go(worker)
@@ -355,14 +386,38 @@ class Supervisor:
         if before is not None:
             self._old.append(before)
             for worker in before.workers:
-                worker.state = "leaving"
-                _say(worker, b"drain\n")
+                self._leave(worker, b"drain\n")
+            self._let_go(before)
             _tell(f"generation {generation.number} serves; generation {before.number} finishes its requests")
-        self._answer(generation, {"ok": True, **self._status()})
+        self._report()
+
+    def _left(self, worker: Worker) -> None:
+        worker.state, worker.deadline = "finishing", math.inf
+        self._report()
+
+    def _report(self) -> None:
+        """Tell whoever asked for a change that it is made: no new connection meets the configuration before."""
+        if any(w.state == "leaving" for g in self._old for w in g.workers):
+            return
+        for generation in self._generations():
+            if generation is not self._next:
+                self._answer(generation, {"ok": True, **self._status()})
 
     def _go(self, worker: Worker) -> None:
         worker.state = "serving"
         _say(worker, b"go\n")
+
+    def _leave(self, worker: Worker, word: bytes) -> None:
+        """Have a worker leave; one that does not serve yet has nothing to finish."""
+        if worker.state in ("starting", "ready"):
+            self._kill(worker)
+        else:
+            worker.state, worker.deadline = "leaving", time.monotonic() + LEAVE_SECONDS
+            _say(worker, word)
+
+    def _kill(self, worker: Worker) -> None:
+        worker.state, worker.deadline = "leaving", math.inf
+        os.kill(worker.pid, signal.SIGKILL)
 
     def _failed(self, generation: Generation, error: GatewayError, code: int) -> None:
         if self._current is None:
@@ -371,13 +426,24 @@ class Supervisor:
         if generation is not self._next:
             # A replacement for a worker that had ended; `_reap` sees it end and decides.
             return
+        _tell(f"the new configuration is not taken: {error}; the gateway serves on")
+        self._answer(generation, {"ok": False, "what": error.what, "hint": error.hint})
+        self._abandon(generation)
+
+    def _abandon(self, generation: Generation) -> None:
+        """End a generation that never served."""
         self._next = None
         self._old.append(generation)
         for worker in generation.workers:
-            worker.state = "leaving"
-            os.kill(worker.pid, signal.SIGKILL)
-        _tell(f"the new configuration is not taken: {error}; the gateway serves on")
-        self._answer(generation, {"ok": False, "what": error.what, "hint": error.hint})
+            self._kill(worker)
+        self._let_go(generation)
+
+    def _let_go(self, generation: Generation) -> None:
+        """Forget a generation whose last worker has ended."""
+        if generation in self._old and not generation.workers:
+            self._old.remove(generation)
+            generation.config.unlink(missing_ok=True)
+            self._answer(generation, {"ok": True, **self._status()})
 
     def _answer(self, generation: Generation, said: dict[str, Any]) -> None:
         asker, generation.asker = generation.asker, None
@@ -406,10 +472,9 @@ class Supervisor:
         if worker.channel.fileno() in self._selector.get_map():
             self._selector.unregister(worker.channel)
         worker.channel.close()
-        if generation in self._old and not generation.workers:
-            self._old.remove(generation)
-            generation.config.unlink(missing_ok=True)
-        if self._stopping or worker.state == "leaving":
+        self._let_go(generation)
+        self._report()
+        if self._stopping or worker.state in ("leaving", "finishing"):
             return
         why = _why(status)
         if generation is self._next:
@@ -431,7 +496,7 @@ class Supervisor:
 
     def _patience(self) -> float | None:
         ends = [when for when, _ in self._asking.values()]
-        ends += [self._next.deadline] if self._next else []
+        ends += [worker.deadline for worker in self._workers() if worker.deadline < math.inf]
         ends += [self._stopping] if self._stopping else []
         return max(0.0, min(ends) - time.monotonic()) if ends else None
 
@@ -439,23 +504,33 @@ class Supervisor:
         now = time.monotonic()
         for asker in [asker for asker, (when, _) in self._asking.items() if when <= now]:
             self._hang_up(asker)
-        if self._next and self._next.deadline <= now:
-            self._failed(
-                self._next,
-                StartError(f"it was not ready within {START_SECONDS:g} s", "`io3ops logs gateway` shows more"),
-                70,
-            )
+        for generation in self._generations():
+            if any(worker.deadline <= now for worker in generation.workers):
+                self._late(generation, now)
         if self._stopping and self._stopping <= now:
             for worker in self._workers():
                 os.kill(worker.pid, signal.SIGKILL)
             self._stopping = now + 5
+
+    def _late(self, generation: Generation, now: float) -> None:
+        if generation is self._next:
+            what = f"it was not ready within {START_SECONDS:g} s"
+            return self._failed(generation, StartError(what, "`io3ops logs gateway` shows more"), 70)
+        for worker in generation.workers:
+            if worker.deadline <= now and worker.state == "leaving":
+                # It is busy; it will leave.
+                self._left(worker)
+            elif worker.deadline <= now:
+                # One that took another's place: when its end is noticed, the next one does.
+                worker.deadline = math.inf
+                os.kill(worker.pid, signal.SIGKILL)
 
     def _stop(self) -> None:
         if not self._stopping:
             # The workers keep to the time themselves; this is for one that hangs.
             self._stopping = time.monotonic() + self._stop_seconds + 1
             for worker in self._workers():
-                _say(worker, b"stop\n")
+                self._leave(worker, b"stop\n")
 
     def _generations(self) -> list[Generation]:
         return [*self._old, *(g for g in (self._current, self._next) if g is not None)]
@@ -484,7 +559,9 @@ class Supervisor:
 
 def _why(status: int) -> str:
     if os.WIFSIGNALED(status):
-        return f"was ended by signal {signal.Signals(os.WTERMSIG(status)).name}"
+        number = os.WTERMSIG(status)
+        # Not each of them has a name.
+        return f"was ended by signal {signal.strsignal(number) or number}"
     return f"ended with exit code {os.waitstatus_to_exitcode(status)}"
 
 

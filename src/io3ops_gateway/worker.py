@@ -187,6 +187,8 @@ class Server(uvicorn.Server):  # type: ignore[misc]
             elif word == b"drain":
                 self.leave(self._edge.longest + GRACE_SECONDS, idle=IDLE_SECONDS)
                 self._go.set()
+                # Room for a line is always there: hardly anything is ever said.
+                job.channel.send(b'{"event": "left"}\n')
             elif word == b"stop":
                 self.leave(self._stop_seconds, idle=0)
                 self._go.set()

@@ -363,6 +363,7 @@ def test_a_drained_worker_finishes_what_it_has(serving: Serving, worker: Any) ->
     """As long as the longest mode may take, and a little longer; then it ends all the same."""
     serving.hear(b"go\n", b"drain\n")
     assert serving.connection.left == [worker.IDLE_SECONDS] and serving.server.server_state.leaving
+    assert serving.channel.heard() == [{"event": "left"}], "the parent waits for that"
     serving.now += serving.edge.longest + worker.GRACE_SECONDS - 1
     assert not serving.ends
     serving.now += 2
