@@ -12,6 +12,8 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies_environment, proxy_bypass_environment
 
 import aiohttp
 import httpx
@@ -51,7 +53,8 @@ GONE = codec_stream.error_event("the model's server ended in the middle of its a
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stop:
-    """A deployment that the lane may use, for one group. `timeout`: seconds between bytes; `first`: until a stream's."""
+    """A deployment that the lane may use, for one group. `timeout`: seconds between bytes; `first`: until a stream's. `proxy`: the way
+    out, for a server outside the stack."""
 
     id: str
     name: str
@@ -59,6 +62,7 @@ class Stop:
     key: str
     timeout: float
     first: float
+    proxy: str | None = None
 
 
 def stops(policy: rules.Policy, entries: list[Mapping[str, Any]]) -> dict[str, Stop]:
@@ -87,7 +91,14 @@ def _stop(policy: rules.Policy, entry: Mapping[str, Any]) -> Stop | None:
     rest = {name: value for name, value in params.items() if name not in SETTINGS}
     target = Target(kind=kind, task=task, url=params["api_base"], model=model, parameters=rest)
     times = {"timeout": float(params["timeout"]), "first": float(params["stream_timeout"])}
-    return Stop(id=found, name=place.name, target=target, key=place.key, **times)
+    return Stop(id=found, name=place.name, target=target, key=place.key, proxy=_proxy(target.url), **times)
+
+
+def _proxy(url: str) -> str | None:
+    """What the environment says, as LiteLLM's own clients read it; looked up once, not for each request."""
+    parts = urlsplit(url)
+    found = getproxies_environment().get(parts.scheme)
+    return found if found and not proxy_bypass_environment(parts.netloc) else None
 
 
 class Lane:
@@ -136,7 +147,7 @@ class Lane:
         session = self._session(running.leaves)
         try:
             async with session.post(
-                call.path, data=call.body, headers=headers, timeout=limits, allow_redirects=False
+                call.path, data=call.body, headers=headers, timeout=limits, allow_redirects=False, proxy=stop.proxy
             ) as got:
                 running.outcome = await (answer.stream(got) if call.stream else answer.whole(got))
         except asyncio.CancelledError:

@@ -121,7 +121,10 @@ PLAIN: list[tuple[str, dict[str, Any]]] = [
         "chat/completions",
         {"messages": [{"role": "user", "content": "x"}], "stream": True, "stream_options": {"include_usage": True}},
     ),
-    ("chat/completions", {"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "ü 🙂"}], "stop": "x"}),
+    (
+        "chat/completions",
+        {"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "ü 🙂"}], "stop": "x"},
+    ),
     ("completions", {"prompt": "hello", "max_tokens": 4}),
 ]
 MODES = ("one", "two", "served", "tuned")
@@ -256,7 +259,9 @@ class Slow:
                 head += connection.recv(65536)
             if b"/api/chat" not in head:
                 body = b'{"models": [{"name": "a:latest", "digest": "d", "size": 1}], "version": "0", "done": true}'
-                connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%s" % (len(body), body))
+                connection.sendall(
+                    b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%s" % (len(body), body)
+                )
                 return
             connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-type: application/x-ndjson\r\nconnection: close\r\n\r\n")
             line = b'{"model":"a","created_at":"2026-01-01T00:00:00Z","message":{"role":"assistant","content":"x"},"done":false}\n'
