@@ -54,10 +54,13 @@ class Generation:
             Cut: it ended in the middle.
             Strange: as `events`, of a last line without an end.
         """
+        begun = self.begun
         found = self._line(self._lines.rest())
         if self.failed:
             return found
         if not self.finished:
+            # What the last piece said is not handed on.
+            self._writer.begun = begun
             raise Cut
         if not self.facts.finish_reason:
             self.facts.finish_reason = "stop"

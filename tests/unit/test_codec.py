@@ -226,6 +226,11 @@ def test_a_stream_that_is_cut_ends_without_a_reason() -> None:
         with pytest.raises(Cut):
             nothing.end()
         assert not nothing.begun
+        half = made(body | STREAM)
+        assert half.events(data.rstrip()) == []
+        with pytest.raises(Cut):
+            half.end()
+        assert not half.begun
 
 
 @pytest.mark.parametrize(
