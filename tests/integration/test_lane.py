@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -27,11 +28,13 @@ defaults: {{timeouts: {{step: 1500ms, first_token: 1s}}, context: 2048, cooldown
 providers:
   host: {{kind: ollama, url: "http://127.0.0.1:{port}"}}
   served: {{kind: openai_compatible, url: "http://127.0.0.1:{port}/v1"}}
+  endless: {{kind: ollama, url: "http://127.0.0.1:{endless}"}}
 models:
   a: {{provider: host, source: {{external: a}}}}
   b: {{provider: host, source: {{external: b}}}}
   d: {{provider: served, source: {{external: d}}}}
   vec: {{provider: host, source: {{external: vec}}, capabilities: [embeddings], context: 512}}
+  s: {{provider: endless, source: {{external: s}}}}
 modes:
   one: {{chain: [a]}}
   two: {{chain: [a, b]}}
@@ -42,6 +45,7 @@ modes:
   frugal: {{chain: [a], limits: {{tokens_per_minute: 9}}}}
   retried: {{chain: [a, b], retries: {{server_error: 2}}}}
   embed: {{chain: [vec]}}
+  endless: {{chain: [s]}}
 """
 CONTROL = ("/usr/bin/python3", "-I", "-S", "/opt/io3ops/io3ops_gateway/control.py")
 
@@ -75,10 +79,15 @@ def upstream() -> Iterator[Watched]:
 
 
 @pytest.fixture(scope="module")
-def clone(upstream: Watched, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
+def endless() -> Endless:
+    return Endless()
+
+
+@pytest.fixture(scope="module")
+def clone(upstream: Watched, endless: Endless, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
     made = Clone.make(tmp_path_factory.mktemp("lane"))
     with serve(upstream.seen, headers=True) as port:
-        (made.path / "runtime/routing.yaml").write_text(TABLE.format(port=port), "utf-8")
+        (made.path / "runtime/routing.yaml").write_text(TABLE.format(port=port, endless=endless.port), "utf-8")
         done = made.io3ops("up")
         assert done.returncode == 0, done.stderr
         yield made
@@ -94,8 +103,6 @@ def switch(clone: Clone, *, lane: bool) -> None:
     """The running gateway with the lane or without it."""
     config = yaml.safe_load((clone.path / "runtime/litellm.yaml").read_text("utf-8"))
     config["io3ops_policy"]["door"]["lane"] = lane
-    import subprocess
-
     done = subprocess.run(
         ["docker", "exec", "-i", clone.container("gateway"), *CONTROL, "reload"],
         input=yaml.safe_dump(config).encode(), capture_output=True, check=False,
@@ -239,12 +246,19 @@ def test_a_stream_that_is_cut_says_so(clone: Clone, upstream: Watched) -> None:
     assert "one " in answer.text and '"code":"upstream_cut"' in answer.text and "[DONE]" not in answer.text
 
 
-class Slow:
+class Endless:
     """An Ollama whose stream goes on until its reader leaves; `left` says when that was noticed."""
+
+    LINE = b'{"model":"s","created_at":"2026-01-01T00:00:00Z","message":{"role":"assistant","content":"x %d"},"done":false}\n'
+    WHOLE = {
+        "models": [{"name": "s:latest", "digest": "d" * 64, "size": 1}], "version": "0", "model": "s", "done": True,
+        "done_reason": "stop", "message": {"role": "assistant", "content": "ok"}, "prompt_eval_count": 1, "eval_count": 1,
+    }  # fmt: skip
 
     def __init__(self) -> None:
         self.left = threading.Event()
         self.socket = socket.create_server(("0.0.0.0", 0))
+        self.port = self.socket.getsockname()[1]
         threading.Thread(target=self._serve, daemon=True).start()
 
     def _serve(self) -> None:
@@ -253,52 +267,36 @@ class Slow:
             threading.Thread(target=self._talk, args=(connection,), daemon=True).start()
 
     def _talk(self, connection: socket.socket) -> None:
-        with connection:
-            head = b""
-            while b"\r\n\r\n" not in head:
-                head += connection.recv(65536)
-            if b"/api/chat" not in head:
-                body = b'{"models": [{"name": "a:latest", "digest": "d", "size": 1}], "version": "0", "done": true}'
+        with connection, connection.makefile("rb") as reader:
+            lines = iter(reader.readline, b"\r\n")
+            length = sum(int(line.split(b":")[1]) for line in lines if line.lower().startswith(b"content-length"))
+            asked = json.loads(reader.read(length) or b"{}")
+            if not asked.get("stream"):
+                body = json.dumps(self.WHOLE).encode()
                 connection.sendall(
                     b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%s" % (len(body), body)
                 )
                 return
             connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-type: application/x-ndjson\r\nconnection: close\r\n\r\n")
-            line = b'{"model":"a","created_at":"2026-01-01T00:00:00Z","message":{"role":"assistant","content":"x"},"done":false}\n'
             try:
-                while not self.left.wait(0.02):
-                    connection.sendall(line)
+                for number in range(1000):
+                    connection.sendall(self.LINE % number)
+                    if self.left.wait(0.02):
+                        return
             except OSError:
                 self.left.set()
 
 
 @pytest.mark.parametrize("lane", [True, False])
-def test_a_client_that_leaves_ends_the_generation(clone: Clone, lane: bool) -> None:
-    slow = Slow()
-    config = yaml.safe_load((clone.path / "runtime/litellm.yaml").read_text("utf-8"))
-    text = yaml.safe_dump(config)
-    port = text.split("api_base: http://")[1].split("\n")[0].split("/")[0].rsplit(":", 1)[1].strip("'")
-    changed = yaml.safe_load(text.replace(f":{port}", f":{slow.socket.getsockname()[1]}"))
-    changed["io3ops_policy"]["door"]["lane"] = lane
-    import subprocess
-
-    done = subprocess.run(
-        ["docker", "exec", "-i", clone.container("gateway"), *CONTROL, "reload"],
-        input=yaml.safe_dump(changed).encode(), capture_output=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout
-    body = {"model": "one", "stream": True, "messages": [{"role": "user", "content": "hello"}]}
+def test_a_client_that_leaves_ends_the_generation(clone: Clone, endless: Endless, lane: bool) -> None:
+    switch(clone, lane=lane)
+    endless.left.clear()
+    body = {"model": "endless", "stream": True, "messages": [{"role": "user", "content": "hello"}]}
+    url, headers = f"http://127.0.0.1:{clone.port}/v1/chat/completions", {"Authorization": f"Bearer {clone.key()}"}
     with (
         httpx.Client(trust_env=False, timeout=30) as client,
-        client.stream(
-            "POST",
-            f"http://127.0.0.1:{clone.port}/v1/chat/completions",
-            json=body,
-            headers={"Authorization": f"Bearer {clone.key()}"},
-        ) as answer,
+        client.stream("POST", url, json=body, headers=headers) as answer,
     ):
-        for number, _ in enumerate(answer.iter_lines()):
-            if number > 5:
-                break
-        assert not slow.left.is_set()
-    assert slow.left.wait(5), "the upstream still writes"
+        read = [line for line, _ in zip(answer.iter_lines(), range(7), strict=False)]
+        assert len(read) == 7 and "x 0" in read[0] and not endless.left.is_set()
+    assert endless.left.wait(5), "the upstream still writes"
