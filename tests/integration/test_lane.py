@@ -10,7 +10,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx
 import pytest
@@ -250,7 +250,7 @@ class Endless:
     """An Ollama whose stream goes on until its reader leaves; `left` says when that was noticed."""
 
     LINE = b'{"model":"s","created_at":"2026-01-01T00:00:00Z","message":{"role":"assistant","content":"x %d"},"done":false}\n'
-    WHOLE = {
+    WHOLE: ClassVar[dict[str, Any]] = {
         "models": [{"name": "s:latest", "digest": "d" * 64, "size": 1}], "version": "0", "model": "s", "done": True,
         "done_reason": "stop", "message": {"role": "assistant", "content": "ok"}, "prompt_eval_count": 1, "eval_count": 1,
     }  # fmt: skip
