@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
-from urllib.request import getproxies_environment, proxy_bypass_environment
+from urllib.request import getproxies_environment, proxy_bypass
 
 import aiohttp
 import httpx
@@ -98,7 +98,7 @@ def _proxy(url: str) -> str | None:
     """What the environment says, as LiteLLM's own clients read it; looked up once, not for each request."""
     parts = urlsplit(url)
     found = getproxies_environment().get(parts.scheme)
-    return found if found and not proxy_bypass_environment(parts.netloc) else None
+    return found if found and not proxy_bypass(parts.netloc) else None
 
 
 class Lane:

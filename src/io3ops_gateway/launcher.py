@@ -4,6 +4,7 @@ May touch: this process's environment, what `inputs` may touch, and one listenin
 and sees to it that LiteLLM's start does not either.
 """
 
+import contextlib
 import gc
 import importlib
 import os
@@ -23,6 +24,17 @@ from io3ops_gateway.keyring import KeyRing
 from io3ops_gateway.meter import Ledger, Meter
 from io3ops_gateway.settings import Settings, from_environment
 
+# What LiteLLM imports with a first request: here it is in memory once, and nobody waits for it.
+SHARED = (
+    "litellm.proxy.anthropic_endpoints.endpoints",
+    "litellm.proxy._experimental.mcp_server.mcp_server_manager",
+    "litellm.types.litellm_core_utils.streaming_chunk_builder_utils",
+    "litellm.types.proxy.litellm_pre_call_utils",
+    "litellm.integrations.websearch_interception.handler",
+    "litellm.integrations.shadow_eval_logger",
+    "litellm.llms.vertex_ai.vertex_ai_partner_models.anthropic.transformation",
+    "anyio._backends._asyncio",
+)
 # Memory of the parent with one worker, and what one more adds with some room for its requests.
 FIRST_WORKER, MORE_WORKER = 500_000_000, 150_000_000
 # Set only where the environment says nothing, so that each can be overridden in compose.yaml.
@@ -142,12 +154,17 @@ def import_litellm() -> None:
     gc.disable()
     try:
         # No environment variable does this one: count tokens with the bundled tokenizer.
-        vars(importlib.import_module("litellm"))["disable_hf_tokenizer_download"] = True
+        litellm: Any = importlib.import_module("litellm")
+        litellm.disable_hf_tokenizer_download = True
         importlib.import_module("litellm.proxy.proxy_server")
-        # One of LiteLLM's own lazy ones: else the first request of each worker would wait a second for it.
-        importlib.import_module("litellm.proxy.anthropic_endpoints.endpoints")
+        for name in SHARED:
+            # What a later LiteLLM calls otherwise is imported when it is needed.
+            with contextlib.suppress(ModuleNotFoundError):
+                importlib.import_module(name)
         for name in ("worker", "lane"):
             importlib.import_module(f"io3ops_gateway.{name}")
+        # Loads the tokenizer: 40 MB that each worker would have for itself.
+        litellm.token_counter(model="", text="x")
     except GatewayError:
         raise
     except Exception as error:

@@ -67,6 +67,7 @@ def test_the_port_is_taken_before_the_slow_import_and_alone(monkeypatch: pytest.
 def test_no_tokenizer_is_downloaded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Set on LiteLLM itself, before its proxy is imported."""
     litellm: Any = types.ModuleType("litellm")
+    litellm.token_counter = lambda **_: 1
     imported: list[str] = []
 
     def import_module(name: str) -> Any:
