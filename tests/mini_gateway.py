@@ -3,7 +3,8 @@
 `python -m tests.mini_gateway FOLDER PORT [NAME=NUMBER ...]`: serves FOLDER/litellm.yaml; NAME is a constant of `supervisor`, or `stop`. A worker
 answers each line of a connection with `WORD PID GENERATION`; `hold` keeps the connection until the client says `more`. The file's
 `tests:` says how workers behave: `word`, and `start`: ok, fail, exit, kill, hang, end (after it was ready); `start2`: of a worker that
-takes another's place. `wait: {INDEX: FILE}`: not ready before the file is there; `deaf`: it does not listen to `stop`; `mute`: it does not say that it has left.
+takes another's place. `wait: {INDEX: FILE}`: not ready before the file is there; `deaf`: it does not listen to `stop`; `mute`: it does not say that it has left; `tardy`: it
+leaves when this file is there.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ from io3ops_gateway.errors import GatewayError
 class Serving:
     """One worker after its `go`."""
 
-    def __init__(self, job: supervisor.Job, word: str, heard: bytes, *, deaf: bool, mute: bool) -> None:
+    def __init__(self, job: supervisor.Job, word: str, heard: bytes, deaf: bool, mute: bool, tardy: str) -> None:
         self.job = job
         self.said = f"{word} {os.getpid()} {job.generation}\n".encode()
-        self.deaf, self.mute = deaf, mute
+        self.deaf, self.mute, self.tardy = deaf, mute, tardy
         self.selector = selectors.DefaultSelector()
         self.connections: dict[socket.socket, bytes] = {}
         self.leaving = False
@@ -44,8 +45,10 @@ class Serving:
         # It may have been told more than `go`.
         self.obey(self.words)
         while not (self.leaving and not self.connections):
-            for key, _ in self.selector.select():
+            for key, _ in self.selector.select(0.02 if self.tardy else None):
                 key.data(key.fileobj)
+            if self.tardy:
+                self.obey(self.words)
         os._exit(0)
 
     def accept(self, listener: socket.socket) -> None:
@@ -83,7 +86,8 @@ class Serving:
             os._exit(0)
         if not part:
             os._exit(0)
-        if b"drain\n" in self.words and not self.leaving:
+        tardy = self.tardy and not Path(self.tardy).exists()
+        if b"drain\n" in self.words and not self.leaving and not tardy:
             self.leaving = True
             for listener in self.job.listeners:
                 self.selector.unregister(listener)
@@ -100,8 +104,8 @@ def work(job: supervisor.Job) -> NoReturn:
     while (file := said.get("wait", {}).get(job.index)) and not Path(file).exists():
         time.sleep(0.01)
     if start == "fail":
-        told = b'{"event": "failed", "what": "LiteLLM did not start: no", "hint": "mend it", "code": 78}\n'
-        job.channel.sendall(told)
+        failed = b'{"event": "failed", "what": "LiteLLM did not start: no", "hint": "mend it", "code": 78}\n'
+        job.channel.sendall(failed)
         os._exit(78)
     elif start == "exit":
         os._exit(3)
@@ -120,7 +124,8 @@ def work(job: supervisor.Job) -> NoReturn:
             os._exit(0)
     if start == "end":
         os._exit(4)
-    Serving(job, str(said.get("word", "hello")), heard, deaf=bool(said.get("deaf")), mute=bool(said.get("mute"))).run()
+    told = {"deaf": bool(said.get("deaf")), "mute": bool(said.get("mute")), "tardy": str(said.get("tardy", ""))}
+    Serving(job, str(said.get("word", "hello")), heard, **told).run()
 
 
 def main(folder: Path, port: int, numbers: dict[str, float]) -> None:

@@ -208,7 +208,7 @@ class Load:
                 if text not in wanted[mode]:
                     self.failed.append(f"{mode}: {text!r}")
             # As a client thinks: without it they would take the whole machine, and prove no more.
-            self._done.wait(0.1)
+            self._done.wait(0.2)
         client.close()
 
     def more(self, count: int) -> None:
@@ -333,14 +333,24 @@ def test_a_change_that_does_not_work_is_noticed_by_nobody(clone: Clone, upstream
     assert len(after["workers"]) == 1
 
 
+def without_story(found: Any) -> None:
+    found["model_list"] = [entry for entry in found["model_list"] if entry["model_name"] != "story"]
+    del found["io3ops_policy"]["modes"]["story"]
+    found["io3ops_policy"]["deployments"].pop("story.1.s")
+
+
+def test_apply_puts_right_what_serves_and_is_not_the_tables(clone: Clone) -> None:
+    """It had asked the old workers on a connection that it keeps, and asks the new ones then."""
+    before = inspect(clone, "{{.Id}} {{.RestartCount}} {{.State.Pid}}")
+    assert reload(clone, changed(rendered(clone), without_story))["ok"]
+    done = clone.io3ops("apply", "--json")
+    assert done.returncode == 0 and json.loads(done.stdout)["data"]["changed"], done.stdout + done.stderr
+    assert ask(clone, "story").startswith("from s")
+    assert inspect(clone, "{{.Id}} {{.RestartCount}} {{.State.Pid}}") == before
+
+
 def test_a_stream_of_a_mode_that_is_taken_away_is_finished(clone: Clone, upstream: FakeUpstream) -> None:
     upstream.reset(s="drip:2")
-
-    def without_story(found: Any) -> None:
-        found["model_list"] = [entry for entry in found["model_list"] if entry["model_name"] != "story"]
-        del found["io3ops_policy"]["modes"]["story"]
-        found["io3ops_policy"]["deployments"].pop("story.1.s")
-
     kept = Client(clone)
     kept.ask("executor")
     stream = Stream(clone)

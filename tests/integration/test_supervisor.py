@@ -273,6 +273,19 @@ def test_whoever_is_connected_is_served_to_the_end(gateway: Gateway) -> None:
     assert gateway.files() == ["io3ops-generation-2.yaml"]
 
 
+def test_who_asked_is_told_when_nobody_meets_the_old_one_any_more(gateway: Gateway, tmp_path: Path) -> None:
+    gateway.serve(config(word="old", tardy=f"{tmp_path}/leave"))
+    said: list[dict[str, Any]] = []
+    asking = threading.Thread(target=lambda: said.append(gateway.reload(config(word="new"))))
+    asking.start()
+    until("the new one serves", lambda: {w["state"] for w in gateway.status()["workers"]} == {"serving", "leaving"})
+    asking.join(0.2)
+    assert not said, "the old one accepts too"
+    (tmp_path / "leave").touch()
+    asking.join()
+    assert said[0]["ok"] and {gateway.hello()[0] for _ in range(50)} == {"new"}
+
+
 def test_a_worker_that_does_not_say_that_it_left_is_not_waited_for_longer(gateway: Gateway) -> None:
     gateway.serve(config(word="old", mute=True), LEAVE_SECONDS=0.5)
     with gateway.connect() as held:

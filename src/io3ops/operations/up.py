@@ -364,8 +364,14 @@ def _wait_gateway(run: Run, step: Step) -> None:
     try:
         waiting = stack.Waiting(service="gateway", what="the gateway", ready=lambda _: client.ready())
         stack.wait(run.tools, waiting, _restarts(run, "gateway"), step.activity("gateway"))
-        if client.serves()[1] != handover.digest(run.config.text):
-            _hand_over(run)
+        found = client.serves()[1]
+    finally:
+        client.close()
+    if found != handover.digest(run.config.text):
+        _hand_over(run)
+    # On a connection of its own: the one before is served to its end by the workers that leave.
+    client = GatewayHttp(run.tools.settings.base_url, run.key)
+    try:
         smoke.check_modes(client, run.config.plan)
     finally:
         client.close()
