@@ -117,6 +117,10 @@ def subjects(key: str) -> list[Subject]:
         Subject(label="nginx, plain reverse proxy", part="nginx", port=4000, real_port=4001),
         Subject(label="io3ops gateway", part="ours", port=4000, route="openai", headers=bearer),
         Subject(label="io3ops gateway, Ollama's protocol", part="ours", port=4000, route="ollama", headers=bearer),
+        Subject(label="io3ops gateway, full path", part="full", port=4000, route="openai", headers=bearer),
+        Subject(
+            label="io3ops gateway, full path, Ollama's protocol", part="full", port=4000, route="ollama", headers=bearer
+        ),
         Subject(label="stock LiteLLM", part="stock", port=4000, route="openai", headers=bearer),
         Subject(label="stock LiteLLM, Ollama's protocol", part="stock", port=4000, route="ollama", headers=bearer),
         Subject(label="Portkey", part="portkey", port=8787, headers=portkey, real_headers=elsewhere),
@@ -152,9 +156,16 @@ def stock_config(ours: str) -> str:
     )
 
 
+def without_lane(ours: str) -> str:
+    """Every request through LiteLLM's own app."""
+    config = yaml.safe_load(ours)
+    config["io3ops_policy"]["door"]["lane"] = False
+    return yaml.safe_dump(config)
+
+
 def start(lab: Lab, part: str, its_images: dict[str, str]) -> None:
-    if part == "ours":
-        lab.start_ours()
+    if part in ("ours", "full"):
+        lab.start_ours(part)
     elif part == "stock":
         # Its price list would be a download at each start, and this network leads nowhere: it would wait for that in vain.
         argv = ["-e", f"LITELLM_MASTER_KEY={lab.key}", "-e", "LITELLM_LOCAL_MODEL_COST_MAP=True"]
@@ -446,6 +457,7 @@ def main() -> None:
                 say(f"without Ollama: {error}")
                 notes.append("Without Ollama: it could not be started.")
         lab.write("ours.yaml", ours := rendered(routing_table(real)))
+        lab.write("full.yaml", without_lane(ours))
         lab.write("stock.yaml", stock_config(ours))
         lab.write("nginx.conf", nginx_conf(bool(real)))
         needed = {"nginx": "plain", "portkey": "portkey"}

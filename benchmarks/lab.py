@@ -120,9 +120,10 @@ class Lab:
             "load", self.gateway, *argv, command=("-c", "import time; time.sleep(86400)"), cpus=self.cores.others
         )
 
-    def start_ours(self) -> None:
-        argv = ["-e", "IO3_MASTER_KEY_FILE=/lab/key", "-e", "IO3_CONFIG=/lab/ours.yaml"]
-        self.start("ours", self.gateway, *argv)
+    def start_ours(self, part: str = "ours") -> None:
+        """Our gateway with the file of that name."""
+        argv = ["-e", "IO3_MASTER_KEY_FILE=/lab/key", "-e", f"IO3_CONFIG=/lab/{part}.yaml"]
+        self.start(part, self.gateway, *argv)
 
     def ask_load(self, **job: Any) -> dict[str, Any]:
         """One job of load.py; see there."""
@@ -289,7 +290,7 @@ def routing_table(real: dict[str, Model]) -> bytes:
                 models[name] |= {"capabilities": [model.task], "context": model.context}
                 modes[name] = {"chain": [name]}
     # The gateway answers to names that it was told of only.
-    door = {"hosts": ["ours"]}
+    door = {"hosts": ["ours", "full"]}
     return yaml.safe_dump(
         {"version": 1, "gateway": door, "providers": providers, "models": models, "modes": modes}
     ).encode()

@@ -1,6 +1,6 @@
 """A gateway's parent with tiny workers: `supervisor.Supervisor` as it is, and no uvicorn and no LiteLLM behind it.
 
-`python -m tests.mini_gateway FOLDER PORT [NAME=NUMBER ...]`: serves FOLDER/litellm.yaml; NAME is a constant of `supervisor`, or `stop`. A worker
+`python -m tests.mini_gateway FOLDER PORT [NAME=NUMBER ...]`: serves FOLDER/litellm.yaml; NAME is a constant of `supervisor`, or `stop`, or `room`. A worker
 answers each line of a connection with `WORD PID GENERATION`; `hold` keeps the connection until the client says `more`. The file's
 `tests:` says how workers behave: `word`, and `start`: ok, fail, exit, kill, hang, end (after it was ready); `start2`: of a worker that
 takes another's place. `wait: {INDEX: FILE}`: not ready before the file is there; `deaf`: it does not listen to `stop`; `mute`: it does not say that it has left; `tardy`: it
@@ -129,7 +129,7 @@ def work(job: supervisor.Job) -> NoReturn:
 
 
 def main(folder: Path, port: int, numbers: dict[str, float]) -> None:
-    stop = numbers.pop("stop", 1)
+    stop, room = numbers.pop("stop", 1), int(numbers.pop("room", 64))
     for name, value in numbers.items():
         setattr(supervisor, name, value)
     forgotten = os.open(folder / "forgotten", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -142,6 +142,7 @@ def main(folder: Path, port: int, numbers: dict[str, float]) -> None:
             work=work,
             count=lambda config: config["io3ops_policy"]["door"]["workers"],
             forget=lambda index: os.write(forgotten, f"{index}\n".encode()) and None,
+            room=room,
             folder=folder,
         ).run()
     except GatewayError as error:

@@ -36,7 +36,7 @@ SHARED = (
     "anyio._backends._asyncio",
 )
 # Memory of the parent with one worker, and what one more adds with some room for its requests.
-FIRST_WORKER, MORE_WORKER = 500_000_000, 150_000_000
+FIRST_WORKER, MORE_WORKER = 450_000_000, 80_000_000
 # Set only where the environment says nothing, so that each can be overridden in compose.yaml.
 LITELLM_DEFAULTS = {
     # Without this LiteLLM loads a .env file from wherever it was started.
@@ -128,6 +128,7 @@ def serve(settings: Settings) -> None:
         work=work,
         count=lambda config: workers(config, os.cpu_count() or 1, memory()),
         forget=ledger.forget,
+        room=room(memory()),
     ).run()
 
 
@@ -181,10 +182,16 @@ def workers(config: Mapping[str, Any], cores: int, memory: int) -> int:
     """
     door = (config.get("io3ops_policy") or {}).get("door") or {}
     wanted = door.get("workers") or (2 if cores >= 16 else 1)
-    fit = max(1, (memory - FIRST_WORKER) // MORE_WORKER) if memory else wanted
+    # While a change is made there are twice as many.
+    fit = max(1, room(memory) // 2)
     if fit < wanted:
         print(f"gateway: {wanted} workers are wanted, and there is memory for {fit}", file=sys.stderr, flush=True)
     return int(min(wanted, fit))
+
+
+def room(memory: int) -> int:
+    """How many workers fit into so many bytes; 0 bytes: there is no limit."""
+    return 1 + max(0, memory - FIRST_WORKER) // MORE_WORKER if memory else 1000
 
 
 def memory() -> int:

@@ -105,7 +105,8 @@ def bind(host: str, port: int, *, shared: bool = True) -> socket.socket:
 
 
 class Supervisor:
-    """`work` never returns: it is what a forked child does. `forget(index)`: that worker has ended. `count`: of workers, for a configuration."""
+    """`work` never returns: it is what a forked child does. `forget(index)`: that worker has ended. `count`: of workers, for a configuration;
+    `room`: for how many of all generations there is memory."""
 
     def __init__(
         self,
@@ -117,6 +118,7 @@ class Supervisor:
         work: Callable[[Job], NoReturn],
         count: Callable[[dict[str, Any]], int],
         forget: Callable[[int], None],
+        room: int = INDEXES,
         folder: Path = Path("/tmp"),
     ) -> None:
         self._config = config
@@ -126,6 +128,7 @@ class Supervisor:
         self._work = work
         self._count = count
         self._forget = forget
+        self._room = min(room, INDEXES)
         self._folder = folder
         self._selector = selectors.DefaultSelector()
         self._current: Generation | None = None
@@ -290,6 +293,10 @@ class Supervisor:
             raise ConfigError(f"{path} cannot be written: {error.strerror}", "give /tmp more space") from error
         try:
             count = self._count(inputs.parse_config(text, "the new litellm.yaml"))
+            if len(self._workers()) + count > max(self._room, 2 * count):
+                # One more would have the kernel end one that serves.
+                what = "workers before this one still finish their requests, and there is memory for no more"
+                raise StartError(what, "apply again when those answers are complete")
             while len(self._listeners) < count:
                 host, port = self._listeners[0].getsockname()[:2]
                 self._listeners.append(bind(host, port))

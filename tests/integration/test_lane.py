@@ -5,10 +5,13 @@ Which way a request went is seen at the upstream: LiteLLM's HTTP client names it
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import subprocess
 import threading
+import time
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
@@ -57,6 +60,7 @@ class Watched(FakeUpstream):
         super().__init__(models)
         self.ways: list[str] = []
         self.kept: bytes | None = None
+        self.headers: dict[str, str] = {}
 
     def seen(self, method: str, path: str, body: bytes, headers: Any) -> Any:
         before = len(self.calls)
@@ -64,13 +68,13 @@ class Watched(FakeUpstream):
         if len(self.calls) > before:
             self.ways.append("full" if headers.get("User-Agent") else "lane")
             if self.kept is not None:
-                return 200, self.kept
+                return 200, self.kept, self.headers
         return answer
 
     def reset(self, **behaviours: str) -> None:
         super().reset(**behaviours)
         self.ways.clear()
-        self.kept = None
+        self.kept, self.headers = None, {}
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +107,10 @@ def switch(clone: Clone, *, lane: bool) -> None:
     """The running gateway with the lane or without it."""
     config = yaml.safe_load((clone.path / "runtime/litellm.yaml").read_text("utf-8"))
     config["io3ops_policy"]["door"]["lane"] = lane
+    reload(clone, config)
+
+
+def reload(clone: Clone, config: dict[str, Any]) -> None:
     done = subprocess.run(
         ["docker", "exec", "-i", clone.container("gateway"), *CONTROL, "reload"],
         input=yaml.safe_dump(config).encode(), capture_output=True, check=False,
@@ -300,3 +308,48 @@ def test_a_client_that_leaves_ends_the_generation(clone: Clone, endless: Endless
         read = [line for line, _ in zip(answer.iter_lines(), range(7), strict=False)]
         assert len(read) == 7 and "x 0" in read[0] and not endless.left.is_set()
     assert endless.left.wait(5), "the upstream still writes"
+
+
+def test_a_crowd_waits_in_order_and_the_rest_is_told_when_to_come_back(clone: Clone, upstream: Watched) -> None:
+    """500 connections at once and two workers: some run, some wait, the others get a 503 with a time; health answers all the while."""
+    config = yaml.safe_load((clone.path / "runtime/litellm.yaml").read_text("utf-8"))
+    config["io3ops_policy"]["door"] |= {"workers": 2, "parallel": 40, "queue": 80, "queue_timeout": 20}
+    reload(clone, config)
+    upstream.reset(a="slow:0.2")
+    body = {"model": "one", "messages": [{"role": "user", "content": "hello"}]}
+    url, headers = f"http://127.0.0.1:{clone.port}", {"Authorization": f"Bearer {clone.key()}"}
+
+    async def crowd() -> tuple[list[httpx.Response], list[float]]:
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
+        async with httpx.AsyncClient(trust_env=False, timeout=60, limits=limits, headers=headers) as client:
+            asked = [asyncio.create_task(client.post(f"{url}/v1/chat/completions", json=body)) for _ in range(500)]
+            took = []
+            while not all(task.done() for task in asked):
+                started = time.monotonic()
+                assert (await client.get(f"{url}/health/readiness")).status_code == 200
+                took.append(time.monotonic() - started)
+            return await asyncio.gather(*asked), took
+
+    answers, took = asyncio.run(crowd())
+    counts = Counter(answer.status_code for answer in answers)
+    assert set(counts) == {200, 503} and counts[200] >= 200, counts
+    refused = [answer for answer in answers if answer.status_code == 503]
+    assert all(1 <= int(a.headers["retry-after"]) <= 31 and a.json()["error"]["code"] == "busy" for a in refused)
+    assert max(took) < 10, "health is not in the queue"
+
+
+@pytest.mark.parametrize("answer", ["10 MB", "wrong type", "chunks"])
+def test_odd_answers_of_a_server_arrive_whole(clone: Clone, upstream: Watched, answer: str) -> None:
+    switch(clone, lane=True)
+    text = "x" * 10_000_000 if answer == "10 MB" else "ü🙂" * 5000
+    done = {"model": "a", "created_at": "2026-01-01T00:00:00Z", "done": True, "done_reason": "stop"}
+    whole = done | {"message": {"role": "assistant", "content": text}, "prompt_eval_count": 3, "eval_count": 2}
+    upstream.kept = json.dumps(whole).encode()
+    upstream.headers = {"Content-Type": "text/html"} if answer == "wrong type" else {}
+    found = chat(clone, "one", stream=answer == "chunks")
+    assert found.status_code == 200 and upstream.ways == ["lane"]
+    if answer == "chunks":
+        words = [json.loads(line[6:]) for line in found.text.splitlines() if line.startswith("data: {")]
+        assert "".join(w["choices"][0]["delta"].get("content") or "" for w in words) == text
+    else:
+        assert found.json()["choices"][0]["message"]["content"] == text

@@ -383,6 +383,20 @@ def test_a_change_whose_asker_left_is_made_all_the_same(gateway: Gateway, tmp_pa
     until("it serves", lambda: gateway.hello()[0] == "new")
 
 
+def test_no_change_is_begun_for_which_there_is_no_memory(gateway: Gateway) -> None:
+    """Workers that finish long answers hold memory: one too many, and the kernel would end one that serves."""
+    gateway.serve(config(), room=3)
+    held = []
+    for _ in range(2):
+        held.append(gateway.connect())
+        assert say(held[-1])
+        assert gateway.reload(config())["ok"]
+    refused = gateway.reload(config())
+    assert not refused["ok"] and "there is memory for no more" in refused["what"] and "answers" in refused["hint"]
+    held.pop().close()
+    until("there is room again", lambda: gateway.reload(config())["ok"], 10)
+
+
 def test_sighup_reads_the_file_again(gateway: Gateway, tmp_path: Path) -> None:
     gateway.serve(config(word="old"))
     (tmp_path / "litellm.yaml").write_text(config(word="new"))
