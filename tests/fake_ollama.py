@@ -97,7 +97,11 @@ def serve(answer: Any, tls: ssl.SSLContext | None = None, *, headers: bool = Fal
         def log_message(self, *_args: object) -> None:
             return
 
-    server = ThreadingHTTPServer(("0.0.0.0", 0), Handler)
+    class Server(ThreadingHTTPServer):
+        # Its own is 5: a crowd would be refused before it is seen.
+        request_queue_size = 512
+
+    server = Server(("0.0.0.0", 0), Handler)
     server.daemon_threads = True
     if tls:
         server.socket = tls.wrap_socket(server.socket, server_side=True)

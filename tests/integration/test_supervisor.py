@@ -393,7 +393,8 @@ def test_no_change_is_begun_for_which_there_is_no_memory(gateway: Gateway) -> No
         assert gateway.reload(config())["ok"]
     refused = gateway.reload(config())
     assert not refused["ok"] and "there is memory for no more" in refused["what"] and "answers" in refused["hint"]
-    held.pop().close()
+    for connection in held:
+        connection.close()
     until("there is room again", lambda: gateway.reload(config())["ok"], 10)
 
 
