@@ -1,26 +1,41 @@
-"""Runs in the gateway's container, for `guard.py` alone: the same launcher and LiteLLM, without edge and hooks.
+"""Runs in the gateway's container, for `guard.py` alone: the same processes and the same trimmed LiteLLM, without edge and hooks.
 
 It is not part of the image; whoever can mount a file into the container and start it can do anything anyway.
 """
 
 import importlib
-import os
-import secrets
 import sys
-from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
-from io3ops_gateway import launcher
-
-KEY = Path(os.environ["IO3_MASTER_KEY_FILE"]).read_text("ascii").strip()
+from io3ops_gateway import launcher, rehearsal
 
 
-def bare(_ring: Any, _inner: str) -> Any:
-    return importlib.import_module("litellm.proxy.proxy_server").app
+class Bare:
+    """In the edge's place: LiteLLM's app as it is."""
+
+    longest = 600.0
+
+    async def __call__(self, *given: Any) -> None:
+        await importlib.import_module("litellm.proxy.proxy_server").app(*given)
+
+    def end(self) -> None:
+        return
 
 
-launcher.import_proxy = bare
-launcher._hooked = lambda: True
-# LiteLLM must know the key that the client sends.
-secrets.token_urlsafe = lambda *_: KEY
+async def nothing(_edge: Any) -> None:
+    return
+
+
+def import_litellm() -> None:
+    imported()
+    worker: Any = importlib.import_module("io3ops_gateway.worker")
+    worker.build_edge = lambda _job, _make: Bare()
+    worker.check_held = lambda _edge: None
+    sys.modules["io3ops_gateway.callback"] = SimpleNamespace(policy=None)  # type: ignore[assignment]
+
+
+imported = launcher.import_litellm
+launcher.import_litellm = import_litellm
+rehearsal.rehearse = nothing
 sys.exit(launcher.main())
