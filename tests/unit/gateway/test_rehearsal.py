@@ -16,7 +16,8 @@ from io3ops_gateway.endpoints import CHAT, MESSAGES, RESPONSES
 from io3ops_gateway.errors import StartError
 from io3ops_gateway.full import STOPPING
 from io3ops_gateway.keyring import KeyRing
-from io3ops_gateway.policy import Meter, ModePolicy, Policy
+from io3ops_gateway.meter import Ledger, Meter
+from io3ops_gateway.policy import ModePolicy, Policy
 from io3ops_gateway.running import RUNNING, Running
 
 STREAM = [(b"content-type", b"text/event-stream; charset=utf-8")]
@@ -65,7 +66,9 @@ class Inner:
 def an_edge(inner: Any, folder: Path, modes: dict[str, ModePolicy] | None = None) -> Edge:
     policy = Policy(modes=MODES if modes is None else modes, aliases={})
     ring = KeyRing("sk-owner", folder / "keys.json")
-    return Edge(inner, policy, ring, Meter(lambda: 0.0), "sk-in", owner_key="sk-owner", config="d1")
+    return Edge(
+        inner, policy, ring, Meter(Ledger(), worker=0, clock=lambda: 0.0), "sk-in", owner_key="sk-owner", config="d1"
+    )
 
 
 def test_a_rehearsal_goes_litellms_whole_way_and_to_no_model(tmp_path: Path) -> None:
