@@ -107,7 +107,7 @@ def test_each_mode_with_a_model_for_internal_prompts_is_called_once(tmp_path: Pa
     for _ in range(2):
         asyncio.run(rehearsal.try_modes(edge))
     assert sorted(run.mode for run in inner.runs) == sorted(["near", "open", "vec"] * 2), "whatever its limit is"
-    assert all(run.key == "owner" and run.slots == ("test",) and run.rehearsal is None for run in inner.runs)
+    assert all(run.key == "owner" and run.slots == () and run.rehearsal is None for run in inner.runs)
     assert {(run.data_class, run.leaves) for run in inner.runs} == {("internal", False)}
     assert {run.group for run in inner.runs} == {"near", "open", "vec"}
 
