@@ -9,7 +9,7 @@ from functools import cached_property
 from io3ops.adapters.gateway_http import GatewayHttp
 from io3ops.errors import Io3opsError
 from io3ops.operations import config as config_operation
-from io3ops.operations import engine, key, models, smoke, stack
+from io3ops.operations import engine, handover, key, models, smoke, stack
 from io3ops.operations.config import Config
 from io3ops.routing.plan import Plan
 from io3ops.tools import Tools
@@ -200,6 +200,8 @@ def _modes(look: _Look) -> str:
     client = look.gateway()
     try:
         smoke.check_modes(client, plan)
+        if client.serves()[1] != handover.digest(look.config.text):
+            raise _Broken("it serves another table than runtime/routing.yaml", "io3ops apply")
     finally:
         client.close()
     return ", ".join(plan.modes)
