@@ -22,8 +22,10 @@ from tests.fake_upstream import FakeUpstream
 
 pytestmark = pytest.mark.containers
 
+# Without the lane: it would compare the codec with itself.
 TABLE = """
 version: 1
+gateway: {{lane: false}}
 defaults: {{timeouts: {{step: 20s, first_token: 10s}}, context: 2048, cooldown: {{failures: 1000, pause: 1s}}}}
 providers:
   host: {{kind: ollama, url: "http://127.0.0.1:{port}"}}

@@ -60,9 +60,12 @@ def test_a_file_that_litellm_does_not_load_as_planned_is_never_written(running: 
     render_py.write_text(text.replace("'ollama_chat'}/", "'no_such_provider'}/"), "utf-8")
     before = (running.path / "runtime/litellm.yaml").read_bytes()
     gateway = running.container("gateway")
-    for command in (("render-config", "--validate"), ("apply",)):
+    for command, code, words in (
+        (("render-config", "--validate"), 60, "was not written"),
+        (("apply",), 62, "LiteLLM does not hold what the file says: executor.1.smollm2"),
+    ):
         done = running.io3ops(*command, PYTHONPATH=str(broken))
-        assert done.returncode == 60 and "was not written" in done.stderr, done.stderr
+        assert done.returncode == code and words in done.stderr, done.stderr
         assert (running.path / "runtime/litellm.yaml").read_bytes() == before
     assert running.container("gateway") == gateway
     assert running.io3ops("render-config", "--validate").returncode == 0
