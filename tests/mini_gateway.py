@@ -1,6 +1,6 @@
 """A gateway's parent with tiny workers: `supervisor.Supervisor` as it is, and no uvicorn and no LiteLLM behind it.
 
-`python -m tests.mini_gateway FOLDER PORT [NAME=NUMBER ...]`: serves FOLDER/litellm.yaml; NAME is a constant of `supervisor`, or `stop`, or `room`. A worker
+`python -m tests.mini_gateway FOLDER PORT [NAME=NUMBER ...]`: serves FOLDER/litellm.yaml; NAME is a constant of `generations` or `commands`, or `stop`, or `room`. A worker
 answers each line of a connection with `WORD PID GENERATION`; `hold` keeps the connection until the client says `more`. The file's
 `tests:` says how workers behave: `word`, and `start`: ok, fail, exit, kill, hang, end (after it was ready); `start2`: of a worker that
 takes another's place. `wait: {INDEX: FILE}`: not ready before the file is there; `deaf`: it does not listen to `stop`; `mute`: it does not say that it has left; `tardy`: it
@@ -20,14 +20,14 @@ from typing import Any, NoReturn
 
 import yaml
 
-from io3ops_gateway import supervisor
+from io3ops_gateway import commands, generations, listeners, supervisor
 from io3ops_gateway.errors import GatewayError
 
 
 class Serving:
     """One worker after its `go`."""
 
-    def __init__(self, job: supervisor.Job, word: str, heard: bytes, deaf: bool, mute: bool, tardy: str) -> None:
+    def __init__(self, job: generations.Job, word: str, heard: bytes, deaf: bool, mute: bool, tardy: str) -> None:
         self.job = job
         self.said = f"{word} {os.getpid()} {job.generation}\n".encode()
         self.deaf, self.mute, self.tardy = deaf, mute, tardy
@@ -96,7 +96,7 @@ class Serving:
                 self.job.channel.sendall(b'{"event": "left"}\n')
 
 
-def work(job: supervisor.Job) -> NoReturn:
+def work(job: generations.Job) -> NoReturn:
     said: dict[str, Any] = yaml.safe_load(job.config.read_bytes()).get("tests") or {}
     mark = job.config.with_suffix(f".{job.index}.begun")
     start = said.get("start2", "ok") if mark.exists() else said.get("start", "ok")
@@ -131,13 +131,13 @@ def work(job: supervisor.Job) -> NoReturn:
 def main(folder: Path, port: int, numbers: dict[str, float]) -> None:
     stop, room = numbers.pop("stop", 1), int(numbers.pop("room", 64))
     for name, value in numbers.items():
-        setattr(supervisor, name, value)
+        setattr(commands if hasattr(commands, name) else generations, name, value)
     forgotten = os.open(folder / "forgotten", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     try:
         supervisor.Supervisor(
             config=folder / "litellm.yaml",
             control=folder / "control.sock",
-            first=supervisor.bind("127.0.0.1", port, shared=False),
+            first=listeners.bind("127.0.0.1", port, shared=False),
             stop_seconds=stop,
             work=work,
             count=lambda config: config["io3ops_policy"]["door"]["workers"],

@@ -17,9 +17,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from io3ops_gateway import inputs, logs, supervisor, trim
+from io3ops_gateway import inputs, listeners, logs, supervisor, trim
 from io3ops_gateway.asgi import App
 from io3ops_gateway.errors import GatewayError, StartError
+from io3ops_gateway.generations import Job
 from io3ops_gateway.keyring import KeyRing
 from io3ops_gateway.meter import Ledger, Meter
 from io3ops_gateway.settings import Settings, from_environment
@@ -87,7 +88,7 @@ def serve(settings: Settings) -> None:
     key = inputs.read_master_key(settings.master_key_file)
     bundle = inputs.combined_ca_bundle(settings.ca_dir)
     # Before the slow import: a taken port is known at once, and never answered with another port.
-    first = supervisor.bind(settings.host, settings.port, shared=False)
+    first = listeners.bind(settings.host, settings.port, shared=False)
     show_text = "LITELLM_LOG" in os.environ
     ring = KeyRing(key, settings.keys_file)
     # LiteLLM knows no key of anybody's: the edge lets in whoever has one, and speaks to it with a word of its own.
@@ -98,10 +99,10 @@ def serve(settings: Settings) -> None:
         print(f"gateway: {why}", file=sys.stderr, flush=True)
     ledger = Ledger()
 
-    def work(job: supervisor.Job) -> NoReturn:
+    def work(job: Job) -> NoReturn:
         from io3ops_gateway import worker
 
-        def make(app: App, hooks: Any, job: supervisor.Job) -> Any:
+        def make(app: App, hooks: Any, job: Job) -> Any:
             from io3ops_gateway.edge import Edge
             from io3ops_gateway.lane import Lane, stops
 

@@ -23,8 +23,8 @@ from io3ops_gateway import rehearsal, trim
 from io3ops_gateway.asgi import Message, Receive, Send
 from io3ops_gateway.edge import Edge
 from io3ops_gateway.errors import GatewayError, StartError
+from io3ops_gateway.generations import Job
 from io3ops_gateway.server import LimitedHttp
-from io3ops_gateway.supervisor import Job
 
 # Longer than clients keep a connection: whoever closes first must be the client, or a request crosses the close.
 KEEP_ALIVE_SECONDS = 75

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from io3ops_gateway import launcher, supervisor
+from io3ops_gateway import launcher, listeners
 from io3ops_gateway.errors import (
     CertificateError,
     ConfigError,
@@ -53,7 +53,7 @@ def test_an_address_that_cannot_be_bound_is_a_plain_error(
 
     monkeypatch.setattr(socket.socket, "bind", refuse)
     with pytest.raises(PortError, match=rf"cannot listen on 127\.0\.0\.1:4000: .*{reason}"):
-        supervisor.bind("127.0.0.1", 4000)
+        listeners.bind("127.0.0.1", 4000)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from io3ops_gateway import edge, inputs, launcher, logs, supervisor
+from io3ops_gateway import edge, generations, inputs, launcher, listeners, logs, supervisor
 from io3ops_gateway.keyring import KeyRing
 from io3ops_gateway.settings import Settings
 
@@ -48,7 +48,7 @@ class Started:
         monkeypatch.setattr(launcher.os, "environ", environment)
         monkeypatch.setattr(inputs, "check_config", lambda _: self.order.append("config"))
         monkeypatch.setattr(inputs, "read_master_key", lambda _: key)
-        monkeypatch.setattr(supervisor, "bind", lambda *_, **shared: self.order.append(f"bind {shared}"))
+        monkeypatch.setattr(listeners, "bind", lambda *_, **shared: self.order.append(f"bind {shared}"))
         monkeypatch.setattr(launcher, "import_litellm", lambda: self.order.append("import"))
         monkeypatch.setattr(launcher.trim, "before", lambda: self.order.append("trim") or "")
         monkeypatch.setattr(supervisor, "Supervisor", self._supervisor)
@@ -104,7 +104,7 @@ def test_nothing_reaches_litellm_but_through_the_edge(
     monkeypatch.setattr(edge, "Edge", lambda *given, **known: wrapped.append((given, known)) or "edge")
     monkeypatch.setattr(worker, "main", lambda job, build, *_: wrapped.append(build(job)))
     started = Started(monkeypatch, {})
-    job = supervisor.Job(
+    job = generations.Job(
         generation=1, index=3, config=tmp_path, digest="d1", listeners=(), channel=None, try_modes=False  # type: ignore[arg-type]
     )  # fmt: skip
     started.given["work"](job)

@@ -15,7 +15,7 @@ import pytest
 
 from io3ops_gateway.asgi import Message, Receive, Send
 from io3ops_gateway.errors import ConfigError, StartError
-from io3ops_gateway.supervisor import Job
+from io3ops_gateway.generations import Job
 
 COMPLETE = {"type": "lifespan.startup.complete"}
 STOPPED = {"type": "lifespan.shutdown.complete"}
