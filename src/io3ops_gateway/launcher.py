@@ -114,12 +114,12 @@ def serve(settings: Settings) -> None:
                 app, hooks.policy, ring, hooks.meter, inner, hide, why, owner_key=key, config=job.digest, lane=lane
             )
 
-        worker.main(
-            job,
-            lambda job: worker.build_edge(job, make),
-            settings.stop_seconds,
-            _nothing if show_text else logs.withhold_text,
-        )
+        when_ready = _nothing if show_text else logs.withhold_text
+        if job.generation > 1:
+            # Nobody reads the log of a start that fails beside a gateway that serves: whoever asked is told.
+            when_ready()
+            when_ready = _nothing
+        worker.main(job, lambda job: worker.build_edge(job, make), settings.stop_seconds, when_ready)
 
     supervisor.Supervisor(
         config=settings.config,

@@ -124,7 +124,7 @@ def test_text_is_withheld_from_the_log_unless_someone_asks_for_it(
 ) -> None:
     given: list[Any] = []
     monkeypatch.setattr(worker, "main", lambda _job, _build, _stop, when_ready: given.append(when_ready))
-    Started(monkeypatch, dict(outside)).given["work"](None)
+    Started(monkeypatch, dict(outside)).given["work"](types.SimpleNamespace(generation=1))
     assert (given == [logs.withhold_text]) is withheld
 
 
