@@ -124,6 +124,15 @@ class Rig:
         self.upstream.behaviours = {f"o-{word(b)}": b for b in OLLAMA}
         until("the gateway answers", lambda: self._ready(self.gateway), 60)
 
+    def switch(self, *, lane: bool) -> None:
+        """The running gateway with the fast lane or without it."""
+        config = yaml.safe_load((self.clone.path / "runtime/litellm.yaml").read_text("utf-8"))
+        config["io3ops_policy"]["door"]["lane"] = lane
+        argv = ["docker", "exec", "-i", self.clone.container("gateway"), "/usr/bin/python3", "-I", "-S"]
+        argv += ["/opt/io3ops/io3ops_gateway/control.py", "reload"]
+        done = subprocess.run(argv, input=yaml.safe_dump(config).encode(), capture_output=True, check=False)
+        assert done.returncode == 0, done.stdout
+
     def _certificates(self) -> None:
         ca = trustme.CA()
         shutil.copytree(SYSTEM_CA, self.folder / "ca") if SYSTEM_CA.is_dir() else (self.folder / "ca").mkdir()

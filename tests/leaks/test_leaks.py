@@ -39,7 +39,10 @@ def post(rig: Rig, path: str, body: Any, key: str = "owner", **headers: str) -> 
     return httpx.post(rig.gateway + path, json=body, headers=headers, trust_env=False, timeout=60)
 
 
-def test_no_internal_prompt_reaches_a_cloud(rig: Rig, root: Path) -> None:
+@pytest.mark.parametrize("lane", [False, True])
+def test_no_internal_prompt_reaches_a_cloud(rig: Rig, root: Path, lane: bool) -> None:
+    """Through LiteLLM alone, and as it is shipped: plain requests past it, the others and every failure through it."""
+    rig.switch(lane=lane)
     tried = cases()
     rig.cloud.forget()
     statuses = rig.play(rig.gateway, tried)
