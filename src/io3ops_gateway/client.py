@@ -34,7 +34,9 @@ class Client:
             try:
                 yield
             finally:
-                connection.when_gone = None
+                # The next request of the connection may have begun already.
+                if connection.when_gone == self._left:
+                    connection.when_gone = None
 
     async def _watch(self, receive: Receive) -> None:
         while (await receive())["type"] != "http.disconnect":

@@ -38,12 +38,13 @@ class Target:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reply:
-    """What an answer to this client carries. `count`: tokens of a text, for the share of the reasoning in a stream's usage."""
+    """What an answer to this client carries. `count`: tokens of a text; `prompt`: of the request: for what an upstream does not say."""
 
     asked: str
     now: int
     new_id: Callable[[str], str]
     count: Callable[[str], int] | None = None
+    prompt: Callable[[], int] | None = None
 
 
 @dataclass(slots=True)
@@ -73,6 +74,14 @@ class Call(Protocol):
     @property
     def failed(self) -> bool: ...
 
+    @property
+    def closed(self) -> bool:
+        """The upstream has said its last word, whether it closes the connection or not."""
+        ...
+
+    def counted(self) -> tuple[int, int]:
+        """(prompt, completion): tokens so far, by our own count; for an upstream that did not say, or not yet."""
+
     def answer(self, data: bytes) -> bytes | None:
         """A whole answer in the client's words; None: not understood."""
 
@@ -94,7 +103,7 @@ class Call(Protocol):
 class Whole:
     """What calls have in common whose answers are never streamed."""
 
-    stream = begun = finished = failed = False
+    stream = begun = finished = failed = closed = False
 
     def __init__(self, path: str, body: bytes, *, reply: Reply) -> None:
         self.path = path
@@ -109,6 +118,10 @@ class Whole:
     def end(self) -> list[bytes]:
         """There is none."""
         raise Strange("this answer is not streamed")
+
+    def counted(self) -> tuple[int, int]:
+        """A guess that is rather too high than none."""
+        return len(self.body) // 4, 0
 
 
 def is_int(value: object) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from io3ops_gateway.codec import NO_DETAILS, REASONS, THOUGHT, Cut, Facts, Reply, Whole, is_int, parsed
-from io3ops_gateway.codec_stream import DONE, Lines, Writer, spent
+from io3ops_gateway.codec_stream import DONE, Lines, Writer, counted, spent
 
 TIMINGS = (
     "total_duration",
@@ -66,6 +66,15 @@ class Generation:
     @property
     def failed(self) -> bool:
         return self._writer.failed
+
+    @property
+    def closed(self) -> bool:
+        """The upstream has said its last word."""
+        return self.finished
+
+    def counted(self) -> tuple[int, int]:
+        """(prompt, completion): tokens so far, by our own count."""
+        return counted(self._reply, self.body, self._writer.said)
 
     def answer(self, data: bytes) -> bytes | None:
         """A whole answer in the client's words; None: not understood."""

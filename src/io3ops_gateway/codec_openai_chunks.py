@@ -6,7 +6,7 @@ import orjson
 
 from io3ops_gateway.codec import REASONS, Cut, Facts, Reply, Strange, is_int, parsed
 from io3ops_gateway.codec_openai_answers import whole, without_nulls
-from io3ops_gateway.codec_stream import DONE, Lines, Writer
+from io3ops_gateway.codec_stream import DONE, Lines, Writer, counted
 
 
 class Generation:
@@ -23,6 +23,7 @@ class Generation:
         self._lines = Lines()
         self._writer = Writer(reply, chat=chat, usage=usage)
         self._named = False
+        self.closed = False
         self._used: dict[str, Any] = {}
 
     @property
@@ -34,6 +35,10 @@ class Generation:
     def failed(self) -> bool:
         """The last event was an error."""
         return self._writer.failed
+
+    def counted(self) -> tuple[int, int]:
+        """(prompt, completion): tokens so far, by our own count."""
+        return counted(self._reply, self.body, self._writer.said)
 
     def answer(self, data: bytes) -> bytes | None:
         """A whole answer in the client's words; None: not understood."""
@@ -66,6 +71,8 @@ class Generation:
             self.facts.finish_reason = "stop"
             found.append(self._writer.finish("stop"))
         if self._writer.usage:
+            if not self._used:
+                self.facts.prompt, self.facts.completion = self.counted()
             told, prompt = (self._used.get(f"{name}_tokens_details") for name in ("completion", "prompt"))
             found.append(self._writer.counts(self.facts, without_nulls(told), without_nulls(prompt)))
         return [*found, DONE]
@@ -78,7 +85,7 @@ class Generation:
         if data == b"[DONE]":
             if not self._named:
                 raise Strange("the model's server answers nothing")
-            self.finished = True
+            self.finished = self.closed = True
             return []
         try:
             found = orjson.loads(data)

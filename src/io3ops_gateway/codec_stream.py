@@ -9,6 +9,8 @@ from io3ops_gateway.codec import Facts, Reply, Strange
 DONE = b"data: [DONE]\n\n"
 # LiteLLM ends a stream that says the same word so many times.
 REPEATS = 100
+# Far more than any piece of an answer has.
+LINE_BYTES = 16_000_000
 
 
 class Lines:
@@ -16,12 +18,17 @@ class Lines:
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
+        self._size = 0
 
     def add(self, chunk: bytes) -> list[bytes]:
         """The lines that are complete now."""
         self._parts.append(chunk)
         if b"\n" not in chunk:
+            self._size += len(chunk)
+            if self._size > LINE_BYTES:
+                raise Strange("the model's server sends a line without an end")
             return []
+        self._size = 0
         *lines, rest = b"".join(self._parts).split(b"\n")
         self._parts = [rest]
         return lines
@@ -40,6 +47,7 @@ class Writer:
     def __init__(self, reply: Reply, *, chat: bool, usage: bool) -> None:
         self.begun = self.failed = False
         self.calls = 0
+        self.said: list[str] = []
         self.usage = usage
         self.chat = chat
         self._reply = reply
@@ -67,6 +75,7 @@ class Writer:
             kind = "internal_server_error" if self.chat else None
             return self.error(f"the model is repeating the same chunk = {self._last}", "500", kind)
         content = delta.get("content")
+        self.said.append(content or delta.get("reasoning_content") or "")
         long = isinstance(content, str) and len(content) > 2
         self._times = self._times + 1 if long and content == self._last else 1
         self._last = content
@@ -134,3 +143,9 @@ def error_event(message: str, code: str = "500", kind: str | None = None) -> byt
 def spent(prompt: int, completion: int) -> dict[str, Any]:
     """OpenAI's `usage`."""
     return {"completion_tokens": completion, "prompt_tokens": prompt, "total_tokens": prompt + completion}
+
+
+def counted(reply: Reply, body: bytes, said: list[str]) -> tuple[int, int]:
+    """(prompt, completion): tokens by our own count, and without a counter a guess that is rather too high than none."""
+    prompt = reply.prompt() if reply.prompt else len(body) // 4
+    return prompt, reply.count("".join(said)) if reply.count else len(said)

@@ -4,7 +4,7 @@ Touches only the request it is handed.
 """
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 import orjson
@@ -18,6 +18,8 @@ HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]", "host.docker.internal", "g
 BODY_SECONDS = 120.0
 # Three bytes of JSON can become a hundred in memory: ten million empty objects were the end of the container.
 PARTS = 1_000_000
+# Of all requests of a worker together; parsed, they are some three times as large.
+HELD_BYTES = 96_000_000
 
 
 def check_host(headers: Headers, hosts: Collection[str]) -> None:
@@ -50,8 +52,27 @@ def cross_origin(headers: Headers, origins: Collection[str]) -> Headers:
     ]
 
 
-async def read_body(headers: Headers, receive: Receive, limit: int) -> dict[str, Any]:
-    """The request's JSON object, whole and within the limits."""
+class Held:
+    """The bytes of all requests that a worker holds. `room`: that many, or one request of the largest size."""
+
+    def __init__(self, room: int) -> None:
+        self._room = room
+        self._bytes = 0
+
+    def take(self, size: int) -> None:
+        """Raises Refusal when so many more are too many: they would end the worker, and everybody's requests with it."""
+        if self._bytes and self._bytes + size > self._room:
+            raise Refusal(503, "busy", "the gateway holds as many bytes of requests as it can", 1)
+        self._bytes += size
+
+    def give_back(self, size: int) -> None:
+        self._bytes -= size
+
+
+async def read_body(
+    headers: Headers, receive: Receive, limit: int, take: Callable[[int], None] = lambda _: None
+) -> dict[str, Any]:
+    """The request's JSON object, whole and within the limits. `take`: is told of the bytes that come."""
     for name, value in headers:
         if name == b"content-type" and value.partition(b";")[0].strip().lower() != b"application/json":
             raise Refusal(415, "not_json", "send JSON with `Content-Type: application/json`")
@@ -71,7 +92,9 @@ async def read_body(headers: Headers, receive: Receive, limit: int) -> dict[str,
                 message = await receive()
                 if message["type"] == "http.disconnect":
                     raise Refusal(400, "cut", "the request ended in the middle")
-                data += message.get("body", b"")
+                part = message.get("body", b"")
+                take(len(part))
+                data += part
                 more = message.get("more_body", False)
                 if len(data) > limit:
                     raise _too_large(limit)

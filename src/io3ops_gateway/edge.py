@@ -65,6 +65,7 @@ class Edge:
         self._hosts = door.HOSTS | set(policy.door.hosts)
         self._origins = frozenset(policy.door.origins)
         self._started = int(time.time())
+        self._held = door.Held(max(door.HELD_BYTES, policy.door.max_body))
         self._running: set[Running] = set()
 
     @property
@@ -149,10 +150,25 @@ class Edge:
             if endpoint is None:
                 told = [(b"x-io3-config", self._config.encode())] if key.name == OWNER else []
                 return await answers.answer(send, 200, self._models(key, path), [*told, *more])
-            body = await door.read_body(headers, receive, self.policy.door.max_body)
-            await self._admitted(scope, receive, send, endpoint, body, key, more)
+            await self._bodied(scope, receive, send, endpoint, key, more)
         except Refusal as refused:
             await answers.refuse(send, refused, endpoint, more)
+
+    async def _bodied(
+        self, scope: Message, receive: Receive, send: Send, endpoint: Endpoint, key: ClientKey, more: Headers
+    ) -> None:
+        size = 0
+
+        def take(count: int) -> None:
+            nonlocal size
+            self._held.take(count)
+            size += count
+
+        try:
+            body = await door.read_body(scope["headers"], receive, self.policy.door.max_body, take)
+            await self._admitted(scope, receive, send, endpoint, body, key, more)
+        finally:
+            self._held.give_back(size)
 
     async def _admitted(
         self,

@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies_environment, proxy_bypass
@@ -34,6 +35,10 @@ from io3ops_gateway.running import Running
 IDLE_SECONDS = 4.0
 # Of an answer that begins with what is not understood: enough for an error.
 STRANGE_BYTES, STRANGE_SECONDS = 1_000_000, 2.0
+# After the last word: so long a server may take to end its answer, or the connection is not used again.
+END_SECONDS = 0.5
+# More than any model says; the container has not much more.
+ANSWER_BYTES = 64_000_000
 ROUTES = {"ollama_chat": ("ollama", "chat"), "ollama": ("ollama", "embeddings"), "openai": ("openai_compatible", "")}
 # Of a rendered entry: what is not a part of the request.
 SETTINGS = frozenset({"model", "api_base", "api_key", "order", "weight", "timeout", "stream_timeout", "max_retries"})
@@ -117,14 +122,21 @@ class Lane:
         stop = self._stops.get(running.group)
         if stop is None or stop.name in self._failed or running.reason:
             return None
-        reply = Reply(asked=running.asked, now=int(time.time()), new_id=_new_id, count=_count)
+        reply = Reply(
+            asked=running.asked, now=int(time.time()), new_id=_new_id, count=_count, prompt=partial(_count_prompt, body)
+        )
         found = CODECS[stop.target.kind](endpoint, body, stop.target, reply)
         return (stop, found) if found else None
 
     def served(self, running: Running) -> None:
-        """A request has gone the full path: whoever answered there is healthy again."""
-        if running.status < 400:
-            self._failed.discard(running.deployment)
+        """A request has gone the full path: whoever answered there is healthy again, and whoever was passed over is not."""
+        stop = self._stops.get(running.group)
+        if stop is None or not running.attempts:
+            return
+        if running.status < 400 and running.deployment == stop.name:
+            self._failed.discard(stop.name)
+        elif running.status < 400 or _blames(running.status):
+            self._failed.add(stop.name)
 
     async def serve(self, stop: Stop, call: Call, running: Running, client: Client, send: Send, more: Headers) -> bool:
         """Serve one admitted request. False: nothing was sent to the client, and the full path is next.
@@ -158,12 +170,14 @@ class Lane:
             if running.begun:
                 await answer.broken()
             else:
-                running.outcome = _failure(call.path, error)
-        if running.outcome is not None or answer.cut:
+                running.outcome = _failure(call.path, stop.name, error)
+        finally:
+            if running.begun and running.slots:
+                self._meter.used(_tokens(call), *running.slots)
+        outcome = running.outcome
+        if answer.cut or (isinstance(outcome, Outcome) and _blames(outcome.status)):
             self._failed.add(stop.name)
-        if call.facts.prompt is not None:
-            self._meter.used(call.facts.prompt + (call.facts.completion or 0), *running.slots)
-        return running.outcome is None
+        return outcome is None
 
     def _session(self, leaves: bool) -> aiohttp.ClientSession:
         """Internal prompts share no connection with what may leave."""
@@ -193,7 +207,13 @@ class _Answer:
 
     async def whole(self, got: aiohttp.ClientResponse) -> Outcome | None:
         """An answer in one piece; what it came to when that is of no use."""
-        data = await got.read()
+        parts, size = [], 0
+        while part := await self._next(got):
+            parts.append(part)
+            size += len(part)
+            if size > ANSWER_BYTES:
+                return _failure(self._call.path, self._stop.name, aiohttp.ClientPayloadError("the answer has no end"))
+        data = b"".join(parts)
         body = self._call.answer(data) if got.status == 200 else None
         if body is None:
             return self._outcome(got, data)
@@ -208,14 +228,18 @@ class _Answer:
             return self._outcome(got, await got.read())
         seen = b""
         try:
-            async for chunk in got.content.iter_any():
+            while not self._call.closed and (chunk := await self._next(got)):
                 seen = b"" if self._running.begun else seen + chunk
                 await self._pass(self._call.events(chunk), last=False)
                 if self._call.failed:
                     break
             if not self._call.failed:
                 await self._pass(self._call.end(), last=True)
+                await _rest(got, b"", END_SECONDS)
         except Strange:
+            if self._running.begun:
+                await self.broken()
+                return None
             return self._outcome(got, await _rest(got, seen))
         except Cut:
             if not self._running.begun:
@@ -224,6 +248,17 @@ class _Answer:
             return None
         await self._finish()
         return None
+
+    async def _next(self, got: aiohttp.ClientResponse) -> bytes:
+        """What comes next. aiohttp's own clock stops at a malformed chunk; this one does not."""
+        try:
+            async with asyncio.timeout(self._stop.first if self._call.stream else self._stop.timeout):
+                return bytes(await got.content.readany())
+        except (aiohttp.ClientError, TimeoutError):
+            if self._call.stream and self._call.finished:
+                # All was said; how the connection ends says nothing.
+                return b""
+            raise
 
     async def _pass(self, events: list[bytes], *, last: bool) -> None:
         if not events:
@@ -263,13 +298,13 @@ class _Answer:
 
     def _outcome(self, got: aiohttp.ClientResponse, body: bytes) -> Outcome:
         kind = got.headers.get("content-type", "application/json")
-        return Outcome(url=self._call.path, status=got.status, content_type=kind, body=body)
+        return Outcome(url=self._call.path, deployment=self._stop.name, status=got.status, content_type=kind, body=body)
 
 
-async def _rest(got: aiohttp.ClientResponse, seen: bytes) -> bytes:
-    """What an answer that is not understood goes on with, as far as it comes soon."""
+async def _rest(got: aiohttp.ClientResponse, seen: bytes, seconds: float = STRANGE_SECONDS) -> bytes:
+    """What an answer goes on with that is not understood, or over; as far as it comes soon."""
     try:
-        async with asyncio.timeout(STRANGE_SECONDS):
+        async with asyncio.timeout(seconds):
             while len(seen) < STRANGE_BYTES and (part := await got.content.readany()):
                 seen += part
     except (TimeoutError, aiohttp.ClientError):
@@ -277,7 +312,20 @@ async def _rest(got: aiohttp.ClientResponse, seen: bytes) -> bytes:
     return seen
 
 
-def _failure(url: str, error: Exception) -> Outcome:
+def _blames(status: int) -> bool:
+    """Whether an answer's status speaks against the server, and not against this one request."""
+    return status < 400 or status >= 500 or status in (401, 403, 404, 408, 429)
+
+
+def _tokens(call: Call) -> int:
+    """What a request took of its limits: also one that was cut, and one whose server does not count."""
+    prompt, completion = call.facts.prompt, call.facts.completion
+    if prompt is None:
+        prompt, completion = call.counted()
+    return prompt + (completion or 0)
+
+
+def _failure(url: str, deployment: str, error: Exception) -> Outcome:
     """A failed attempt in httpx's words, which are LiteLLM's."""
     kinds: tuple[tuple[type[Exception], type[httpx.TransportError]], ...] = (
         (aiohttp.ConnectionTimeoutError, httpx.ConnectTimeout),
@@ -286,7 +334,7 @@ def _failure(url: str, error: Exception) -> Outcome:
         (aiohttp.ServerDisconnectedError, httpx.RemoteProtocolError),
     )
     kind = next((theirs for ours, theirs in kinds if isinstance(error, ours)), httpx.ReadError)
-    return Outcome(url=url, error=kind, reason=str(error) or type(error).__name__)
+    return Outcome(url=url, deployment=deployment, error=kind, reason=str(error) or type(error).__name__)
 
 
 def _new_id(prefix: str) -> str:
@@ -296,3 +344,11 @@ def _new_id(prefix: str) -> str:
 def _count(text: str) -> int:
     """Tokens of a text, as LiteLLM counts the reasoning of a stream."""
     return int(sys.modules["litellm"].token_counter(model="", text=text))
+
+
+def _count_prompt(body: Mapping[str, Any]) -> int:
+    """Tokens of what was asked, in the same way."""
+    if "messages" in body:
+        return int(sys.modules["litellm"].token_counter(model="", messages=body["messages"]))
+    given = body.get("prompt") or ""
+    return _count(given if isinstance(given, str) else "".join(given))

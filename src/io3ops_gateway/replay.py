@@ -11,14 +11,16 @@ from urllib.parse import urlsplit
 import httpx
 
 from io3ops_gateway.errors import StartError
+from io3ops_gateway.policy import origin
 from io3ops_gateway.running import RUNNING
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
-    """What came of an attempt at `url`: an answer that is no use to the lane, or with `status` 0 the kind of failure."""
+    """What came of the attempt of a deployment at `url`: an answer that is no use to the lane, or with `status` 0 the kind of failure."""
 
     url: str
+    deployment: str
     status: int = 0
     content_type: str = "application/json"
     body: bytes = b""
@@ -36,6 +38,9 @@ async def send(self: httpx.AsyncClient, request: httpx.Request, **options: Any) 
     if running is None or not isinstance(outcome, Outcome) or _place(str(request.url)) != _place(outcome.url):
         return await _send(self, request, **options)
     running.outcome = None
+    if outcome.deployment != running.deployment:
+        # LiteLLM has begun with another one of the same server, and that was not asked yet.
+        return await _send(self, request, **options)
     if not outcome.status:
         raise outcome.error(outcome.reason, request=request)
     return httpx.Response(
@@ -50,6 +55,5 @@ def install() -> None:
     httpx.AsyncClient.send = send  # type: ignore[method-assign]
 
 
-def _place(url: str) -> tuple[str, str]:
-    parts = urlsplit(url)
-    return parts.netloc, parts.path
+def _place(url: str) -> tuple[object, str]:
+    return origin(url), urlsplit(url).path

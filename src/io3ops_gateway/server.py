@@ -15,6 +15,8 @@ HEAD_SECONDS = 15.0
 # Also of what stands between two pieces of a body: chunk extensions, trailers.
 HEAD_BYTES = 65_536
 HEADERS = 100
+# A client that takes nothing of its answer for so long has left, whatever its connection says.
+STALL_SECONDS = 60.0
 
 _STATUS = {
     400: b"400 Bad Request",
@@ -36,6 +38,7 @@ class LimitedHttp(HttpToolsProtocol):  # type: ignore[misc]
         self._in_head = True
         self._fed = 0
         self._clock: asyncio.TimerHandle | None = None
+        self._stalled: asyncio.TimerHandle | None = None
         self._data = b""
         self._plain = b""
         # What is to be done when the client leaves before its answer is complete; for `client.Client`.
@@ -48,10 +51,24 @@ class LimitedHttp(HttpToolsProtocol):  # type: ignore[misc]
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_clock()
+        self._read_on()
         super().connection_lost(exc)
         self.gone = True
         if self.when_gone is not None:
             self.when_gone()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._stalled = self.loop.call_later(STALL_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._read_on()
+
+    def _read_on(self) -> None:
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
 
     def on_response_complete(self) -> None:
         unread = self.cycle is not None and self.cycle.more_body

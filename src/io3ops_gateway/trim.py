@@ -43,6 +43,8 @@ def before(found: str | None = None) -> str:
     vars(importlib.import_module("litellm.litellm_core_utils.litellm_logging"))["diagnose_zero_cost"] = _nothing
     ollama = importlib.import_module("litellm.llms.ollama.common_utils").OllamaModelInfo
     ollama._is_static_ollama_model = staticmethod(_priced(ollama._strip_ollama_model_prefix))
+    # Usage against `tpm` and `rpm` of a deployment, which no rendered file has: limits are the edge's.
+    importlib.import_module("litellm.router").Router._increment_deployment_usage = _never
     _trimmed.append(True)
     return ""
 
@@ -75,6 +77,10 @@ def _owner(types: Any) -> Callable[[], Any]:
 
 
 def _nothing(*_: object, **__: object) -> None:
+    return
+
+
+async def _never(*_: object, **__: object) -> None:
     return
 
 

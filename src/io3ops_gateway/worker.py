@@ -30,8 +30,8 @@ from io3ops_gateway.server import LimitedHttp
 KEEP_ALIVE_SECONDS = 75
 # In a generation that is leaving: the next request closes the connection in good order; who has none is not waited for.
 IDLE_SECONDS = 5
-# Beyond the longest total time that a mode gives a request.
-GRACE_SECONDS = 30.0
+# Beyond the longest total time that a mode gives a request until its answer begins: an answer may be long.
+GRACE_SECONDS = 3600.0
 HINT = "correct runtime/routing.yaml and run `io3ops render-config`"
 
 

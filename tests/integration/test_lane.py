@@ -13,6 +13,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar
 
 import httpx
@@ -49,6 +50,9 @@ modes:
   retried: {{chain: [a, b], retries: {{server_error: 2}}}}
   embed: {{chain: [vec]}}
   endless: {{chain: [s]}}
+  counted: {{chain: [s], limits: {{tokens_per_minute: 12}}}}
+  counted2: {{chain: [s], limits: {{tokens_per_minute: 12}}}}
+  cooled: {{chain: [a, b], cooldown: {{failures: 1, pause: 20s}}}}
 """
 CONTROL = ("/usr/bin/python3", "-I", "-S", "/opt/io3ops/io3ops_gateway/control.py")
 
@@ -353,3 +357,45 @@ def test_odd_answers_of_a_server_arrive_whole(clone: Clone, upstream: Watched, a
         assert "".join(w["choices"][0]["delta"].get("content") or "" for w in words) == text
     else:
         assert found.json()["choices"][0]["message"]["content"] == text
+
+
+def test_failures_at_the_same_time_are_each_the_first_models_own(clone: Clone, upstream: Watched) -> None:
+    """Both models are at one address: what the first one said is never taken for an answer of the second."""
+    switch(clone, lane=True)
+    upstream.reset(a="500")
+    with ThreadPoolExecutor(12) as pool:
+        answers = list(pool.map(lambda _: chat(clone, "cooled"), range(12)))
+    assert [answer.status_code for answer in answers] == [200] * 12, [answer.text for answer in answers]
+    assert Counter(upstream.sequence())["b"] == 12
+
+
+def leave_in_the_middle(clone: Clone, client: httpx.Client, mode: str) -> None:
+    body = {"model": mode, "stream": True, "messages": [{"role": "user", "content": "hello " * 20}]}
+    with client.stream("POST", f"http://127.0.0.1:{clone.port}/v1/chat/completions", json=body) as answer:
+        assert answer.status_code == 200, answer.read()
+        assert len([line for line, _ in zip(answer.iter_lines(), range(9), strict=False)]) == 9
+
+
+@pytest.mark.parametrize("lane", [True, False])
+def test_who_leaves_in_the_middle_has_taken_tokens_too(clone: Clone, endless: Endless, lane: bool) -> None:
+    switch(clone, lane=lane)
+    mode = "counted" if lane else "counted2"
+    headers = {"Authorization": f"Bearer {clone.key()}"}
+    with httpx.Client(trust_env=False, timeout=30, headers=headers) as client:
+        leave_in_the_middle(clone, client, mode)
+    until("the tokens count", lambda: chat(clone, mode).status_code == 429, 15)
+
+
+def test_the_next_request_of_a_connection_has_a_client_of_its_own(
+    clone: Clone, upstream: Watched, endless: Endless
+) -> None:
+    """The one before took LiteLLM's way, and is tidied up while the next one runs."""
+    switch(clone, lane=True)
+    headers = {"Authorization": f"Bearer {clone.key()}"}
+    for _ in range(5):
+        endless.left.clear()
+        with httpx.Client(trust_env=False, timeout=30, headers=headers) as client:
+            body = {"model": "one", "stream": True, "guided_regex": "x", "messages": [{"role": "user", "content": "x"}]}
+            assert "[DONE]" in client.post(f"http://127.0.0.1:{clone.port}/v1/chat/completions", json=body).text
+            leave_in_the_middle(clone, client, "endless")
+        assert endless.left.wait(5), "the upstream still writes"

@@ -35,6 +35,7 @@ def look():
         "auth": user_api_key_auth in proxy_server.app.dependency_overrides,
         "diagnose": litellm_logging.diagnose_zero_cost.__module__,
         "priced": [OllamaModelInfo._is_static_ollama_model(name) for name in ("ollama/llama2", "Llama2", "io3ops/none:1")],
+        "usage": litellm.Router._increment_deployment_usage.__module__,
         "lists": [name for name in trim.LISTS if isinstance(getattr(litellm, name, None), list)],
         "absent": [name for name in trim.ABSENT if name in sys.modules],
     }
@@ -65,6 +66,7 @@ def test_everything_that_is_trimmed_was_there(running: Clone, image: str) -> Non
     assert before["hooks"] > 5 and after["hooks"] == 0
     assert not before["auth"] and after["auth"]
     assert "zero_cost_diagnostic" in before["diagnose"] and after["diagnose"] == "io3ops_gateway.trim"
+    assert (before["usage"], after["usage"]) == ("litellm.router", "io3ops_gateway.trim")
     assert before["priced"] == after["priced"] == [True, True, False], "the same answers, sooner"
     assert len(after["lists"]) == 5, "who is told of a call"
     assert len(after["absent"]) == 3
