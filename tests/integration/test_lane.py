@@ -194,16 +194,21 @@ def test_a_failure_in_the_lane_is_a_failure_of_that_attempt(clone: Clone, upstre
     found: dict[bool, list[Any]] = {}
     for lane in (True, False):
         found[lane] = []
+        switch(clone, lane=lane)
         for failure in FAILURES:
             for more in ({}, {"stream": True}) if failure not in ("cut", "slow:4") else ({},):
-                # A generation of its own: no pause of an earlier failure is left.
-                switch(clone, lane=lane)
                 upstream.reset(a=failure, d=failure)
                 answer = shown(chat(clone, mode, **more))
                 if answer["status"] >= 400:
                     # Times and addresses of sockets stand in some messages.
                     answer["body"] = answer["body"]["error"].get("type")
                 found[lane].append((failure, more, answer, upstream.sequence()))
+                if failure in ("401", "404", "429"):
+                    # LiteLLM leaves such a one out at once; a generation of its own knows nothing of that.
+                    switch(clone, lane=lane)
+                # Served on LiteLLM's way it is healthy again, and the lane is open.
+                upstream.reset()
+                assert chat(clone, mode).status_code == 200
     for fast, full in zip(found[True], found[False], strict=True):
         assert fast == full
 
@@ -369,7 +374,8 @@ def test_failures_at_the_same_time_are_each_the_first_models_own(clone: Clone, u
     assert Counter(upstream.sequence())["b"] == 12
 
 
-def leave_in_the_middle(clone: Clone, client: httpx.Client, mode: str) -> None:
+def leave_in_the_middle(clone: Clone, endless: Endless, client: httpx.Client, mode: str) -> None:
+    endless.left.clear()
     body = {"model": mode, "stream": True, "messages": [{"role": "user", "content": "hello " * 20}]}
     with client.stream("POST", f"http://127.0.0.1:{clone.port}/v1/chat/completions", json=body) as answer:
         assert answer.status_code == 200, answer.read()
@@ -382,7 +388,7 @@ def test_who_leaves_in_the_middle_has_taken_tokens_too(clone: Clone, endless: En
     mode = "counted" if lane else "counted2"
     headers = {"Authorization": f"Bearer {clone.key()}"}
     with httpx.Client(trust_env=False, timeout=30, headers=headers) as client:
-        leave_in_the_middle(clone, client, mode)
+        leave_in_the_middle(clone, endless, client, mode)
     until("the tokens count", lambda: chat(clone, mode).status_code == 429, 15)
 
 
@@ -393,9 +399,8 @@ def test_the_next_request_of_a_connection_has_a_client_of_its_own(
     switch(clone, lane=True)
     headers = {"Authorization": f"Bearer {clone.key()}"}
     for _ in range(5):
-        endless.left.clear()
         with httpx.Client(trust_env=False, timeout=30, headers=headers) as client:
             body = {"model": "one", "stream": True, "guided_regex": "x", "messages": [{"role": "user", "content": "x"}]}
             assert "[DONE]" in client.post(f"http://127.0.0.1:{clone.port}/v1/chat/completions", json=body).text
-            leave_in_the_middle(clone, client, "endless")
+            leave_in_the_middle(clone, endless, client, "endless")
         assert endless.left.wait(5), "the upstream still writes"
