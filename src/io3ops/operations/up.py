@@ -201,16 +201,18 @@ def _config(run: Run) -> Decision:
 
 
 def _render(run: Run, step: Step) -> None:
+    taken = ""
     if run.running("gateway") and run.images is not None:
         if _stays(run):
             # Tried and taken over by the running gateway, and only then written: nobody notices one that fails.
             step.activity("config")("handed to the running gateway")
             _hand_over(run)
+            taken = "the running gateway took it over; "
         else:
             # Something works already: it is replaced only by a file that LiteLLM loads.
             step.activity("config")("held against LiteLLM's own loader")
             validate.validate(run.tools, run.config, run.images.gateway.tag)
-    step.outcome = f"wrote {', '.join(config_operation.write(run.tools.settings, run.config))}"
+    step.outcome = f"{taken}wrote {', '.join(config_operation.write(run.tools.settings, run.config))}"
 
 
 def _images(run: Run) -> Decision:
