@@ -9,12 +9,14 @@ import json
 import os
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +71,8 @@ class Clone:
         return subprocess.Popen(
             [sys.executable, "-m", "io3ops", *args],
             cwd=self.path, env=self.env | env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+            # Whoever runs the tests in the background has SIGINT ignored, and every child with it.
+            preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
         )  # fmt: skip
 
     def json(self, *args: str) -> dict[str, Any]:

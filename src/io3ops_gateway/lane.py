@@ -225,7 +225,7 @@ class _Answer:
     async def stream(self, got: aiohttp.ClientResponse) -> Outcome | None:
         """An answer in events, handed on as they come."""
         if got.status != 200:
-            return self._outcome(got, await got.read())
+            return self._outcome(got, await _rest(got, b""))
         seen = b""
         try:
             while not self._call.closed and (chunk := await self._next(got)):

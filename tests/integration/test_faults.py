@@ -393,9 +393,11 @@ def test_an_interrupted_smoke_test_is_made_up_for(running: Clone) -> None:
             os.killpg(process.pid, signal.SIGINT)
             break
     process.communicate(timeout=60)
-    assert running.json("up")["data"]["acted"] == ["smoke"]
-    table.write_text(before, "utf-8")
-    assert running.io3ops("up").returncode == 0
+    try:
+        assert running.json("up")["data"]["acted"] == ["smoke"]
+    finally:
+        table.write_text(before, "utf-8")
+        assert running.io3ops("up").returncode == 0
 
 
 @pytest.mark.containers
