@@ -8,8 +8,8 @@ from typing import Any
 
 import orjson
 
-from io3ops_gateway.codec import NO_DETAILS, REASONS, THOUGHT, Cut, Facts, Reply, Whole, is_int, parsed
-from io3ops_gateway.codec_stream import DONE, Lines, Writer, counted, spent
+from io3ops_gateway.codec import NO_DETAILS, REASONS, THOUGHT, Facts, Reply, Whole, is_int, parsed
+from io3ops_gateway.codec_stream import Streamed, spent
 
 TIMINGS = (
     "total_duration",
@@ -41,40 +41,20 @@ class Embedding(Whole):
         return orjson.dumps({"model": self._reply.asked, "data": entries, "object": "list", "usage": usage})
 
 
-class Generation:
+class Generation(Streamed):
     """One call of /api/chat, for a chat or (`chat` false) for a text completion. `usage`: the client wants it at the stream's end."""
 
     def __init__(self, path: str, body: bytes, *, reply: Reply, chat: bool, stream: bool, usage: bool) -> None:
-        self.path = path
-        self.body = body
-        self.stream = stream
-        self.facts = Facts()
-        self.finished = False
-        self._reply = reply
-        self._chat = chat
-        self._lines = Lines()
-        self._writer = Writer(reply, chat=chat, usage=usage)
+        super().__init__(path, body, reply=reply, chat=chat, stream=stream, usage=usage)
         self._thinks = self._thought = False
         self._calls = 0
         if stream:
             self._writer.name(reply.new_id(""))
 
     @property
-    def begun(self) -> bool:
-        return self._writer.begun
-
-    @property
-    def failed(self) -> bool:
-        return self._writer.failed
-
-    @property
     def closed(self) -> bool:
         """The upstream has said its last word."""
         return self.finished
-
-    def counted(self) -> tuple[int, int]:
-        """(prompt, completion): tokens so far, by our own count."""
-        return counted(self._reply, self.body, self._writer.said)
 
     def answer(self, data: bytes) -> bytes | None:
         """A whole answer in the client's words; None: not understood."""
@@ -115,32 +95,8 @@ class Generation:
         answer = {"id": self._reply.new_id("chatcmpl-"), "created": self._reply.now, "model": self._reply.asked}
         return orjson.dumps(answer | {"object": kind, "choices": [choice], "usage": usage})
 
-    def events(self, chunk: bytes) -> list[bytes]:
-        """The events that these bytes complete.
-
-        Raises:
-            Strange: nothing was handed on yet, and the upstream reports an error or is not understood.
-        """
-        return [event for line in self._lines.add(chunk) for event in self._line(line)]
-
-    def end(self) -> list[bytes]:
-        """The last events, after the upstream has ended.
-
-        Raises:
-            Cut: it ended in the middle.
-            Strange: as `events`, of a last line without an end.
-        """
-        begun = self.begun
-        found = self._line(self._lines.rest())
-        if self.failed:
-            return found
-        if not self.finished:
-            # What the last piece said is not handed on.
-            self._writer.begun = begun
-            raise Cut
-        if self._writer.usage:
-            found.append(self._writer.counts(self.facts))
-        return [*found, DONE]
+    def _last(self) -> list[bytes]:
+        return [self._writer.counts(self.facts)] if self._writer.usage else []
 
     def _line(self, line: bytes) -> list[bytes]:
         if self.finished or self.failed:

@@ -4,69 +4,26 @@ from typing import Any
 
 import orjson
 
-from io3ops_gateway.codec import REASONS, Cut, Facts, Reply, Strange, is_int, parsed
+from io3ops_gateway.codec import REASONS, Reply, Strange, is_int, parsed
 from io3ops_gateway.codec_openai_answers import whole, without_nulls
-from io3ops_gateway.codec_stream import DONE, Lines, Writer, counted
+from io3ops_gateway.codec_stream import Streamed
 
 
-class Generation:
+class Generation(Streamed):
     """One call of /chat/completions or (`chat` false) /completions. `usage`: the client wants it at the stream's end."""
 
     def __init__(self, path: str, body: bytes, *, reply: Reply, chat: bool, stream: bool, usage: bool) -> None:
-        self.path = path
-        self.body = body
-        self.stream = stream
-        self.facts = Facts()
-        self.finished = False
-        self._reply = reply
-        self._chat = chat
-        self._lines = Lines()
-        self._writer = Writer(reply, chat=chat, usage=usage)
-        self._named = False
+        super().__init__(path, body, reply=reply, chat=chat, stream=stream, usage=usage)
         self.closed = False
+        self._named = False
         self._used: dict[str, Any] = {}
-
-    @property
-    def begun(self) -> bool:
-        """Something was handed on."""
-        return self._writer.begun
-
-    @property
-    def failed(self) -> bool:
-        """The last event was an error."""
-        return self._writer.failed
-
-    def counted(self) -> tuple[int, int]:
-        """(prompt, completion): tokens so far, by our own count."""
-        return counted(self._reply, self.body, self._writer.said)
 
     def answer(self, data: bytes) -> bytes | None:
         """A whole answer in the client's words; None: not understood."""
         return whole(parsed(data), self._reply.asked, self.facts, chat=self._chat)
 
-    def events(self, chunk: bytes) -> list[bytes]:
-        """The events that these bytes complete.
-
-        Raises:
-            Strange: nothing was handed on yet, and the upstream reports an error or is not understood.
-        """
-        return [event for line in self._lines.add(chunk) for event in self._line(line)]
-
-    def end(self) -> list[bytes]:
-        """The last events, after the upstream has ended.
-
-        Raises:
-            Cut: it ended in the middle.
-            Strange: as `events`, of a last line without an end.
-        """
-        begun = self.begun
-        found = self._line(self._lines.rest())
-        if self.failed:
-            return found
-        if not self.finished:
-            # What the last piece said is not handed on.
-            self._writer.begun = begun
-            raise Cut
+    def _last(self) -> list[bytes]:
+        found = []
         if not self.facts.finish_reason:
             self.facts.finish_reason = "stop"
             found.append(self._writer.finish("stop"))
@@ -75,7 +32,7 @@ class Generation:
                 self.facts.prompt, self.facts.completion = self.counted()
             told, prompt = (self._used.get(f"{name}_tokens_details") for name in ("completion", "prompt"))
             found.append(self._writer.counts(self.facts, without_nulls(told), without_nulls(prompt)))
-        return [*found, DONE]
+        return found
 
     def _line(self, line: bytes) -> list[bytes]:
         if not line.startswith(b"data:") or self.failed:

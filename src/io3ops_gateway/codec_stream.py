@@ -4,7 +4,7 @@ from typing import Any
 
 import orjson
 
-from io3ops_gateway.codec import Facts, Reply, Strange
+from io3ops_gateway.codec import Cut, Facts, Reply, Strange
 
 DONE = b"data: [DONE]\n\n"
 # LiteLLM ends a stream that says the same word so many times.
@@ -145,7 +145,66 @@ def spent(prompt: int, completion: int) -> dict[str, Any]:
     return {"completion_tokens": completion, "prompt_tokens": prompt, "total_tokens": prompt + completion}
 
 
-def counted(reply: Reply, body: bytes, said: list[str]) -> tuple[int, int]:
-    """(prompt, completion): tokens by our own count, and without a counter a guess that is rather too high than none."""
-    prompt = reply.prompt() if reply.prompt else len(body) // 4
-    return prompt, reply.count("".join(said)) if reply.count else len(said)
+class Streamed:
+    """What calls have in common whose answers may be streamed: `_line` understands a line, `_last` says what an answer ends with.
+
+    `chat` false: a text completion; `usage`: the client wants it at the stream's end.
+    """
+
+    def __init__(self, path: str, body: bytes, *, reply: Reply, chat: bool, stream: bool, usage: bool) -> None:
+        self.path = path
+        self.body = body
+        self.stream = stream
+        self.facts = Facts()
+        self.finished = False
+        self._reply = reply
+        self._chat = chat
+        self._lines = Lines()
+        self._writer = Writer(reply, chat=chat, usage=usage)
+
+    @property
+    def begun(self) -> bool:
+        """Something was handed on."""
+        return self._writer.begun
+
+    @property
+    def failed(self) -> bool:
+        """The last event was an error."""
+        return self._writer.failed
+
+    def counted(self) -> tuple[int, int]:
+        """(prompt, completion): tokens by our own count, and without a counter a guess that is rather too high than none."""
+        said, count = self._writer.said, self._reply.count
+        prompt = self._reply.prompt() if self._reply.prompt else len(self.body) // 4
+        return prompt, count("".join(said)) if count else len(said)
+
+    def events(self, chunk: bytes) -> list[bytes]:
+        """The events that these bytes complete.
+
+        Raises:
+            Strange: nothing was handed on yet, and the upstream reports an error or is not understood.
+        """
+        return [event for line in self._lines.add(chunk) for event in self._line(line)]
+
+    def end(self) -> list[bytes]:
+        """The last events, after the upstream has ended.
+
+        Raises:
+            Cut: it ended in the middle.
+            Strange: as `events`, of a last line without an end.
+        """
+        begun = self.begun
+        found = self._line(self._lines.rest())
+        if self.failed:
+            return found
+        if not self.finished:
+            # What the last piece said is not handed on.
+            self._writer.begun = begun
+            raise Cut
+        return [*found, *self._last(), DONE]
+
+    def _line(self, line: bytes) -> list[bytes]:
+        raise NotImplementedError
+
+    def _last(self) -> list[bytes]:
+        raise NotImplementedError
