@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
-from io3ops_gateway.errors import StartError
+from io3ops_gateway.errors import StartError, one_line
 from io3ops_gateway.generations import KILL, Order, Worker
 
 
@@ -30,7 +30,7 @@ def fork(live: Callable[[socket.socket], NoReturn]) -> tuple[int, socket.socket]
             ours.close()
             live(theirs)
         except BaseException as error:
-            tell(f"a worker failed: {' '.join(f'{type(error).__name__}: {error}'.split())}")
+            tell(f"a worker failed: {one_line(error)}")
         finally:
             # Whatever happens there, a child must never come back into the parent's loop.
             os._exit(70)

@@ -23,6 +23,11 @@ class Refusal(Exception):
         self.retry_after = retry_after
 
 
+def one_line(error: BaseException) -> str:
+    """Kind and text of an error that nobody foresaw."""
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
 class GatewayError(Exception):
     """One fatal reason. `str()` is the line a person reads: what happened, then what to do."""
 

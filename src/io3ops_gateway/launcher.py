@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 
 from io3ops_gateway import inputs, listeners, logs, supervisor, trim
 from io3ops_gateway.asgi import App
-from io3ops_gateway.errors import GatewayError, StartError
+from io3ops_gateway.errors import GatewayError, StartError, one_line
 from io3ops_gateway.generations import Job
 from io3ops_gateway.keyring import KeyRing
 from io3ops_gateway.meter import Ledger, Meter
@@ -170,7 +170,7 @@ def import_litellm() -> None:
     except GatewayError:
         raise
     except Exception as error:
-        raise StartError(f"LiteLLM cannot be imported: {_one_line(error)}", "build the gateway image again") from error
+        raise StartError(f"LiteLLM cannot be imported: {one_line(error)}", "build the gateway image again") from error
     finally:
         gc.freeze()
         gc.enable()
@@ -216,7 +216,3 @@ def _leave(_signal: int, _frame: FrameType | None) -> None:
 
 def _nothing() -> None:
     return
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from io3ops_gateway.errors import one_line
 from io3ops_gateway.launcher import LITELLM_DEFAULTS
 
 
@@ -44,7 +45,7 @@ def main(folder: Path) -> int:
             print("HELD", json.dumps([path.name, held(path)]), flush=True)
         except Exception as error:
             refused += 1
-            print("REFUSED", json.dumps([path.name, " ".join(f"{type(error).__name__}: {error}".split())]), flush=True)
+            print("REFUSED", json.dumps([path.name, one_line(error)]), flush=True)
     return min(refused, 1)
 
 

@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 
 from io3ops_gateway import children, generations, inputs
 from io3ops_gateway.commands import Commands, refuse, reply
-from io3ops_gateway.errors import ConfigError, GatewayError, StartError
+from io3ops_gateway.errors import ConfigError, GatewayError, StartError, one_line
 from io3ops_gateway.generations import INDEXES, KILL, Generation, Generations, Job, Worker
 from io3ops_gateway.listeners import bind
 
@@ -173,7 +173,7 @@ class Supervisor:
             if isinstance(error, GatewayError):
                 raise
             # Whatever stands in a file, the parent lives on.
-            what = f"the new litellm.yaml cannot be used: {' '.join(f'{type(error).__name__}: {error}'.split())}"
+            what = f"the new litellm.yaml cannot be used: {one_line(error)}"
             raise ConfigError(what, "run `io3ops render-config`") from error
 
     def _fork(self, generation: Generation, slot: int, *, try_modes: bool = False) -> None:

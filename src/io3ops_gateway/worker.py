@@ -22,7 +22,7 @@ import uvicorn
 from io3ops_gateway import rehearsal, trim
 from io3ops_gateway.asgi import Message, Receive, Send
 from io3ops_gateway.edge import Edge
-from io3ops_gateway.errors import GatewayError, StartError
+from io3ops_gateway.errors import GatewayError, StartError, one_line
 from io3ops_gateway.generations import Job
 from io3ops_gateway.server import LimitedHttp
 
@@ -51,7 +51,7 @@ def main(job: Job, build: Callable[[Job], Edge], stop_seconds: float, when_ready
     except GatewayError as error:
         code = _tell(job, error)
     except BaseException as error:
-        code = _tell(job, StartError(f"a worker failed: {' '.join(f'{type(error).__name__}: {error}'.split())}", HINT))
+        code = _tell(job, StartError(f"a worker failed: {one_line(error)}", HINT))
     sys.stdout.flush()
     sys.stderr.flush()
     # Not `sys.exit`: LiteLLM's threads and exit handlers would wait, and add lines of their own.
@@ -243,5 +243,5 @@ def build_edge(job: Job, make: Callable[..., Edge]) -> Edge:
     except GatewayError:
         raise
     except Exception as error:
-        what = f"LiteLLM cannot be imported: {' '.join(f'{type(error).__name__}: {error}'.split())}"
+        what = f"LiteLLM cannot be imported: {one_line(error)}"
         raise StartError(what, "build the gateway image again") from error
