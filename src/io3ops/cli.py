@@ -622,7 +622,7 @@ def graph(tools: Tools, console: Console, svg: bool) -> int:
 
 @command("apply")
 def apply(tools: Tools, console: Console) -> int:
-    """Render and hand the table to the running gateway; put the previous one back when it does not become healthy."""
+    """Render and hand the table to the running gateway; when it does not pass, the previous one serves on."""
     from io3ops.adapters.files import exclusive
     from io3ops.operations.apply import apply as hand_over
 
