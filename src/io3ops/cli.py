@@ -32,7 +32,14 @@ SHORT = {
     "pull": "Fetch the table's missing models",
     "models": "Installed, loaded and unused models",
     "smoke": "One real call per mode",
-    "logs": "The containers' logs",
+    "logs": "Every layer's log, merged by time",
+    "logs prune": "Remove old request logs now",
+    "trace": "One request, part by part",
+    "usage": "What went where: requests, tokens, times",
+    "top": "A live view of the stack",
+    "record": "Keep prompts and answers, for a while",
+    "record on": "Keep a mode's prompts and answers",
+    "record off": "End it",
     "key": "Where the key is; print or rotate it",
     "keys": "Client keys: list, add, revoke",
     "keys add": "Make a key and print it once",
@@ -699,3 +706,7 @@ def completion(shell: str) -> None:
     found = get_completion_class(shell)
     assert found is not None
     click.echo(found(main, {}, "io3ops", "_IO3OPS_COMPLETE").source())
+
+
+# Their commands, in files of their own; each adds itself to `main`.
+from io3ops import cli_logs, cli_record, cli_usage  # noqa: E402, F401

@@ -81,6 +81,11 @@ class Settings:
         return self.state / "audit" / "audit.jsonl"
 
     @property
+    def logs(self) -> Path:
+        """The folder of the request log (`requests.jsonl` and older files), which the gateway writes."""
+        return self.state / "logs"
+
+    @property
     def audit_head(self) -> Path:
         """The last entry that `io3ops audit` verified; out of the gateway's reach."""
         return self.state / "audit-head.json"

@@ -1,0 +1,1 @@
+"""The commands that read the request log: `usage`, `trace`. Like `cli`: flags -> one operation -> console -> exit code."""
