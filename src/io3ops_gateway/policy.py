@@ -12,7 +12,7 @@ from io3ops_gateway.classes import CLASSES, INTERNAL
 from io3ops_gateway.endpoints import CHAT, RESPONSES, Endpoint, has_image
 from io3ops_gateway.errors import ConfigError, Refusal
 
-VERSION = 2
+VERSION = 3
 # Request fields that offer tools, in the words of all endpoints.
 TOOL_FIELDS = ("tools", "functions")
 # Two names of one thing: who forces or defaults one must not be overruled by the other.
@@ -22,7 +22,7 @@ TWINS = {"max_tokens": ("max_completion_tokens",)}
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModePolicy:
     """One mode. `task`: what its models are for; `groups`: by data class, what the router is asked for; `total`: seconds for all attempts together; limits
-    are absent or positive."""
+    are absent or positive; `truncation`: what becomes of a prompt longer than the window, `refuse` or `flag`."""
 
     name: str
     groups: Mapping[str, str]
@@ -34,12 +34,14 @@ class ModePolicy:
     forced: Mapping[str, Any] = field(default_factory=dict)
     system_prompt: str = ""
     denied: tuple[str, ...] = ()
+    truncation: str = "refuse"
+    record_internal: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Place:
     """Where a deployment is, from the rendered file alone. `key`: name of the file with the provider's key. `first_token`: in
-    seconds, for the providers whose streams LiteLLM gives no limit."""
+    seconds, for the providers whose streams LiteLLM gives no limit. `model`: its name in the table; `window` in tokens, 0: not known."""
 
     name: str
     provider: str
@@ -48,6 +50,8 @@ class Place:
     key: str = ""
     kind: str = ""
     first_token: float = 600.0
+    model: str = ""
+    window: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,6 +70,16 @@ class Door:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Log:
+    """The request log: whether there is one, and how much of it is kept."""
+
+    requests: bool = True
+    keep_days: int = 30
+    budget_mb: int = 1000
+    rotate_mb: int = 50
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Policy:
     """Every mode by name, the aliases that stand for one, every deployment by id, the router's groups of them, and who
     may override."""
@@ -77,6 +91,7 @@ class Policy:
     members: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     overrides: Mapping[str, frozenset[str]] = field(default_factory=dict)
     door: Door = Door()
+    log: Log = Log()
 
     def mode(self, model: object) -> tuple[ModePolicy, str]:
         """The mode that a request's `model` means, and the data class that its name ends with ('' for none).
@@ -156,8 +171,10 @@ def from_config(config: Mapping[str, Any]) -> Policy:
             members=_members(config.get("model_list") or ()),
             overrides={key: frozenset(names) for key, names in section["overrides"].items()},
             door=Door(**{**door, **{name: tuple(door[name]) for name in ("hosts", "origins")}}),
+            log=Log(**section["log"]),
         )
         _check_door(policy.door)
+        _check_log(policy.log)
         _hold_together(policy, config, hint)
     except (TypeError, KeyError, AttributeError) as error:
         raise ConfigError(f"the policy in litellm.yaml cannot be read: {error}", hint) from error
@@ -170,6 +187,9 @@ def _mode(name: str, entry: Mapping[str, Any]) -> ModePolicy:
         raise TypeError(f"the groups of mode {name} are no names")
     if isinstance(found.total, bool) or not isinstance(found.total, int | float) or found.total <= 0:
         raise TypeError(f"the total time of mode {name} is none")
+    # A word that is misread would let prompts be cut, or kept.
+    if found.truncation not in ("refuse", "flag") or type(found.record_internal) is not bool:
+        raise TypeError(f"truncation or record_internal of mode {name} cannot be read")
     return found
 
 
@@ -178,6 +198,8 @@ def _place(entry: Mapping[str, Any]) -> Place:
     # 'false' in quotes would be true for Python, and a cloud then local.
     if type(found.local) is not bool or not isinstance(found.url, str) or not found.url:
         raise TypeError(f"where {found.name} is cannot be read")
+    if type(found.window) is not int or found.window < 0:
+        raise TypeError(f"the window of {found.name} is no number")
     return found
 
 
@@ -188,6 +210,15 @@ def _check_door(door: Door) -> None:
             raise TypeError(f"{name} is no number that can be used")
     if type(door.lane) is not bool or type(door.queue_timeout) not in (int, float) or door.queue_timeout <= 0:
         raise TypeError("lane or queue_timeout cannot be used")
+
+
+def _check_log(log: Log) -> None:
+    if type(log.requests) is not bool:
+        raise TypeError("whether requests are logged cannot be read")
+    for name in ("keep_days", "budget_mb", "rotate_mb"):
+        value = getattr(log, name)
+        if type(value) is not int or value < 1:
+            raise TypeError(f"{name} is no number that can be used")
 
 
 def _members(entries: Iterable[Mapping[str, Any]]) -> dict[str, tuple[str, ...]]:

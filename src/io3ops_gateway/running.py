@@ -13,6 +13,7 @@ class Running:
 
     `slots`: what the meter counts it towards. `deployment`, `local` and `attempts` are of the attempt that began last; `kind`: LiteLLM's word for the call. `begun`, `ended`:
     of the answer; `stopping`: the gateway ends, and the request with it. `rehearsal`: what LiteLLM answers in place of a model; `outcome`: see `replay`.
+    `truncated`: the model has read less than was sent.
     """
 
     budget: asyncio.Timeout
@@ -33,6 +34,7 @@ class Running:
     begun: bool = False
     ended: bool = False
     stopping: bool = False
+    truncated: bool = False
     status: int = 0
     rehearsal: object = None
     outcome: object = None

@@ -54,6 +54,24 @@ def test_the_committed_litellm_yaml_is_current(root: Path) -> None:
     assert (root / "runtime/litellm.yaml").read_text("utf-8") == render(plan)
 
 
+def test_logs_and_truncation_reach_the_gateways_policy() -> None:
+    """Only what is not the usual stands in a mode, so an older file's modes read the same."""
+    changed = TABLE.replace("\nmodes:\n", "\nlogs: {requests: false, rotate_mb: 5}\nmodes:\n")
+    changed = changed.replace("defaults: {", "defaults: {truncation: flag, ")
+    changed = changed.replace(
+        "  rescue: {chain: [big]}", "  rescue: {chain: [big], truncation: refuse, record_internal: true}"
+    )
+    section = yaml.safe_load(render(make_plan(parse_table(changed.encode(), "t"))))["io3ops_policy"]
+    assert section["log"] == {"requests": False, "keep_days": 30, "budget_mb": 1000, "rotate_mb": 5}
+    assert {name: mode.get("truncation") for name, mode in section["modes"].items()} == {
+        "executor": "flag", "rescue": None, "embed": "flag"
+    }  # fmt: skip
+    assert section["modes"]["rescue"]["record_internal"] is True and "record_internal" not in section["modes"]["embed"]
+    places = section["deployments"]
+    assert places["rescue.1.big"]["kind"] == "openai_compatible" and "window" not in places["rescue.1.big"]
+    assert places["executor.1.main"]["window"] == 2048 and places["executor.1.main"]["model"] == "main"
+
+
 def test_a_chain_becomes_ordered_deployments_of_one_mode() -> None:
     plan = make_plan(parse_table(TABLE.encode(), "t"))
     assert [(d.id, d.order, d.weight, d.runtime_name, d.url) for d in plan.chain("executor")] == [
@@ -206,6 +224,7 @@ def test_the_policy_section_says_what_is_a_cloud_and_keeps_keys_out_of_litellms_
         "local": False,
         "url": "https://api.openai.com/v1",
         "key": "openai",
+        "model": "g",
         "kind": "openai",
         "first_token": 600,
     }

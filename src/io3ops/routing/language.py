@@ -153,6 +153,7 @@ def prompt(value: str) -> str:
 
 
 _CLASS = Choice(DATA_CLASSES)
+TRUNCATIONS = ("refuse", "flag")
 _SECOND, _DAY = 1, 86_400
 
 PARAMETERS = Section(
@@ -406,6 +407,19 @@ MODE = Section(
         ),
         Field(name="allow", kind=ALLOW, doc="What requests may carry.", inherits=True),
         Field(
+            name="truncation",
+            kind=Choice(TRUNCATIONS),
+            doc="A prompt longer than the window: `refuse` it with an error, or let the runtime cut it and `flag` the answer.",
+            default="refuse",
+            inherits=True,
+        ),
+        Field(
+            name="record_internal",
+            kind=Flag(),
+            doc="Whether `io3ops record` may keep internal prompts of this mode.",
+            default=False,
+        ),
+        Field(
             name="aliases",
             kind=Listed(Text(check=alias)),
             doc="Model names of clients that cannot be changed.",
@@ -478,6 +492,18 @@ GATEWAY = Section(
         ),
     )
 )
+LOGS = Section(
+    (
+        Field(name="requests", kind=Flag(), doc="One line of metadata for each request.", default=True),
+        Field(name="keep_days", kind=Whole(1, 3650), doc="Older files of it are removed.", default=30),
+        Field(
+            name="budget_mb", kind=Whole(1, 1_000_000), doc="All its files together; the oldest go first.", default=1000
+        ),
+        Field(
+            name="rotate_mb", kind=Whole(1, 1000), doc="A file of this size is closed, and a new one begun.", default=50
+        ),
+    )
+)
 OVERRIDE = Section(
     (
         Field(
@@ -500,6 +526,7 @@ TOP = Section(
             default="weight",
         ),
         Field(name="gateway", kind=GATEWAY, doc="What the endpoint takes from clients."),
+        Field(name="logs", kind=LOGS, doc="What is written down of each request, and for how long; never its content."),
         Field(
             name="overrides",
             kind=Named(OVERRIDE, name),

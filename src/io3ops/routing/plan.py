@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from io3ops.routing.language import CLOUD_URLS
-from io3ops.routing.table import LOOPBACK, Door, Mode, Model, Provider, Table
+from io3ops.routing.table import LOOPBACK, Door, Log, Mode, Model, Provider, Table
 
 RUNTIME_URL = "http://runtime:11434"
 # The same container under another name: a connection pool is kept per name, so the two classes share none.
@@ -27,7 +27,7 @@ PUBLIC = ":public"
 
 @dataclass(frozen=True, kw_only=True)
 class Deployment:
-    """One model in one group, as the gateway will know it. `order`: its step, from 1; times in seconds.
+    """One model in one group, as the gateway will know it. `order`: its step, from 1; times in seconds. `window`: tokens that fit, 0: not known.
 
     `alone`: the only one of its group; `shared`: it has its step with others, by `weight`.
     """
@@ -45,6 +45,7 @@ class Deployment:
     url: str
     task: str
     context: int
+    window: int
     keep_alive: float
     timeout: float
     first_token: float
@@ -101,6 +102,7 @@ class Plan:
     balance: str = "weight"
     data_class: str = "internal"
     door: Door = field(default_factory=Door)
+    log: Log = field(default_factory=Log)
     overrides: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     @cached_property
@@ -137,7 +139,7 @@ class Plan:
     @cached_property
     def digest(self) -> str:
         parts = [asdict(g) for g in self.groups], [asdict(m) for m in self.policies], self.balance
-        return _digest([*parts, self.data_class, asdict(self.door), self.overrides])
+        return _digest([*parts, self.data_class, asdict(self.door), asdict(self.log), self.overrides])
 
     @cached_property
     def _groups(self) -> dict[str, Group]:
@@ -218,6 +220,7 @@ def make_plan(table: Table) -> Plan:
         balance=table.balance,
         data_class=table.data_class,
         door=table.door,
+        log=table.log,
         overrides=table.overrides,
     )
 
@@ -284,6 +287,8 @@ def _deployment(
         url=PUBLIC_RUNTIME_URL if url == RUNTIME_URL and group.endswith(PUBLIC) else url,
         task=model.task,
         context=model.context,
+        # Only Ollama is told its window; of another server the built-in value says nothing.
+        window=model.context if provider.kind == "ollama" or model.context_said else 0,
         keep_alive=model.keep_alive,
         timeout=mode.step_times[order - 1],
         first_token=min(mode.first_token, mode.step_times[order - 1]),

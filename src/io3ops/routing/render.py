@@ -68,6 +68,7 @@ def render(plan: Plan) -> str:
         "aliases": _aliases,
         "known": known,
         "door": door,
+        "log": lambda plan: asdict(plan.log),
     }
     template = files("io3ops.routing").joinpath("litellm.yaml.j2").read_text("utf-8")
     body = environment.from_string(template).render(
@@ -121,15 +122,20 @@ def policy(plan: Plan, mode: Mode) -> dict[str, Any]:
         if value:
             found[name] = value
     denied = [what for what, allowed in (("tools", mode.tools), ("images", mode.images)) if not allowed]
-    return found | ({"denied": denied} if denied else {})
+    found |= {"denied": denied} if denied else {}
+    if mode.truncation != "refuse":
+        found["truncation"] = mode.truncation
+    return found | ({"record_internal": True} if mode.record_internal else {})
 
 
 def known(deployment: Deployment) -> dict[str, Any]:
     """What the gateway's policy must know of a deployment: nothing that a request carries may say otherwise."""
     found: dict[str, Any] = {"name": deployment.name, "provider": deployment.provider, "local": deployment.local}
-    found |= {"url": deployment.url}
+    found |= {"url": deployment.url, "kind": deployment.kind, "model": deployment.model}
+    if deployment.window:
+        found["window"] = deployment.window
     if deployment.key:
-        found |= {"key": deployment.key, "kind": deployment.kind, "first_token": deployment.first_token}
+        found |= {"key": deployment.key, "first_token": deployment.first_token}
     return found
 
 

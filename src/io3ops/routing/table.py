@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from io3ops.routing.kinds import Entry, Setting, duration
-from io3ops.routing.language import DEFAULTS, GATEWAY, LOCAL_KINDS, TASKS, TOP
+from io3ops.routing.language import DEFAULTS, GATEWAY, LOCAL_KINDS, LOGS, TASKS, TOP
 from io3ops.routing.problems import Problem, did_you_mean
 from io3ops.routing.source import Reader, parse_nodes
 
@@ -47,7 +47,7 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """One model on one provider. `context` in tokens; times in seconds; sizes in MB (10^6 bytes), 0 when not known.
+    """One model on one provider. `context` in tokens, `context_said`: by the table itself; times in seconds; sizes in MB (10^6 bytes), 0 when not known.
 
     `template` (Ollama's template language) and `stop` belong to a model that is made here of a file; one
     from a library brings its own.
@@ -57,6 +57,7 @@ class Model:
     provider: str
     source: Source
     context: int
+    context_said: bool
     capabilities: tuple[str, ...]
     keep_alive: float
     load_timeout: float
@@ -88,7 +89,8 @@ class Step:
 class Mode:
     """A public name and its policy. `data_class` '': it says nothing. Times in seconds; `step_times`: one attempt, for each step; `total` 0: as long as these take; limits 0: none.
 
-    `fallbacks`: (kind of failure, mode) pairs. `parameters` are defaults, `forced` are not to be overridden.
+    `fallbacks`: (kind of failure, mode) pairs. `parameters` are defaults, `forced` are not to be overridden. `truncation`: what
+    becomes of a prompt longer than the window, `refuse` or `flag`.
     """
 
     name: str
@@ -110,6 +112,8 @@ class Mode:
     system_prompt: str
     tools: bool
     images: bool
+    truncation: str
+    record_internal: bool
     aliases: tuple[str, ...]
 
     @property
@@ -137,6 +141,16 @@ class Door:
     queue_timeout: float = 30.0
 
 
+@dataclass(frozen=True, kw_only=True)
+class Log:
+    """The request log: whether there is one, and how much of it is kept."""
+
+    requests: bool = True
+    keep_days: int = 30
+    budget_mb: int = 1000
+    rotate_mb: int = 50
+
+
 @dataclass(frozen=True)
 class Table:
     """The whole routing policy. `data_class`: of what nobody marked; `overrides`: (key's name, modes) pairs."""
@@ -148,6 +162,7 @@ class Table:
     balance: str = "weight"
     data_class: str = "internal"
     door: Door = field(default_factory=Door)
+    log: Log = field(default_factory=Log)
     overrides: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     @cached_property
@@ -176,6 +191,7 @@ class Document:
     balance: str = "weight"
     defaults: Entry | None = None
     gateway: Entry | None = None
+    logs: Entry | None = None
     overrides: dict[str, Entry] = field(default_factory=dict)
 
 
@@ -213,6 +229,7 @@ def read_document(data: bytes) -> tuple[Document | None, list[Problem]]:
         named: Any = known[key].kind
         found[key] = (named.read(reader, nodes[key], key, defaults) or {}) if key in nodes else {}
     gateway = GATEWAY.read(reader, nodes["gateway"], "gateway") if "gateway" in nodes else None
+    logs = LOGS.read(reader, nodes["logs"], "logs") if "logs" in nodes else None
     named_overrides: Any = known["overrides"].kind
     overrides = named_overrides.read(reader, nodes["overrides"], "overrides") if "overrides" in nodes else None
     return (
@@ -222,6 +239,7 @@ def read_document(data: bytes) -> tuple[Document | None, list[Problem]]:
             balance=plain["balance"],
             defaults=defaults,
             gateway=gateway,
+            logs=logs,
             overrides=overrides or {},
         ),
         reader.problems,
@@ -238,6 +256,7 @@ def build(document: Document) -> Table:
         balance=document.balance,
         data_class=(document.defaults["data_class"] if document.defaults else "") or "internal",
         door=_door(document.gateway),
+        log=_log(document.logs),
         overrides=tuple((name, _values(entry["modes"])) for name, entry in document.overrides.items()),
     )
 
@@ -251,6 +270,10 @@ def _door(entry: Entry | None) -> Door:
         max_body=entry["max_body_mb"] * 1_000_000,
         **{name: entry[name] for name in ("lane", "workers", "parallel", "queue", "queue_timeout")},
     )
+
+
+def _log(entry: Entry | None) -> Log:
+    return Log(**{key: setting.value for key, setting in entry.settings.items()}) if entry else Log()
 
 
 def _provider(name: str, entry: Entry) -> Provider:
@@ -287,6 +310,7 @@ def _model(name: str, entry: Entry) -> Model:
             path=source["path"] if source else "",
         ),
         context=entry["context"],
+        context_said=entry.settings["context"].origin != "built in",
         capabilities=_values(entry["capabilities"]),
         keep_alive=entry["keep_alive"],
         load_timeout=entry["load_timeout"],
@@ -321,6 +345,8 @@ def _mode(name: str, entry: Entry) -> Mode:
         system_prompt=entry["system_prompt"],
         tools=entry["allow"]["tools"],
         images=entry["allow"]["images"],
+        truncation=entry["truncation"],
+        record_internal=entry["record_internal"],
         aliases=_values(entry["aliases"]),
     )
 
@@ -358,6 +384,8 @@ def resolved(document: Document) -> tuple[Resolved, ...]:
     rows.append(Resolved(path="defaults.data_class", value=said.value, origin=said.origin))
     if document.gateway:
         rows += _rows("gateway", document.gateway)
+    if document.logs:
+        rows += _rows("logs", document.logs)
     for part in ("overrides", "providers", "models", "modes"):
         for name, entry in getattr(document, part).items():
             rows += _rows(f"{part}.{name}", entry)

@@ -9,7 +9,7 @@ import pytest
 
 from io3ops_gateway.endpoints import CHAT, COMPLETIONS, EMBEDDINGS, MESSAGES, RESPONSES
 from io3ops_gateway.errors import ConfigError, Refusal
-from io3ops_gateway.policy import ModePolicy, apply, from_config
+from io3ops_gateway.policy import Log, ModePolicy, apply, from_config
 
 RUNTIME, CLOUD = "http://runtime:11434", "https://api.openai.com/v1"
 
@@ -20,7 +20,7 @@ def deployment(group: str, found: str, model: str, **params: Any) -> dict[str, A
 
 def config() -> dict[str, Any]:
     """As rendered: mode `executor` is local only, `open` also has a cloud."""
-    here = {"provider": "local", "local": True, "url": RUNTIME}
+    here = {"provider": "local", "local": True, "url": RUNTIME, "kind": "ollama", "model": "a", "window": 4096}
     there = {"provider": "cloud", "local": False, "url": CLOUD, "key": "openai", "kind": "openai"}
     return {
         "model_list": [
@@ -30,7 +30,7 @@ def config() -> dict[str, Any]:
             deployment("open:public", "open:public.2.g", "openai/g", api_base=CLOUD),
         ],
         "io3ops_policy": {
-            "version": 2,
+            "version": 3,
             "data_class": "internal",
             "modes": {
                 "executor": {
@@ -38,7 +38,13 @@ def config() -> dict[str, Any]:
                     "total": 5,
                     "denied": ["tools"],
                 },
-                "open": {"groups": {"internal": "open", "public": "open:public"}, "total": 5, "data_class": "public"},
+                "open": {
+                    "groups": {"internal": "open", "public": "open:public"},
+                    "total": 5,
+                    "data_class": "public",
+                    "truncation": "flag",
+                    "record_internal": True,
+                },
             },
             "aliases": {"gpt": "executor", "gpt:tag": "open"},
             "deployments": {
@@ -49,6 +55,7 @@ def config() -> dict[str, Any]:
             },
             "overrides": {"alice": ["open"]},
             "door": {"hosts": ["box.lan"], "origins": [], "max_body": 1000},
+            "log": {"requests": True, "keep_days": 7, "budget_mb": 100, "rotate_mb": 5},
         },
     }
 
@@ -67,6 +74,10 @@ def test_the_policy_is_read_and_aliases_resolve() -> None:
     assert policy.overrides == {"alice": frozenset({"open"})}
     assert policy.door.hosts == ("box.lan",) and policy.door.max_body == 1000
     assert policy.data_class == "internal" and not policy.deployments["open:public.2.g"].local
+    assert policy.log == Log(keep_days=7, budget_mb=100, rotate_mb=5)
+    place = policy.deployments["executor.1.a"]
+    assert (place.kind, place.model, place.window) == ("ollama", "a", 4096)
+    assert [(m.truncation, m.record_internal) for m in policy.modes.values()] == [("refuse", False), ("flag", True)]
 
 
 @pytest.mark.parametrize(
@@ -215,11 +226,11 @@ def change(path: str, value: Any) -> dict[str, Any]:
         ("io3ops_policy", ...),
         ("io3ops_policy", None),
         ("io3ops_policy", []),
-        ("io3ops_policy", "version: 2"),
+        ("io3ops_policy", "version: 3"),
         ("io3ops_policy/version", ...),
         ("io3ops_policy/version", 1),
-        ("io3ops_policy/version", 3),
-        ("io3ops_policy/version", "2"),
+        ("io3ops_policy/version", 2),
+        ("io3ops_policy/version", "3"),
         ("io3ops_policy/data_class", ...),
         ("io3ops_policy/data_class", None),
         ("io3ops_policy/data_class", ""),
@@ -257,6 +268,17 @@ def change(path: str, value: Any) -> dict[str, Any]:
         ("io3ops_policy/door/hosts", ...),
         ("io3ops_policy/door/origins", None),
         ("io3ops_policy/door/unknown", 1),
+        ("io3ops_policy/log", ...),
+        ("io3ops_policy/log", None),
+        ("io3ops_policy/log/requests", "no"),
+        ("io3ops_policy/log/keep_days", 0),
+        ("io3ops_policy/log/budget_mb", True),
+        ("io3ops_policy/log/unknown", 1),
+        ("io3ops_policy/modes/executor/truncation", "cut"),
+        ("io3ops_policy/modes/executor/truncation", None),
+        ("io3ops_policy/modes/executor/record_internal", "false"),
+        ("io3ops_policy/deployments/executor.1.a/window", -1),
+        ("io3ops_policy/deployments/executor.1.a/window", "4096"),
         ("model_list", ...),
         ("model_list", None),
         ("model_list", []),
