@@ -86,6 +86,11 @@ class Settings:
         return self.state / "logs"
 
     @property
+    def recording(self) -> Path:
+        """The folder of the file that asks the gateway to keep content for a while; the gateway only reads it."""
+        return self.state / "recording"
+
+    @property
     def audit_head(self) -> Path:
         """The last entry that `io3ops audit` verified; out of the gateway's reach."""
         return self.state / "audit-head.json"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
 from io3ops.errors import Io3opsError
-from io3ops.operations import config, engine, models, preset, stack
+from io3ops.operations import config, engine, models, preset, record, stack
 from io3ops.tools import Tools
 
 
@@ -26,7 +27,8 @@ class ModeLine:
 
 @dataclass(frozen=True, kw_only=True)
 class Status:
-    """`drift`: litellm.yaml is not what the table says. `problem`: why something could not be asked."""
+    """`drift`: litellm.yaml is not what the table says. `recording`: modes whose content is kept, and until which Unix time.
+    `problem`: why something could not be asked."""
 
     running: bool
     project: str
@@ -36,6 +38,7 @@ class Status:
     services: tuple[Service, ...]
     modes: tuple[ModeLine, ...]
     drift: bool
+    recording: dict[str, float]
     problem: str
 
 
@@ -47,6 +50,11 @@ def status(tools: Tools) -> Status:
     services: tuple[Service, ...] = ()
     loaded: set[str] = set()
     problem = "" if state.kind == "ready" else state.detail
+    recording: dict[str, float] = {}
+    try:
+        recording = record.look(tools.settings).modes
+    except Io3opsError as error:
+        problem = problem or error.message
     wanted = stack.services(plan)
     if state.kind == "ready":
         found = stack.own_containers(tools)
@@ -80,6 +88,7 @@ def status(tools: Tools) -> Status:
             for m in plan.modes
         ),
         drift=not loaded_config.rendered.current,
+        recording=recording,
         problem=problem,
     )
 
@@ -92,6 +101,10 @@ def text(found: Status) -> str:
         f"table     {found.preset}{' (litellm.yaml differs: io3ops apply)' if found.drift else ''}",
     ]
     lines += [f"  {m.mode:<12} {' → '.join(m.models)}{'  (loaded)' if m.loaded else ''}" for m in found.modes]
+    if found.recording:
+        lines.append(
+            f"recording {record.line(found.recording, time.time())}: prompts and answers are kept (io3ops record off)"
+        )
     if found.problem:
         lines.append(f"problem   {found.problem}")
     if not found.running:

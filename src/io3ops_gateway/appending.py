@@ -1,0 +1,116 @@
+"""Appends lines to one file that other processes append to, and users move or delete. Touches that file.
+
+Each append is one `write` on a descriptor that appends, which the kernel keeps in one piece beside those of other processes. Nothing is
+flushed to the disk: a killed gateway loses nothing that was written, a machine without power the last seconds.
+"""
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+NEWLINE = b"\n"
+# NONBLOCK: a FIFO or a lease must not hold up whoever opens; of regular files it changes nothing.
+_FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+
+
+class LineFile:
+    """A file of lines, 0600, opened when first needed and again whenever its name leads to another file."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.folder = folder
+        self.name = name
+        self._path = str(folder / name)
+        self._descriptor = -1
+        self._identity = (0, 0)
+        # Whether the file may end in the middle of a line: a new line must not stand behind that piece.
+        self._torn = False
+
+    def append(self, lines: bytes) -> int:
+        """Write `lines`, which lack their last newline; the file's size after that.
+
+        Raises:
+            OSError: not all was written, or nothing; what was may stand there as a torn line.
+        """
+        # For every line, a microsecond: a rotation by another process, and a user's `rm`, show nowhere else.
+        size = self._look()
+        if self._descriptor < 0:
+            size = self._open()
+        data = lines + NEWLINE
+        if self._torn and size and os.pread(self._descriptor, 1, size - 1) != NEWLINE:
+            data = NEWLINE + data
+        self._torn = True
+        written = os.write(self._descriptor, data)
+        if written != len(data):
+            # A full disk takes what fits, without an error.
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._torn = False
+        return size + written
+
+    def size(self) -> int:
+        """Bytes under the file's name now; 0 when there is nothing."""
+        try:
+            return os.lstat(self._path).st_size
+        except OSError:
+            return 0
+
+    @property
+    def identity(self) -> tuple[int, int]:
+        """Device and number of the file that is open."""
+        return self._identity
+
+    def close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+        self._descriptor = -1
+
+    def _look(self) -> int:
+        try:
+            found = os.lstat(self._path)
+        except OSError:
+            # Whatever it is: opening it says so.
+            self.close()
+            return 0
+        if (found.st_dev, found.st_ino) != self._identity:
+            self.close()
+        return found.st_size
+
+    def _open(self) -> int:
+        folder = open_folder(self.folder)
+        try:
+            if not _regular(self.name, folder):
+                raise _odd()
+            descriptor = os.open(self.name, _FLAGS, 0o600, dir_fd=folder)
+        finally:
+            os.close(folder)
+        try:
+            found = os.fstat(descriptor)
+            # Again: it may have been put there meanwhile.
+            if not stat.S_ISREG(found.st_mode):
+                raise _odd()
+            if found.st_mode & 0o077:
+                os.fchmod(descriptor, 0o600)
+        except OSError:
+            os.close(descriptor)
+            raise
+        self._descriptor, self._identity = descriptor, (found.st_dev, found.st_ino)
+        # Unknown: whoever wrote before may have been killed.
+        self._torn = True
+        return found.st_size
+
+
+def open_folder(folder: Path) -> int:
+    """A descriptor of a folder that is none by way of a symlink. Raises OSError."""
+    return os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+
+
+def _regular(name: str, folder: int) -> bool:
+    """Asked before opening: that alone can start something on a device."""
+    try:
+        return stat.S_ISREG(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
+    except FileNotFoundError:
+        return True
+
+
+def _odd() -> OSError:
+    return OSError(errno.EINVAL, "it is not a regular file")
