@@ -16,6 +16,8 @@ from io3ops_gateway.running import Running
 _TRACE = re.compile(rb'(?:\\n)*Traceback \(most recent call last\):(?:[^"\\]|\\.)*')
 # What it adds about its own settings, which nobody here has written and nobody may change.
 _ADVICE = re.compile(rb'(?:\\n)*LiteLLM: model group (?:[^"\\]|\\.)*')
+# LiteLLM begins its messages with the class of the failure.
+_CLASS = re.compile(rb'"message": ?"(?:litellm\.)+([A-Z][A-Za-z]{2,50})\b')
 _UNPRINTABLE = re.compile("[^ -~]")
 
 KINDS = {
@@ -31,6 +33,12 @@ KINDS = {
 def tidy(body: bytes) -> bytes:
     """An error without the lines of LiteLLM's program and its advice about its settings."""
     return _ADVICE.sub(b"", _TRACE.sub(b"", body))
+
+
+def kind(body: bytes, status: int) -> str:
+    """The class of an error, for the log: ours, or LiteLLM's. Never its text, which may repeat the prompt."""
+    found = _CLASS.search(body)
+    return found[1].decode() if found else f"http_{status}" if status else "upstream_error"
 
 
 def facts(running: Running, status: int) -> Headers:

@@ -8,6 +8,7 @@ import asyncio
 import os
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from io3ops_gateway.errors import Refusal, StartError
 from io3ops_gateway.meter import Ledger, Meter
 from io3ops_gateway.provider_keys import ProviderKeys
 from io3ops_gateway.running import RUNNING, Running
+from io3ops_gateway.seen import Seen
 from io3ops_gateway.settings import from_environment
 
 
@@ -54,6 +56,8 @@ class PolicyHooks(CustomLogger):  # type: ignore[misc]
         # The file's model list, for the fast lane.
         self.entries: list[dict[str, Any]] = []
         self.clients: dict[float, AsyncHTTPHandler] = {}
+        # Who waits for what LiteLLM tells at the end of a call.
+        self.told: Callable[[Seen], None] | None = None
 
     async def async_pre_call_hook(
         self, user_api_key_dict: Any, cache: Any, data: dict[str, Any], call_type: Any
@@ -98,7 +102,12 @@ class PolicyHooks(CustomLogger):  # type: ignore[misc]
             raise _stop(refused) from None
         # LiteLLM serves some endpoints through others, and tells of both: only the outer call counts.
         running.kind = running.kind or str(call_type)
-        running.attempts += running.kind == str(call_type)
+        if running.kind == str(call_type):
+            running.attempts += 1
+            outcome = running.outcome
+            # What the fast lane has tried is handed over as this attempt's outcome: it is the same one.
+            if not isinstance(outcome, replay.Outcome) or outcome.deployment != place.name:
+                running.seen.attempt(place)
         running.deployment, running.local = place.name, place.local
         if place.key:
             key = self.files.keys.get(place.key)
@@ -153,11 +162,37 @@ class PolicyHooks(CustomLogger):  # type: ignore[misc]
     async def async_log_success_event(
         self, kwargs: dict[str, Any], response_obj: Any, start_time: Any, end_time: Any
     ) -> None:
-        """After an answer: its tokens count towards the limits of its mode and key."""
+        """After an answer: its tokens count towards the limits of its mode and key, and stand in its line of the log."""
         running = RUNNING.get()
-        tokens = (kwargs.get("standard_logging_object") or {}).get("total_tokens")
-        if running is not None and isinstance(tokens, int):
+        told = kwargs.get("standard_logging_object") or {}
+        tokens = told.get("total_tokens")
+        if running is None:
+            return
+        if isinstance(tokens, int):
             self.meter.used(tokens, *running.slots)
+        seen = running.seen
+        if seen.prompt is None:
+            seen.used(told.get("prompt_tokens"), told.get("completion_tokens"))
+        cost = told.get("response_cost")
+        if not running.local and isinstance(cost, int | float) and cost > 0:
+            seen.cost = float(cost)
+        _note_answer(seen, response_obj)
+        seen.told = True
+        if self.told is not None:
+            self.told(seen)
+
+
+def _note_answer(seen: Seen, answer: Any) -> None:
+    """Why an answer ended, and how much of its prompt the provider had kept; in LiteLLM's form of it."""
+    try:
+        details = answer.usage.prompt_tokens_details
+        cached = getattr(details, "cached_tokens", None)
+        if isinstance(cached, int):
+            seen.cached = cached
+        seen.reason(answer.choices[0].finish_reason)
+    except (AttributeError, IndexError, TypeError):
+        # Embeddings, images and others have none.
+        return
 
 
 def _running() -> Running:

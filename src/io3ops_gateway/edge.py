@@ -21,9 +21,11 @@ from io3ops_gateway.client import Client
 from io3ops_gateway.endpoints import Endpoint
 from io3ops_gateway.errors import Refusal
 from io3ops_gateway.full import STOPPING, FullPath
+from io3ops_gateway.journal import Journal
 from io3ops_gateway.keyring import OWNER, ClientKey, KeyRing
 from io3ops_gateway.meter import Meter
 from io3ops_gateway.running import RUNNING, Running
+from io3ops_gateway.seen import Seen, begin, clock
 
 if TYPE_CHECKING:
     from io3ops_gateway.lane import Lane
@@ -31,6 +33,10 @@ if TYPE_CHECKING:
 # What a health check may ask without a key. None of them calls a model.
 HEALTH = ("/health", "/health/liveliness", "/health/liveness", "/health/readiness")
 MODELS = ("/v1/models", "/models")
+# In OpenTelemetry's words; the other endpoints have their own name.
+OPERATIONS = {"completions": "text_completion", "responses": "chat", "messages": "chat"}
+# What came of a request that the edge itself ended.
+OUTCOMES = {"out_of_time": "timeout", "stopping": "stopping", "cut": "client_left", "too_slow": "client_left"}
 OUT_OF_TIME = Refusal(504, "out_of_time", "the mode's total time is used up")
 
 
@@ -51,6 +57,7 @@ class Edge:
         owner_key: str = "",
         config: str = "",
         lane: "Lane | None" = None,
+        journal: Journal | None = None,
     ) -> None:
         self.policy = policy
         self._app = app
@@ -60,6 +67,7 @@ class Edge:
         self._owned = [(b"authorization", f"Bearer {owner_key}".encode()), (PROBE, b"start")]
         self._config = config
         self._lane = lane
+        self._journal = journal
         self._admission = Admission(policy.door.parallel, policy.door.queue, policy.door.queue_timeout)
         self._paths = endpoints.paths({mode.task for mode in policy.modes.values()})
         self._hosts = door.HOSTS | set(policy.door.hosts)
@@ -80,7 +88,13 @@ class Edge:
         elif scope["type"] != "http":
             await self._app(scope, receive, send)
         else:
-            await self._request(scope, receive, send)
+            seen = begin(scope["headers"])
+            try:
+                await self._request(scope, receive, seen.sent(send), seen)
+            finally:
+                seen.ended = clock()
+                if self._journal is not None:
+                    self._journal.ended(seen)
 
     async def owned(self, scope: Message, receive: Receive, send: Send) -> None:
         """The same for a request of this process itself: it has the owner's key, and takes nothing of what clients may use."""
@@ -119,12 +133,14 @@ class Edge:
 
     def end(self) -> None:
         """There is no time left: whoever still waits is told, and what still runs is ended."""
+        if self._journal is not None:
+            self._journal.flush()
         for running in list(self._running):
             running.stopping = True
             if not running.budget.expired():
                 running.budget.reschedule(asyncio.get_running_loop().time())
 
-    async def _request(self, scope: Message, receive: Receive, send: Send) -> None:
+    async def _request(self, scope: Message, receive: Receive, send: Send, seen: Seen) -> None:
         headers: Headers = scope["headers"]
         path = scope["path"]
         more: Headers = []
@@ -136,10 +152,13 @@ class Edge:
             # As the client wrote it: what has to be decoded or tidied up first is not one of these few names.
             exact = scope.get("raw_path", path.encode()) == path.encode()
             if method == "OPTIONS" and exact and more and (path in self._paths or path in MODELS):
+                seen.path = ""
                 return await answers.answer(send, 204, None, more)
             if method in ("GET", "HEAD") and exact and path in HEALTH:
+                seen.path = ""
                 return await answers.answer(send, 200, {"status": "healthy"}, more)
             endpoint = self._paths.get(path) if method == "POST" and exact else None
+            seen.operation = OPERATIONS.get(endpoint.name, endpoint.name) if endpoint else ""
             listing = method == "GET" and exact and (path in MODELS or path.startswith(("/v1/models/", "/models/")))
             if endpoint is None and not listing:
                 raise Refusal(404, "not_found", "the gateway serves nothing here")
@@ -147,15 +166,26 @@ class Edge:
             if key is None:
                 # LiteLLM without a database answers this with "No connected db" or a bare 500.
                 raise Refusal(401, "invalid_api_key", "the key is missing or not this gateway's")
+            seen.key, seen.key_id = key.name, key.digest[:8]
             if endpoint is None:
+                listed = self._models(key, path)
+                seen.path = ""
                 told = [(b"x-io3-config", self._config.encode())] if key.name == OWNER else []
-                return await answers.answer(send, 200, self._models(key, path), [*told, *more])
-            await self._bodied(scope, receive, send, endpoint, key, more)
+                return await answers.answer(send, 200, listed, [*told, *more])
+            await self._bodied(scope, receive, send, endpoint, key, more, seen)
         except Refusal as refused:
+            seen.failed(OUTCOMES.get(refused.code, "refused"), refused.code)
             await answers.refuse(send, refused, endpoint, more)
 
     async def _bodied(
-        self, scope: Message, receive: Receive, send: Send, endpoint: Endpoint, key: ClientKey, more: Headers
+        self,
+        scope: Message,
+        receive: Receive,
+        send: Send,
+        endpoint: Endpoint,
+        key: ClientKey,
+        more: Headers,
+        seen: Seen,
     ) -> None:
         size = 0
 
@@ -163,10 +193,12 @@ class Edge:
             nonlocal size
             self._held.take(count)
             size += count
+            seen.bytes_in = size
 
         try:
             body = await door.read_body(scope["headers"], receive, self.policy.door.max_body, take)
-            await self._admitted(scope, receive, send, endpoint, body, key, more)
+            seen.body = clock()
+            await self._admitted(scope, receive, send, endpoint, body, key, more, seen)
         finally:
             self._held.give_back(size)
 
@@ -179,18 +211,29 @@ class Edge:
         body: dict[str, Any],
         key: ClientKey,
         more: Headers,
+        seen: Seen,
     ) -> None:
         running = None
         try:
             async with asyncio.timeout(None) as budget:
-                running, handed = self._admit(scope["headers"], endpoint, body, key, budget)
+                running, handed = self._admit(scope["headers"], endpoint, body, key, budget, seen)
+                if self._journal is not None:
+                    self._journal.admitted(seen, self.policy.modes[running.mode], handed)
                 client = Client(running)
                 self._running.add(running)
                 try:
                     with client.watched(scope, receive):
-                        async with self._admission:
-                            await self._serve(scope, send, running, client, handed, more)
+                        begun = clock()
+                        try:
+                            async with self._admission:
+                                seen.queued = clock() - begun
+                                await self._serve(scope, send, running, client, handed, more)
+                        finally:
+                            seen.queued = seen.queued or clock() - begun
+                            if client.gone.is_set() and not running.ended:
+                                seen.failed("client_left", "")
                 finally:
+                    seen.truncated, seen.override = running.truncated, bool(running.audited)
                     self._running.discard(running)
                     self._meter.leave(*running.slots)
         except TimeoutError:
@@ -198,6 +241,7 @@ class Edge:
                 raise STOPPING if running and running.stopping else OUT_OF_TIME from None
             if not running.ended and not client.gone.is_set():
                 # It can only be cut, and the server does that.
+                seen.failed("stopping" if running.stopping else "cut", "cut")
                 raise RuntimeError("an answer ended in the middle") from None
 
     async def _serve(
@@ -222,10 +266,17 @@ class Edge:
         raise Refusal(404, "model_not_found", f"there is no mode {wanted[:80]!r}; GET /v1/models lists them")
 
     def _admit(
-        self, headers: Headers, endpoint: Endpoint, body: dict[str, Any], key: ClientKey, budget: asyncio.Timeout
+        self,
+        headers: Headers,
+        endpoint: Endpoint,
+        body: dict[str, Any],
+        key: ClientKey,
+        budget: asyncio.Timeout,
+        seen: Seen,
     ) -> tuple[Running, dict[str, Any]]:
         """Decide about a request; with the fields that are handed on."""
         mode, suffix = self.policy.mode(body.get("model"))
+        seen.mode = mode.name
         if key.modes is not None and mode.name not in key.modes:
             raise Refusal(403, "mode_not_allowed", f"this key may not use mode {mode.name}")
         if mode.task != endpoint.task:
@@ -233,6 +284,7 @@ class Edge:
             raise Refusal(400, "wrong_endpoint", message)
         said = classes.mark(headers, body, suffix)
         found = classes.decide(mode.data_class, key.data_class, said, self.policy.data_class)
+        seen.data_class, seen.data_class_from = found.data_class, found.source
         reason = self._override(headers, body, key, mode, found.data_class)
         leaves = found.data_class == PUBLIC or bool(reason)
         group = self.policy.group(mode, PUBLIC if leaves else INTERNAL)
@@ -259,6 +311,7 @@ class Edge:
                 leaves=leaves,
                 reason=reason,
                 ignored=ignored,
+                seen=seen,
             ),
             handed,
         )

@@ -59,6 +59,7 @@ class FullPath:
             given = True
             return {"type": "http.request", "body": body, "more_body": False}
 
+        running.seen.path = "full"
         token = RUNNING.set(running)
         try:
             await self._app(self.inner(scope, body), once, answer.send)
@@ -78,9 +79,11 @@ class FullPath:
             body = self._hide(body)
         if start["status"] >= 400:
             body = answers.tidy(body)
+            running.seen.failed("error", answers.kind(body, start["status"]))
             if start["status"] == 429 and not running.attempts:
                 # LiteLLM's word for it, which sends clients into a loop of retries.
                 message = f"no model of mode {running.mode} can be tried now: {self._why(running.group)}"
+                running.seen.error = "no_model"
                 start, body = (
                     {**start, "status": 503},
                     orjson.dumps(answers.error_body(Refusal(503, "no_model", message))),
@@ -99,7 +102,10 @@ class FullPath:
     def passed_on(self, running: Running, body: bytes) -> bytes:
         """A part of an answer that is not looked at as a whole."""
         found = self._hide(body) if running.leaves else body
-        return answers.tidy(found) if found.startswith(FAILED) else found
+        if not found.startswith(FAILED):
+            return found
+        running.seen.failed("cut", answers.kind(found, 0))
+        return answers.tidy(found)
 
 
 class _Answer:
@@ -141,6 +147,7 @@ class _Answer:
         self._running.budget.reschedule(None)
         kept = [(name, value) for name, value in message["headers"] if name in ANSWERED]
         self._streams = any(n == b"content-type" and v.startswith(b"text/event-stream") for n, v in kept)
+        self._running.seen.stream = self._streams
         message = {**message, "headers": [*kept, *answers.facts(self._running, message["status"]), *self._more]}
         # Looked at as a whole: what LiteLLM says of itself, or of the name of a later step's model.
         renamed = self._running.attempts > 1 and (b"content-type", b"application/json") in kept
@@ -152,6 +159,7 @@ class _Answer:
         """There is no time left for an answer that has begun: say so, where that can be said."""
         if self._streams and not self._running.ended:
             self._running.ended = True
+            self._running.seen.failed("stopping", STOPPING.code)
             await self._send(
                 {"type": "http.response.body", "body": answers.error_event(STOPPING, self._running.endpoint)}
             )

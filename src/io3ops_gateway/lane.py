@@ -147,12 +147,14 @@ class Lane:
         """
         # Last before the wire, as on the full path.
         place = self._policy.place(stop.id, stop.target.url, leaves=running.leaves)
-        headers = {"content-type": "application/json"}
+        headers = {"content-type": "application/json", "x-request-id": running.seen.id}
         if place.key:
             key = self._keys.get(place.key)
             if not key:
                 return False
             headers["authorization"] = f"Bearer {key}"
+        running.seen.path = "lane"
+        attempt = running.seen.attempt(place)
         answer = _Answer(call, running, stop, send, more)
         patience = stop.first if call.stream else stop.timeout
         limits = aiohttp.ClientTimeout(total=None, sock_connect=patience, sock_read=patience)
@@ -163,18 +165,28 @@ class Lane:
             ) as got:
                 running.outcome = await (answer.stream(got) if call.stream else answer.whole(got))
         except asyncio.CancelledError:
+            attempt.end(error="stopped")
             if running.begun and running.stopping and not client.gone.is_set():
                 await answer.tell()
             raise
         except (aiohttp.ClientError, TimeoutError) as error:
+            failure = _failure(call.path, stop.name, error)
+            attempt.end(error=failure.error.__name__)
             if running.begun:
                 await answer.broken()
             else:
-                running.outcome = _failure(call.path, stop.name, error)
+                running.outcome = failure
         finally:
             if running.begun and running.slots:
                 self._meter.used(_tokens(call), *running.slots)
+            attempt.timings = call.facts.timings
+            running.seen.used(call.facts.prompt, call.facts.completion)
+            running.seen.reason(call.facts.finish_reason)
         outcome = running.outcome
+        if isinstance(outcome, Outcome):
+            attempt.end(outcome.status, f"http_{outcome.status}" if outcome.status >= 400 else "not_understood")
+        else:
+            attempt.end(200, "cut" if answer.cut or call.failed else "")
         if answer.cut or (isinstance(outcome, Outcome) and _blames(outcome.status)):
             self._failed.add(stop.name)
         return outcome is None
@@ -232,6 +244,7 @@ class _Answer:
                 seen = b"" if self._running.begun else seen + chunk
                 await self._pass(self._call.events(chunk), last=False)
                 if self._call.failed:
+                    self._running.seen.failed("cut", "upstream_error")
                     break
             if not self._call.failed:
                 await self._pass(self._call.end(), last=True)
@@ -278,6 +291,7 @@ class _Answer:
         running = self._running
         running.attempts, running.deployment, running.local = 1, self._stop.name, True
         running.begun, running.status = True, 200
+        running.seen.stream = self._call.stream
         running.budget.reschedule(None)
         kept = [*headers, *answers.facts(running, 200), *self._more]
         await self._send({"type": "http.response.start", "status": 200, "headers": kept})
@@ -285,10 +299,12 @@ class _Answer:
     async def broken(self) -> None:
         """The server has gone in the middle: a stream says so, a whole answer had not begun."""
         self.cut = True
+        self._running.seen.failed("cut", "upstream_cut")
         await self._event(GONE)
 
     async def tell(self) -> None:
         """The gateway ends."""
+        self._running.seen.failed("stopping", STOPPING.code)
         await self._event(answers.error_event(STOPPING, self._running.endpoint))
 
     async def _event(self, event: bytes) -> None:

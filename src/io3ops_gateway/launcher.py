@@ -21,8 +21,12 @@ from io3ops_gateway import inputs, listeners, logs, supervisor, trim
 from io3ops_gateway.asgi import App
 from io3ops_gateway.errors import GatewayError, StartError, one_line
 from io3ops_gateway.generations import Job
+from io3ops_gateway.journal import Journal
 from io3ops_gateway.keyring import KeyRing
 from io3ops_gateway.meter import Ledger, Meter
+from io3ops_gateway.policy import Log
+from io3ops_gateway.recording import Recorder
+from io3ops_gateway.request_log import RequestLog
 from io3ops_gateway.settings import Settings, from_environment
 
 # What LiteLLM imports with a first request: here it is in memory once, and nobody waits for it.
@@ -110,8 +114,20 @@ def serve(settings: Settings) -> None:
             where = stops(hooks.policy, hooks.entries) if hooks.policy.door.lane else {}
             lane = Lane(hooks.policy, where, hooks.files.keys, hooks.meter)
             hide, why = hooks.files.keys.hide, hooks.why
+            journal = journals(hooks.policy.log, settings)
+            hooks.told = journal.told
             return Edge(
-                app, hooks.policy, ring, hooks.meter, inner, hide, why, owner_key=key, config=job.digest, lane=lane
+                app,
+                hooks.policy,
+                ring,
+                hooks.meter,
+                inner,
+                hide,
+                why,
+                owner_key=key,
+                config=job.digest,
+                lane=lane,
+                journal=journal,
             )
 
         when_ready = _nothing if show_text else logs.withhold_text
@@ -174,6 +190,18 @@ def import_litellm() -> None:
     finally:
         gc.freeze()
         gc.enable()
+
+
+def journals(wanted: Log, settings: Settings) -> Journal:
+    """What keeps the request log, as the table wants it, and records what the owner asks for."""
+    mb = 1_000_000
+    log = RequestLog(
+        settings.log_dir,
+        keep_days=wanted.keep_days,
+        budget=wanted.budget_mb * mb,
+        rotate=wanted.rotate_mb * mb,
+    )
+    return Journal(log.write if wanted.requests else None, Recorder(settings.recording, settings.log_dir))
 
 
 def workers(config: Mapping[str, Any], cores: int, memory: int) -> int:

@@ -10,6 +10,8 @@ import re
 import sys
 from typing import Any
 
+from io3ops_gateway.running import RUNNING
+
 # A client may choose its call id; only the shape LiteLLM itself makes is let through.
 _CALL_ID = re.compile(r"litellm_call_id=([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\b")
 
@@ -38,6 +40,8 @@ def summary(record: logging.LogRecord) -> str:
         words.append(f"status {status}")
     if call := _CALL_ID.search(_text(record)):
         words.append(f"call {call[1]}")
+    if running := RUNNING.get():
+        words.append(f"request {running.seen.id}")
     return ", ".join(words) + " (text withheld; set LITELLM_LOG=ERROR to see it)"
 
 

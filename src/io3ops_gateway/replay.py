@@ -10,9 +10,10 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from io3ops_gateway import wire
 from io3ops_gateway.errors import StartError
 from io3ops_gateway.policy import origin
-from io3ops_gateway.running import RUNNING
+from io3ops_gateway.running import RUNNING, Running
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,17 +36,38 @@ async def send(self: httpx.AsyncClient, request: httpx.Request, **options: Any) 
     """In place of httpx's own, which it calls for every request without a recorded outcome."""
     running = RUNNING.get()
     outcome = running.outcome if running is not None else None
-    if running is None or not isinstance(outcome, Outcome) or _place(str(request.url)) != _place(outcome.url):
+    if running is None:
         return await _send(self, request, **options)
+    if not isinstance(outcome, Outcome) or _place(str(request.url)) != _place(outcome.url):
+        return await _asked(self, request, running, options)
     running.outcome = None
     if outcome.deployment != running.deployment:
         # LiteLLM has begun with another one of the same server, and that was not asked yet.
-        return await _send(self, request, **options)
+        return await _asked(self, request, running, options)
     if not outcome.status:
         raise outcome.error(outcome.reason, request=request)
     return httpx.Response(
         outcome.status, headers={"content-type": outcome.content_type}, content=outcome.body, request=request
     )
+
+
+async def _asked(
+    self: httpx.AsyncClient, request: httpx.Request, running: Running, options: dict[str, Any]
+) -> httpx.Response:
+    """A call that is made, and what is seen of it."""
+    attempt = wire.attempt_of(running, request)
+    if attempt is None:
+        return await _send(self, request, **options)
+    if attempt.place.local:
+        # For the server's own log. A cloud is told nothing that a client has chosen beside its prompt.
+        request.headers["x-request-id"] = running.seen.id
+    try:
+        response = await _send(self, request, **options)
+    except BaseException as error:
+        wire.failed(attempt, error)
+        raise
+    wire.answered(running, attempt, response)
+    return response
 
 
 def install() -> None:

@@ -5,6 +5,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 from io3ops_gateway.endpoints import CHAT, Endpoint
+from io3ops_gateway.seen import Seen, begin
 
 
 @dataclass(slots=True, eq=False)
@@ -12,8 +13,8 @@ class Running:
     """One admitted request. `leaves`: it may go to a cloud, because it is public or `reason` overrides its class.
 
     `slots`: what the meter counts it towards. `deployment`, `local` and `attempts` are of the attempt that began last; `kind`: LiteLLM's word for the call. `begun`, `ended`:
-    of the answer; `stopping`: the gateway ends, and the request with it. `rehearsal`: what LiteLLM answers in place of a model; `outcome`: see `replay`.
-    `truncated`: the model has read less than was sent.
+    of the answer; `stopping`: the gateway ends, and the request with it. `rehearsal`: what LiteLLM answers in place of a model; `outcome`: see `replay`; `truncated`: the model has read
+    less than was sent; `seen`: for the request log.
     """
 
     budget: asyncio.Timeout
@@ -40,6 +41,7 @@ class Running:
     outcome: object = None
     ignored: list[str] = field(default_factory=list)
     audited: set[str] = field(default_factory=set)
+    seen: Seen = field(default_factory=lambda: begin([]))
 
 
 RUNNING: ContextVar[Running | None] = ContextVar("io3ops_running", default=None)

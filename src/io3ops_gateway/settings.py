@@ -5,6 +5,8 @@ IO3_MASTER_KEY_FILE  file that holds the master key /run/secrets/master_key
 IO3_KEYS_FILE        client keys, hashed            /run/keys/keys.json
 IO3_PROVIDER_KEYS    folder of cloud providers' keys /run/provider_keys
 IO3_AUDIT_DIR        folder of the audit log        /run/audit
+IO3_LOG_DIR          folder of the request log      /run/logs
+IO3_RECORDING        what `io3ops record` asks for  /run/recording/recording.json
 IO3_CA_DIR           extra certificate authorities  /etc/io3ops/ca
 IO3_HOST, IO3_PORT   address to listen on           0.0.0.0, 4000
 IO3_STOP_SECONDS     time running requests get      4
@@ -28,6 +30,8 @@ class Settings:
     keys_file: Path = Path("/run/keys/keys.json")
     provider_keys: Path = Path("/run/provider_keys")
     audit_dir: Path = Path("/run/audit")
+    log_dir: Path = Path("/run/logs")
+    recording: Path = Path("/run/recording/recording.json")
     ca_dir: Path = Path("/etc/io3ops/ca")
     host: str = "0.0.0.0"
     port: int = 4000
@@ -49,6 +53,8 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
         keys_file=Path(environment.get("IO3_KEYS_FILE") or given.keys_file),
         provider_keys=Path(environment.get("IO3_PROVIDER_KEYS") or given.provider_keys),
         audit_dir=Path(environment.get("IO3_AUDIT_DIR") or given.audit_dir),
+        log_dir=Path(environment.get("IO3_LOG_DIR") or given.log_dir),
+        recording=Path(environment.get("IO3_RECORDING") or given.recording),
         ca_dir=Path(environment.get("IO3_CA_DIR") or given.ca_dir),
         host=environment.get("IO3_HOST") or given.host,
         port=_number(environment, "IO3_PORT", given.port, highest=65535),

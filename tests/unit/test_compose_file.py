@@ -47,12 +47,12 @@ def test_only_the_gateway_has_a_port_and_the_loader_runs_only_while_pulling(comp
     assert {s["restart"] for n, s in compose["services"].items() if n != "loader"} == {"unless-stopped"}
 
 
-def test_what_the_host_lends_is_read_only_but_for_the_audit_log(compose: dict[str, Any]) -> None:
+def test_what_the_host_lends_is_read_only_but_for_the_logs(compose: dict[str, Any]) -> None:
     writable = [
         (name, volume["target"])
         for name, service in compose["services"].items()
         for volume in service["volumes"]
         if volume != "models:/models" and volume.get("read_only") is not True
     ]
-    assert writable == [("gateway", "/run/audit")]
+    assert writable == [("gateway", "/run/audit"), ("gateway", "/run/logs")]
     assert compose["secrets"] == {"master_key": {"file": "./.io3ops/secrets/master_key"}}

@@ -273,6 +273,10 @@ def _start(run: Run, step: Step) -> None:
         files.private_folder(path.parent, run.owner)
         if path.exists():
             files.own(path, run.owner)
+    for folder in (settings.logs, settings.recording):
+        files.private_folder(folder, run.owner)
+        for path in folder.glob("*.json*"):
+            files.own(path, run.owner)
     stack.hand_out(settings, stack.handed_out(settings, run.config.plan), run.owner)
     if run.owner:
         for folder in (settings.state / "ca", settings.table.parent):

@@ -853,11 +853,12 @@ def test_the_answer_says_what_happened_and_nothing_of_litellms(house: House) -> 
         await house.inner.answer({}, receive, send)
 
     house.inner.does = serve
-    found = house.chat("open")
+    found = house.chat("open", headers=[(b"x-request-id", b"mine-1")])
     assert found.headers == {
         "content-type": "application/json",
         "content-length": "8",
         "retry-after": "7",
+        "x-request-id": "mine-1",
         "x-io3-mode": "open",
         "x-io3-data-class": "public",
         "x-io3-data-class-from": "mode",

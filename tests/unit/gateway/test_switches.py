@@ -11,6 +11,7 @@ import pytest
 
 from io3ops_gateway import edge, generations, inputs, launcher, listeners, logs, supervisor
 from io3ops_gateway.keyring import KeyRing
+from io3ops_gateway.policy import Log
 from io3ops_gateway.settings import Settings
 
 
@@ -91,7 +92,7 @@ def test_nothing_reaches_litellm_but_through_the_edge(
     server.app = object()
     callback: Any = types.ModuleType("io3ops_gateway.callback")
     files = types.SimpleNamespace(keys=types.SimpleNamespace(hide="hide"))
-    policy_: Any = types.SimpleNamespace(door=types.SimpleNamespace(lane=True))
+    policy_: Any = types.SimpleNamespace(door=types.SimpleNamespace(lane=True), log=Log())
     callback.policy = types.SimpleNamespace(policy=policy_, meter="of its import", files=files, why="why", entries=[])
     lane: Any = types.ModuleType("io3ops_gateway.lane")
     lane.stops, lane.Lane = lambda *_: {"stop": 1}, lambda *given: ("lane", *given)
@@ -115,6 +116,8 @@ def test_nothing_reaches_litellm_but_through_the_edge(
     assert ring.find([b"sk-owner"]).name == "owner" and inner == started.environment["LITELLM_MASTER_KEY"]
     assert meter is callback.policy.meter, "the edge and LiteLLM's hooks count in the same place"
     assert known.pop("lane") == ("lane", policy_, {"stop": 1}, files.keys, meter)
+    journal = known.pop("journal")
+    assert callback.policy.told == journal.told, "what LiteLLM tells late reaches the request's line"
     assert known == {"owner_key": "sk-owner", "config": "d1"}
 
 

@@ -1,0 +1,73 @@
+"""Takes each ended request to the request log, and what `io3ops record` asks for to the recorder. Touches nothing but what it is handed.
+
+Nobody waits for it, but it waits a moment for what LiteLLM tells late.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import orjson
+
+from io3ops_gateway.policy import ModePolicy
+from io3ops_gateway.seen import Seen, line, stamp
+
+# LiteLLM tells of a call's end in a task of its own; a line without that says less, and that is all.
+LATE_SECONDS = 0.5
+
+
+class Keeper(Protocol):
+    """`recording.Recorder`, as far as it is needed here."""
+
+    def wants(self, mode: str, data_class: str, allow_internal: bool) -> bool: ...
+
+    def keep(self, entry: Mapping[str, Any]) -> bool: ...
+
+
+class Journal:
+    """`write`: takes a line, and neither waits nor raises; None: there is no request log. `recorder`: for what is asked for."""
+
+    def __init__(self, write: Callable[[bytes], Any] | None, recorder: Keeper) -> None:
+        self._write = write
+        self._recorder = recorder
+        self._waiting: dict[int, tuple[Seen, asyncio.TimerHandle]] = {}
+
+    def admitted(self, seen: Seen, mode: ModePolicy, body: Mapping[str, Any]) -> None:
+        """A request is served; `body`: as it is handed on."""
+        if self._recorder.wants(mode.name, seen.data_class, mode.record_internal):
+            seen.question, seen.kept = body, bytearray()
+
+    def ended(self, seen: Seen) -> None:
+        """A request has ended; `path` '': it was none that is logged."""
+        if not seen.path:
+            return
+        if seen.kept is not None:
+            self._keep(seen, bytes(seen.kept))
+        if self._write is None:
+            return
+        if seen.path == "full" and not seen.told and not seen.outcome and 200 <= seen.status < 400:
+            timer = asyncio.get_running_loop().call_later(LATE_SECONDS, self.told, seen)
+            self._waiting[id(seen)] = (seen, timer)
+        else:
+            self._put(seen)
+
+    def told(self, seen: Seen) -> None:
+        """LiteLLM has told of it, or nobody waits any longer."""
+        found = self._waiting.pop(id(seen), None)
+        if found is not None:
+            found[1].cancel()
+            self._put(seen)
+
+    def flush(self) -> None:
+        """There is no time left."""
+        for seen, _ in list(self._waiting.values()):
+            self.told(seen)
+
+    def _put(self, seen: Seen) -> None:
+        if self._write is not None:
+            self._write(orjson.dumps(line(seen)))
+
+    def _keep(self, seen: Seen, answer: bytes) -> None:
+        entry = {"time": stamp(seen.time), "id": seen.id, "mode": seen.mode, "data_class": seen.data_class}
+        seen.recorded = self._recorder.keep({**entry, "request": orjson.dumps(seen.question), "answer": answer})
+        seen.question = seen.kept = None

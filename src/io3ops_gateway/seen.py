@@ -1,0 +1,270 @@
+"""What is seen of one request on its way, for its line in the request log. Touches the clock.
+
+Every word that a client or a server may choose is let in only in a shape that can carry no text: names of clients, ids, reasons, errors.
+"""
+
+import math
+import os
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from io3ops_gateway.asgi import Headers, Message, Send
+from io3ops_gateway.policy import Place
+
+REQUEST_ID = b"x-request-id"
+_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+# A product and its version: letters, then digits with dots. A key or another secret has another shape.
+_CLIENT = re.compile(rb"([A-Za-z][A-Za-z/_-]{0,30}?)[/ ]v?([0-9]{1,5}(?:\.[0-9]{1,5}){0,3})\b")
+_WORD = re.compile(r"[A-Za-z][A-Za-z_]{0,39}")
+clock = time.perf_counter
+
+
+@dataclass(slots=True, eq=False)
+class Attempt:
+    """One attempt at one deployment; moments of `clock`. `status` 0: none came back; `error`: the class of the failure; `timings`: Ollama's own,
+    in nanoseconds."""
+
+    place: Place
+    begun: float
+    ended: float = 0.0
+    status: int = 0
+    error: str = ""
+    timings: Mapping[str, int] = field(default_factory=dict)
+
+    def end(self, status: int = 0, error: str = "") -> None:
+        """It is over; what was said first holds."""
+        self.ended = self.ended or clock()
+        self.status = self.status or status
+        self.error = self.error or error
+
+
+@dataclass(slots=True, eq=False)
+class Seen:
+    """One request. `time`: of the wall's clock; `begun`, `body`, `first`, `ended`: moments of `clock`, 0 when not reached; `queued`: seconds. `path`: edge, lane or full.
+
+    `prompt`, `completion`, `cached`: tokens, None when nobody said; `told`: LiteLLM has told of the call's end.
+    """
+
+    id: str
+    time: float
+    begun: float
+    operation: str = ""
+    client: str = ""
+    key: str = ""
+    key_id: str = ""
+    mode: str = ""
+    data_class: str = ""
+    data_class_from: str = ""
+    path: str = "edge"
+    outcome: str = ""
+    error: str = ""
+    status: int = 0
+    stream: bool = False
+    body: float = 0.0
+    queued: float = 0.0
+    first: float = 0.0
+    ended: float = 0.0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    prompt: int | None = None
+    completion: int | None = None
+    cached: int | None = None
+    finish: str = ""
+    cost: float = 0.0
+    override: bool = False
+    truncated: bool = False
+    recorded: bool = False
+    told: bool = False
+    attempts: list[Attempt] = field(default_factory=list)
+    # What `io3ops record` keeps of question and answer; None: nothing. Neither is for the log.
+    question: Mapping[str, Any] | None = None
+    kept: bytearray | None = None
+
+    def attempt(self, place: Place) -> Attempt:
+        """Another attempt begins; the one before is over."""
+        now = clock()
+        if self.attempts and not self.attempts[-1].ended:
+            self.attempts[-1].end(error="failed")
+        self.attempts.append(Attempt(place, now))
+        return self.attempts[-1]
+
+    def used(self, prompt: object, completion: object) -> None:
+        """Tokens, as a server or LiteLLM tells them."""
+        if isinstance(prompt, int) and prompt >= 0:
+            self.prompt = prompt
+        if isinstance(completion, int) and completion >= 0:
+            self.completion = completion
+
+    def reason(self, found: object) -> None:
+        """Why an answer ended, in a server's word."""
+        self.finish = word(found) or self.finish
+
+    def failed(self, outcome: str, error: str) -> None:
+        """What came of it, when that is not an answer; what was said first holds."""
+        self.outcome = self.outcome or outcome
+        self.error = self.error or error
+
+    def sent(self, send: Send) -> Send:
+        """`send`, with the request's id on the answer, and what is sent noted."""
+
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                # An answer to whoever has left is none.
+                self.status = 0 if self.outcome == "client_left" else message["status"]
+                message = {**message, "headers": [*message["headers"], (REQUEST_ID, self.id.encode())]}
+            elif body := message.get("body"):
+                self.first = self.first or clock()
+                self.bytes_out += len(body)
+                if self.kept is not None:
+                    self.kept += body
+            await send(message)
+
+        return sending
+
+
+def begin(headers: Headers) -> Seen:
+    """A request whose head was just read: with the id that the client gave it, when that can be one, else with one of ours."""
+    now = time.time()
+    given, client = b"", ""
+    for name, value in headers:
+        if name == REQUEST_ID:
+            given = value
+        elif name == b"user-agent":
+            client = product(value)
+    return Seen(given.decode() if _ID.fullmatch(given) else new_id(now), now, clock(), client=client)
+
+
+def new_id(now: float) -> str:
+    """A UUID of version 7 without its dashes: sorts by time, and is a trace's id elsewhere. `now` in seconds."""
+    chance = int.from_bytes(os.urandom(10))
+    return f"{int(now * 1000) & 0xFFFFFFFFFFFF:012x}7{chance >> 68:03x}{8 | chance >> 66 & 3:x}{chance & (1 << 60) - 1:015x}"
+
+
+def product(agent: bytes) -> str:
+    """Product and version of a user agent; `other`, when it does not begin with them."""
+    found = _CLIENT.match(agent)
+    return f"{found[1].decode()} {found[2].decode()}" if found else "other"
+
+
+def word(found: object) -> str:
+    """A word of a server's or LiteLLM's, '' for anything longer."""
+    return found if isinstance(found, str) and _WORD.fullmatch(found) else ""
+
+
+def line(seen: Seen) -> dict[str, Any]:
+    """The request's line: docs/request-log.md. Everything that is not known is left out."""
+    end = seen.ended
+    found: dict[str, Any] = {"v": 1, "time": stamp(seen.time), "id": seen.id}
+    for name in ("mode", "data_class"):
+        if value := getattr(seen, name):
+            found[name] = value
+    if seen.data_class_from not in ("", "default"):
+        found["data_class_from"] = seen.data_class_from
+    if seen.key:
+        found["key"], found["key_id"] = seen.key, seen.key_id
+    if seen.client:
+        found["client"] = seen.client
+    if seen.outcome:
+        found["outcome"] = seen.outcome
+    if seen.status:
+        found["status"] = seen.status
+    if seen.error:
+        found["error"] = seen.error
+    found["path"] = seen.path
+    if seen.stream:
+        found["stream"] = True
+    found["ms"] = _ms(end - seen.begun)
+    if seen.body:
+        found["body_ms"] = _ms(seen.body - seen.begun)
+    if seen.queued >= 0.0001:
+        found["queue_ms"] = _ms(seen.queued)
+    if seen.stream and seen.first:
+        found["first_ms"] = _ms(seen.first - seen.begun)
+    if seen.bytes_in:
+        found["bytes_in"] = seen.bytes_in
+    if seen.bytes_out:
+        found["bytes_out"] = seen.bytes_out
+    last = seen.attempts[-1] if seen.attempts else None
+    if last and last.place.window:
+        found["window"] = last.place.window
+    for name in ("truncated", "override", "recorded"):
+        if getattr(seen, name):
+            found[name] = True
+    if seen.cost:
+        found["cost_usd"] = round(seen.cost, 8)
+    if last and seen.completion and seen.first and "eval_duration" not in last.timings and end > seen.first:
+        found["tokens_per_second"] = round(seen.completion / (end - (seen.first if seen.stream else last.begun)), 1)
+    if told := _told(seen, last):
+        found["gen_ai"] = told
+    if seen.attempts:
+        found["attempts"] = [_attempt(attempt, seen) for attempt in seen.attempts]
+    return found
+
+
+def _told(seen: Seen, last: Attempt | None) -> dict[str, Any]:
+    """In the words of OpenTelemetry's conventions for generative AI."""
+    found: dict[str, Any] = {"operation": {"name": seen.operation}} if seen.operation else {}
+    answer: dict[str, Any] = {}
+    if last and last.place.model and 200 <= seen.status < 400:
+        answer["model"] = last.place.model
+    if seen.finish:
+        answer["finish_reasons"] = [seen.finish]
+    if answer:
+        found["response"] = answer
+    usage: dict[str, Any] = {}
+    if seen.prompt is not None:
+        usage["input_tokens"] = seen.prompt
+    if seen.completion is not None:
+        usage["output_tokens"] = seen.completion
+    if seen.cached:
+        usage["cache_read"] = {"input_tokens": seen.cached}
+    if usage:
+        found["usage"] = usage
+    return found
+
+
+def _attempt(attempt: Attempt, seen: Seen) -> dict[str, Any]:
+    place = attempt.place
+    found: dict[str, Any] = {"deployment": place.name}
+    if place.provider != "local":
+        found["provider"] = place.provider
+    if not place.local:
+        found["cloud"] = True
+    found["at"] = _ms(attempt.begun - seen.begun)
+    found["ms"] = _ms((attempt.ended or seen.ended) - attempt.begun)
+    if attempt.status not in (0, 200):
+        found["status"] = attempt.status
+    if attempt.error:
+        found["error"] = attempt.error
+    for name, theirs in TIMINGS:
+        if theirs in attempt.timings:
+            found[name] = _ms(attempt.timings[theirs] / 1e9)
+    return found
+
+
+TIMINGS = (
+    ("load_ms", "load_duration"),
+    ("prompt_ms", "prompt_eval_duration"),
+    ("eval_ms", "eval_duration"),
+    ("runtime_ms", "total_duration"),
+)
+
+
+def _ms(seconds: float) -> float:
+    """Milliseconds, as exact as it says something."""
+    found = seconds * 1000
+    return round(found, 2 if found < 10 else 1)
+
+
+def stamp(seconds: float) -> str:
+    """UTC in ISO 8601, with milliseconds."""
+    whole = math.floor(seconds)
+    try:
+        text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole))
+    except (OverflowError, ValueError, OSError):
+        # A clock that has lost its mind.
+        text = "1970-01-01T00:00:00"
+    return f"{text}.{int((seconds - whole) * 1000):03d}Z"

@@ -1,0 +1,120 @@
+"""What LiteLLM's calls look like on the wire: when they begin and end, what Ollama says of its times, whether an answer was whole.
+
+LiteLLM itself tells of the first failed attempt only, takes a stream that just stops for a finished one, and drops Ollama's timings.
+Touches the responses that it is handed; keeps numbers, and for a moment the last bytes of a stream.
+"""
+
+import re
+from collections.abc import AsyncIterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import orjson
+
+from io3ops_gateway.codec import parsed
+from io3ops_gateway.policy import origin
+from io3ops_gateway.running import Running
+from io3ops_gateway.seen import Attempt
+
+# The end of a stream: more than the last line of any, but of an Ollama that tells a whole conversation's tokens.
+TAIL = 16_384
+_LAST_WORD = re.compile(rb'\[DONE\]|"finish_reason": ?"|"error"')
+NUMBERS = ("total_duration", "load_duration", "prompt_eval_duration", "eval_duration")
+
+
+def attempt_of(running: Running, request: httpx.Request) -> Attempt | None:
+    """The attempt that a request on the wire belongs to. LiteLLM also fetches what is none."""
+    attempts = running.seen.attempts
+    found = attempts[-1] if attempts else None
+    return found if found and origin(str(request.url)) == origin(found.place.url) else None
+
+
+def failed(attempt: Attempt, error: BaseException) -> None:
+    """No answer came."""
+    attempt.end(error="stopped" if not isinstance(error, Exception) else type(error).__name__)
+
+
+def answered(running: Running, attempt: Attempt, response: httpx.Response) -> None:
+    """An answer has come, or begun."""
+    status = response.status_code
+    attempt.status = status
+    if status != 200:
+        attempt.end(error=f"http_{status}" if status >= 400 else "")
+    elif not response.is_closed and not response.is_stream_consumed:
+        if isinstance(response.stream, httpx.AsyncByteStream):
+            response.stream = Watched(response.stream, running, attempt, urlsplit(str(response.request.url)).path)
+    else:
+        attempt.end()
+        if attempt.place.local:
+            note(running, attempt, parsed(response.content))
+
+
+def note(running: Running, attempt: Attempt, found: dict[str, Any]) -> None:
+    """What an answer, or a stream's last word, says in numbers."""
+    seen, usage = running.seen, found.get("usage")
+    if "prompt_eval_count" in found:
+        attempt.timings = {name: found[name] for name in NUMBERS if isinstance(found.get(name), int)}
+        seen.used(found["prompt_eval_count"], found.get("eval_count", 0))
+        seen.reason(found.get("done_reason"))
+    elif isinstance(usage, dict):
+        seen.used(usage.get("prompt_tokens"), usage.get("completion_tokens", 0))
+
+
+class Watched(httpx.AsyncByteStream):
+    """A stream on its way to LiteLLM.
+
+    Raises:
+        httpx.RemoteProtocolError: a local server ended it before its last word.
+    """
+
+    def __init__(self, stream: httpx.AsyncByteStream, running: Running, attempt: Attempt, path: str) -> None:
+        self._stream = stream
+        self._running = running
+        self._attempt = attempt
+        self._path = path
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        tail = b""
+        try:
+            async for part in self._stream:
+                tail = (tail + part)[-TAIL:]
+                yield part
+        except GeneratorExit:
+            self._end(tail, "")
+            raise
+        except BaseException as error:
+            self._end(tail, "stopped" if not isinstance(error, Exception) else type(error).__name__)
+            raise
+        if self._attempt.place.local and not self._end(tail, ""):
+            self._attempt.error = "cut"
+            raise httpx.RemoteProtocolError("the model's server ended in the middle of its answer")
+        self._attempt.end()
+
+    def _end(self, tail: bytes, error: str) -> bool:
+        """The stream is over. Returns whether its last word was heard; of one in no known words, that is not asked."""
+        self._attempt.end(error=error)
+        lines = [line for line in tail.split(b"\n") if line.strip()]
+        if self._path.endswith(("/api/chat", "/api/generate")):
+            last = _last(lines[-1]) if lines else {}
+            note(self._running, self._attempt, last)
+            return last.get("done") is True or "error" in last
+        if self._path.endswith("/completions"):
+            for found in reversed([_last(line.removeprefix(b"data:")) for line in lines[-8:]]):
+                if isinstance(found.get("usage"), dict):
+                    note(self._running, self._attempt, found)
+                    break
+            return any(_LAST_WORD.search(line) for line in lines[-8:])
+        return True
+
+    async def aclose(self) -> None:
+        self._attempt.end()
+        await self._stream.aclose()
+
+
+def _last(line: bytes) -> dict[str, Any]:
+    try:
+        found = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return {}
+    return found if isinstance(found, dict) else {}

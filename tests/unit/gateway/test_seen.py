@@ -1,0 +1,210 @@
+"""What a line of the request log says, and what can never be in one."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from io3ops_gateway import journal as journals
+from io3ops_gateway import seen as seeing
+from io3ops_gateway.journal import Journal
+from io3ops_gateway.policy import ModePolicy, Place
+from io3ops_gateway.seen import Seen
+
+HERE = Place(name="m.1.a", provider="local", local=True, url="http://runtime:11434", window=4096, model="a")
+AWAY = Place(name="m.2.g", provider="openai", local=False, url="https://x", model="g")
+
+
+def a_request(**more: Any) -> Seen:
+    return Seen("id-1", 1_700_000_000.25, 10.0, ended=10.5, **more)
+
+
+def test_the_documents_examples_are_what_is_written(root: Path) -> None:
+    """Field by field, in the same order: the document is the schema."""
+    text = (root / "docs" / "request-log.md").read_text()
+    first, second, third = (json.loads(found) for found in re.findall(r"```json\n(.*)\n```", text))
+    chat = Seen(
+        first["id"],
+        1795544643.123,
+        0.0,
+        client="OpenAI/Python 1.99.9",
+        operation="chat",
+        mode="executor",
+        data_class="internal",
+    )
+    chat.data_class_from, chat.key, chat.key_id, chat.path, chat.stream = "default", "owner", "9f86d081", "lane", True
+    chat.status, chat.body, chat.first, chat.ended, chat.bytes_in, chat.bytes_out = (
+        200,
+        0.0002,
+        0.0312,
+        0.5124,
+        212,
+        9210,
+    )
+    chat.prompt, chat.completion, chat.finish = 31, 47, "stop"
+    place = Place(name="executor.1.smollm2", provider="local", local=True, url="x", window=4096, model="smollm2")
+    timings = {"load_duration": 11_100_000, "prompt_eval_duration": 18_200_000, "eval_duration": 479_000_000}
+    chat.attempts = [seeing.Attempt(place, 0.0006, 0.5121, 200, timings={**timings, "total_duration": 510_000_000})]
+    assert list(seeing.line(chat)) == list(first)
+    assert seeing.line(chat) == first | {"time": seeing.line(chat)["time"]}
+    assert seeing.line(chat)["attempts"][0] == first["attempts"][0]
+    assert len(orjson.dumps(seeing.line(chat))) < 600
+    known = set(re.findall(r"^\| `([a-z_0-9]+)`|, `([a-z_0-9]+)`(?=[^|]*\|)", text, re.MULTILINE))
+    words = {word for pair in known for word in pair if word} | set(re.findall(r"`([a-z_]+)`", text))
+    for example in (first, second, third):
+        assert example.keys() - {"gen_ai"} <= words
+        for attempt in example.get("attempts", ()):
+            assert attempt.keys() <= words
+
+
+def test_a_fallback_to_the_cloud() -> None:
+    found = a_request(status=200, path="full", cost=0.0000312, completion=12, prompt=20)
+    found.attempts = [seeing.Attempt(HERE, 10.0, 10.1, 0, "ConnectError"), seeing.Attempt(AWAY, 10.2, 10.4, 200)]
+    found.first = 10.3
+    line = seeing.line(found)
+    assert line["attempts"] == [
+        {"deployment": "m.1.a", "at": 0.0, "ms": 100.0, "error": "ConnectError"},
+        {"deployment": "m.2.g", "provider": "openai", "cloud": True, "at": 200.0, "ms": 200.0},
+    ]
+    assert line["cost_usd"] == 0.0000312 and line["tokens_per_second"] == 40.0
+    assert "window" not in line and line["gen_ai"]["response"] == {"model": "g"}
+
+
+def test_what_is_not_known_is_left_out() -> None:
+    assert seeing.line(a_request(status=404)) == {
+        "v": 1, "time": "2023-11-14T22:13:20.250Z", "id": "id-1", "status": 404, "path": "edge", "ms": 500.0
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("agent, name", [
+    (b"OpenAI/Python 1.99.9", "OpenAI/Python 1.99.9"), (b"curl/8.14.1", "curl 8.14.1"), (b"Mozilla/5.0 (X11; Linux)", "Mozilla 5.0"),
+    (b"python-httpx/0.28.1", "python-httpx 0.28.1"), (b"Bun/v1.2", "Bun 1.2"), (b"", "other"), (b"sk-A8x2kQ9", "other"),
+    (b"\x1b[31m/1.0", "other"), (b"a" * 100_000, "other"), (b"x\n/1", "other"), (b"name/1.2-SECRETWORD", "name 1.2"),
+])  # fmt: skip
+def test_a_client_is_a_product_and_a_version(agent: bytes, name: str) -> None:
+    assert seeing.begin([(b"user-agent", agent)]).client == name
+
+
+@given(st.binary(max_size=200))
+def test_only_a_sane_id_is_the_clients(value: bytes) -> None:
+    found = seeing.begin([(b"x-request-id", value)]).id
+    assert re.fullmatch(r"[A-Za-z0-9._:-]{1,128}", found)
+    if found.encode() != value:
+        assert re.fullmatch(r"[0-9a-f]{12}7[0-9a-f]{3}[89ab][0-9a-f]{15}", found)
+
+
+def test_ids_sort_by_time_and_differ() -> None:
+    made = [seeing.new_id(1_700_000_000 + n / 1000) for n in range(100)]
+    assert made == sorted(made) and len({seeing.new_id(5.0) for _ in range(1000)}) == 1000
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_any_clock_gives_a_time(seconds: float) -> None:
+    assert re.fullmatch(r"-?\d+-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", seeing.stamp(seconds))
+
+
+@pytest.mark.parametrize("told", ["a secret", "x" * 41, 7, None, ["stop"], "stop\n", "\x1b[1m"])
+def test_a_reason_is_one_word(told: object) -> None:
+    found = a_request()
+    found.reason(told)
+    assert found.finish == ""
+
+
+class Keeper:
+    """A recorder that wants everything, or nothing."""
+
+    def __init__(self, wanted: bool = False) -> None:
+        self.wanted = wanted
+        self.asked: list[tuple[str, str, bool]] = []
+        self.kept: list[Mapping[str, Any]] = []
+
+    def wants(self, mode: str, data_class: str, allow_internal: bool) -> bool:
+        self.asked.append((mode, data_class, allow_internal))
+        return self.wanted
+
+    def keep(self, entry: Mapping[str, Any]) -> bool:
+        self.kept.append(entry)
+        return True
+
+
+def test_a_call_of_litellms_is_written_when_it_has_told() -> None:
+    lines: list[bytes] = []
+
+    async def run() -> None:
+        journal = Journal(lines.append, Keeper())
+        found = a_request(status=200, path="full")
+        journal.ended(found)
+        assert lines == []
+        found.prompt = 3
+        journal.told(found)
+        journal.told(found)
+
+    asyncio.run(run())
+    assert [json.loads(line)["gen_ai"]["usage"] for line in lines] == [{"input_tokens": 3}]
+
+
+def test_nobody_waits_longer_for_litellm_than_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journals, "LATE_SECONDS", 0.0)
+    written = asyncio.Event()
+
+    async def run() -> None:
+        journal = Journal(lambda _line: written.set(), Keeper())
+        journal.ended(a_request(status=200, path="full"))
+        await asyncio.wait_for(written.wait(), 5)
+
+    asyncio.run(run())
+
+
+def test_at_the_end_what_waits_is_written() -> None:
+    lines: list[bytes] = []
+
+    async def run() -> None:
+        journal = Journal(lines.append, Keeper())
+        journal.ended(a_request(status=200, path="full"))
+        journal.flush()
+
+    asyncio.run(run())
+    assert len(lines) == 1
+
+
+def test_what_is_asked_for_is_kept_and_the_line_says_so() -> None:
+    lines: list[bytes] = []
+    keeper = Keeper(wanted=True)
+    journal = Journal(lines.append, keeper)
+    found = a_request(status=200, path="lane", mode="m", data_class="public")
+    journal.admitted(found, ModePolicy(name="m", groups={}, record_internal=True), {"messages": ["hello"]})
+
+    async def send(_: Any) -> None: ...
+
+    async def run() -> None:
+        sent = found.sent(send)
+        await sent({"type": "http.response.start", "status": 200, "headers": []})
+        await sent({"type": "http.response.body", "body": b"an ", "more_body": True})
+        await sent({"type": "http.response.body", "body": b"answer"})
+
+    asyncio.run(run())
+    journal.ended(found)
+    assert keeper.asked == [("m", "public", True)]
+    assert [(e["id"], e["request"], e["answer"]) for e in keeper.kept] == [
+        ("id-1", b'{"messages":["hello"]}', b"an answer")
+    ]
+    line = json.loads(lines[0])
+    assert line["recorded"] is True and b"hello" not in lines[0] and line["bytes_out"] == 9
+
+
+def test_a_log_that_the_table_does_not_want_is_not_written_and_content_still_is() -> None:
+    keeper = Keeper(wanted=True)
+    journal = Journal(None, keeper)
+    found = a_request(status=200, path="lane", mode="m")
+    journal.admitted(found, ModePolicy(name="m", groups={}), {})
+    journal.ended(found)
+    assert len(keeper.kept) == 1
