@@ -267,4 +267,4 @@ def stamp(seconds: float) -> str:
     except (OverflowError, ValueError, OSError):
         # A clock that has lost its mind.
         text = "1970-01-01T00:00:00"
-    return f"{text}.{int((seconds - whole) * 1000):03d}Z"
+    return f"{text}.{min(999, int((seconds - whole) * 1000)):03d}Z"
