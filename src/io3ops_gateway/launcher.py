@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 from io3ops_gateway import inputs, listeners, logs, supervisor, trim
 from io3ops_gateway.asgi import App
 from io3ops_gateway.errors import GatewayError, StartError, one_line
+from io3ops_gateway.gauge import Gauge
 from io3ops_gateway.generations import Job
 from io3ops_gateway.keyring import KeyRing
 from io3ops_gateway.meter import Ledger, Meter
@@ -97,7 +98,7 @@ def serve(settings: Settings) -> None:
     import_litellm()
     if settings.trim and (why := trim.before()):
         print(f"gateway: {why}", file=sys.stderr, flush=True)
-    ledger = Ledger()
+    ledger, gauge = Ledger(), Gauge()
 
     def work(job: Job) -> NoReturn:
         from io3ops_gateway import worker
@@ -109,6 +110,7 @@ def serve(settings: Settings) -> None:
             hooks.meter = Meter(ledger, worker=job.index, clock=time.monotonic)
             where = stops(hooks.policy, hooks.entries) if hooks.policy.door.lane else {}
             lane = Lane(hooks.policy, where, hooks.files.keys, hooks.meter)
+            # The edge counts what runs and waits: gauge=gauge.worker(job.index)
             hide, why = hooks.files.keys.hide, hooks.why
             return Edge(
                 app, hooks.policy, ring, hooks.meter, inner, hide, why, owner_key=key, config=job.digest, lane=lane
@@ -121,6 +123,10 @@ def serve(settings: Settings) -> None:
             when_ready = _nothing
         worker.main(job, lambda job: worker.build_edge(job, make), settings.stop_seconds, when_ready)
 
+    def forget(index: int) -> None:
+        ledger.forget(index)
+        gauge.forget(index)
+
     supervisor.Supervisor(
         config=settings.config,
         control=settings.control,
@@ -128,8 +134,9 @@ def serve(settings: Settings) -> None:
         stop_seconds=settings.stop_seconds,
         work=work,
         count=lambda config: workers(config, os.cpu_count() or 1, memory()),
-        forget=ledger.forget,
+        forget=forget,
         room=room(memory()),
+        load=gauge.totals,
     ).run()
 
 
