@@ -4,7 +4,7 @@
 answers each line of a connection with `WORD PID GENERATION`; `hold` keeps the connection until the client says `more`. The file's
 `tests:` says how workers behave: `word`, and `start`: ok, fail, exit, kill, hang, end (after it was ready); `start2`: of a worker that
 takes another's place. `wait: {INDEX: FILE}`: not ready before the file is there; `deaf`: it does not listen to `stop`; `mute`: it does not say that it has left; `tardy`: it
-leaves when this file is there.
+leaves when this file is there. In the status each worker counts one that runs, and never takes it back.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import yaml
 
 from io3ops_gateway import commands, generations, listeners, supervisor
 from io3ops_gateway.errors import GatewayError
+from io3ops_gateway.gauge import Gauge
 
 
 class Serving:
@@ -96,7 +97,8 @@ class Serving:
                 self.job.channel.sendall(b'{"event": "left"}\n')
 
 
-def work(job: generations.Job) -> NoReturn:
+def work(job: generations.Job, gauge: Gauge) -> NoReturn:
+    gauge.worker(job.index).running(+1)
     said: dict[str, Any] = yaml.safe_load(job.config.read_bytes()).get("tests") or {}
     mark = job.config.with_suffix(f".{job.index}.begun")
     start = said.get("start2", "ok") if mark.exists() else said.get("start", "ok")
@@ -133,16 +135,23 @@ def main(folder: Path, port: int, numbers: dict[str, float]) -> None:
     for name, value in numbers.items():
         setattr(commands if hasattr(commands, name) else generations, name, value)
     forgotten = os.open(folder / "forgotten", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    gauge = Gauge()
+
+    def forget(index: int) -> None:
+        gauge.forget(index)
+        os.write(forgotten, f"{index}\n".encode())
+
     try:
         supervisor.Supervisor(
             config=folder / "litellm.yaml",
             control=folder / "control.sock",
             first=listeners.bind("127.0.0.1", port, shared=False),
             stop_seconds=stop,
-            work=work,
+            work=lambda job: work(job, gauge),
             count=lambda config: config["io3ops_policy"]["door"]["workers"],
-            forget=lambda index: os.write(forgotten, f"{index}\n".encode()) and None,
+            forget=forget,
             room=room,
+            load=gauge.totals,
             folder=folder,
         ).run()
     except GatewayError as error:

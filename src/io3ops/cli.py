@@ -94,11 +94,11 @@ def run() -> None:
 
 
 def command(
-    name: str, *, reports: bool = True, group: bool = False
+    name: str, *, reports: bool = True, group: bool | type[click.Group] = False
 ) -> Callable[[Callable[..., int | None]], click.Command]:
     """A command whose function gets (tools, console, **flags) and returns an exit code; `reports` adds --json.
 
-    `group`: it has commands of its own (named `keys add`), and the function is what it does without one.
+    `group`: it has commands of its own (named `keys add`), and the function is what it does without one; or click's class for that.
     """
 
     def decorate(function: Callable[..., int | None]) -> click.Command:
@@ -125,7 +125,8 @@ def command(
         parent = main.commands[above[0]] if above else main
         assert isinstance(parent, click.Group)
         if group:
-            return parent.group(last, short_help=SHORT[name], invoke_without_command=True)(call)
+            kind = click.Group if group is True else group
+            return parent.group(last, cls=kind, short_help=SHORT[name], invoke_without_command=True)(call)
         return parent.command(last, short_help=SHORT[name])(call)
 
     return decorate
@@ -351,19 +352,6 @@ def smoke(tools: Tools, console: Console, junit: Path | None, cloud: bool) -> in
     text = "\n".join(f"{'✓' if c.ok else '✗'} {c.mode:<12} {c.seconds:5.2f} s  {c.detail}" for c in checks)
     console.result("smoke", {"checks": [asdict(c) for c in checks]}, text, ok=good)
     return 0 if good else 1
-
-
-@command("logs", reports=False)
-@click.argument("service", type=click.Choice(["gateway", "runtime", "egress", "loader"]), required=False)
-@click.option("-f", "--follow", is_flag=True, help="Keep printing new lines.")
-@click.option("--tail", default="200", show_default=True, help="How many of the last lines, or `all`.")
-def logs(tools: Tools, console: Console, service: str | None, follow: bool, tail: str) -> int:
-    """Print the containers' logs. They hold no prompt text."""
-    from io3ops.operations import engine
-    from io3ops.operations.down import compose_variables
-
-    engine.require(tools, "without it there are no containers; `make up` starts it")
-    return tools.compose.logs([service] if service else [], compose_variables(tools), follow=follow, tail=tail)
 
 
 @command("key")

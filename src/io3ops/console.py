@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TextIO
 
 from io3ops.errors import Io3opsError
 
 Progress = Callable[[int, int], None]
+# What a terminal obeys: colours, the cursor (CSI), titles and the clipboard (OSC and the like).
+_SEQUENCE = re.compile(
+    r"(?:\x1b\[|\x9b)[0-9:;<=>?]*[ -/]*[@-~]|(?:\x1b[\]P^_X]|[\x9d\x90\x9e\x9f\x98])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?"
+)
 
 
 class Console:
@@ -43,6 +48,14 @@ class Console:
             )
         elif text:
             self._out.write(text.rstrip("\n") + "\n")
+        self._out.flush()
+
+    def lines(self, rows: Iterable[Iterable[tuple[str, str]]]) -> None:
+        """A result that comes line by line: its parts as (text, style), in colours when stdout is a terminal."""
+        colours = self.mode == "tty" and self._out.isatty()
+        for row in rows:
+            parts = (f"\x1b[{style}m{text}\x1b[0m" if colours and style else text for text, style in row)
+            self._out.write("".join(parts) + "\n")
         self._out.flush()
 
     def error(self, command: str, error: Io3opsError) -> None:
@@ -125,7 +138,7 @@ class Console:
             self._close_bar()
             self._bar = _Bar(label)
         # Progress of apt and the like rewrites its line: only the newest version counts.
-        newest = _plain(line.rstrip("\r").rsplit("\r", 1)[-1])
+        newest = printable(line.rstrip("\r").rsplit("\r", 1)[-1])
         if self.mode == "tty" and self._bar.due(self._clock(), 0.1):
             self._err.write(f"\r\x1b[2K{self._paint(self._fitting(f'  {label}: {newest}'), '2')}")
             self._err.flush()
@@ -210,9 +223,13 @@ class _Bar:
         return True
 
 
-def _plain(text: str) -> str:
-    """One printable line: a tool's own output must not move the cursor or recolour the terminal."""
-    return "".join(c if c.isprintable() else " " for c in text)
+def printable(text: str, most: int = 2000) -> str:
+    """One line of at most so many characters, whoever wrote it: it must not move the cursor or recolour the terminal."""
+    # Programs colour their lines even when nobody watches. What is far too long is not looked at.
+    text = _SEQUENCE.sub("", text[: 4 * most])
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else " " for c in text)
+    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def choose_mode(*, as_json: bool, err: TextIO, no_color: bool, term: str) -> str:

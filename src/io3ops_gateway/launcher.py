@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 from io3ops_gateway import inputs, listeners, logs, supervisor, trim
 from io3ops_gateway.asgi import App
 from io3ops_gateway.errors import GatewayError, StartError, one_line
+from io3ops_gateway.gauge import Gauge
 from io3ops_gateway.generations import Job
 from io3ops_gateway.journal import Journal
 from io3ops_gateway.keyring import KeyRing
@@ -101,7 +102,7 @@ def serve(settings: Settings) -> None:
     import_litellm()
     if settings.trim and (why := trim.before()):
         print(f"gateway: {why}", file=sys.stderr, flush=True)
-    ledger = Ledger()
+    ledger, gauge = Ledger(), Gauge()
 
     def work(job: Job) -> NoReturn:
         from io3ops_gateway import worker
@@ -113,6 +114,7 @@ def serve(settings: Settings) -> None:
             hooks.meter = Meter(ledger, worker=job.index, clock=time.monotonic)
             where = stops(hooks.policy, hooks.entries) if hooks.policy.door.lane else {}
             lane = Lane(hooks.policy, where, hooks.files.keys, hooks.meter)
+            # The edge counts what runs and waits: gauge=gauge.worker(job.index)
             hide, why = hooks.files.keys.hide, hooks.why
             journal = journals(hooks.policy.log, settings)
             hooks.told = journal.told
@@ -137,6 +139,10 @@ def serve(settings: Settings) -> None:
             when_ready = _nothing
         worker.main(job, lambda job: worker.build_edge(job, make), settings.stop_seconds, when_ready)
 
+    def forget(index: int) -> None:
+        ledger.forget(index)
+        gauge.forget(index)
+
     supervisor.Supervisor(
         config=settings.config,
         control=settings.control,
@@ -144,8 +150,9 @@ def serve(settings: Settings) -> None:
         stop_seconds=settings.stop_seconds,
         work=work,
         count=lambda config: workers(config, os.cpu_count() or 1, memory()),
-        forget=ledger.forget,
+        forget=forget,
         room=room(memory()),
+        load=gauge.totals,
     ).run()
 
 

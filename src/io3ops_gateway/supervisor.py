@@ -28,7 +28,7 @@ HINT = "`io3ops logs gateway` shows more"
 @dataclass(kw_only=True, eq=False)
 class Supervisor:
     """`work` never returns: it is what a forked child does. `forget(index)`: that worker has ended. `count`: of workers, for a configuration;
-    `room`: for how many of all generations there is memory."""
+    `room`: for how many of all generations there is memory; `load`: what `status` says of the requests that run and wait."""
 
     config: Path
     control: Path
@@ -38,6 +38,7 @@ class Supervisor:
     count: Callable[[dict[str, Any]], int]
     forget: Callable[[int], None]
     room: int = INDEXES
+    load: Callable[[], dict[str, int]] = dict
     folder: Path = Path("/tmp")
 
     def __post_init__(self) -> None:
@@ -104,7 +105,7 @@ class Supervisor:
     def _obey(self, asker: socket.socket, asked: dict[str, Any]) -> None:
         command = asked["command"]
         if command == "status":
-            reply(asker, self._generations.status())
+            reply(asker, self._generations.status() | self.load())
         elif command == "reload":
             self._try_begin(asked.get("config"), asker, try_modes=asked.get("try_modes") is True)
         else:

@@ -451,6 +451,7 @@ def test_a_worker_that_is_killed_is_replaced_and_who_waits_is_served(gateway: Ga
     for connection in waiting:
         connection.close()
     assert "was ended by signal Killed; another takes its place" in gateway.log
+    assert gateway.status()["running"] == 1, "what the killed one ran is not counted any more"
     assert gateway.status()["generation"] == 1, "with the same configuration"
 
 
@@ -575,7 +576,8 @@ def test_only_the_owner_may_command(gateway: Gateway, tmp_path: Path) -> None:
 def test_the_status_says_who_serves_what(gateway: Gateway) -> None:
     gateway.serve(config(2))
     said = gateway.status()
-    assert set(said) == {"ok", "generation", "config", "workers"} and said["ok"] is True
+    assert set(said) == {"ok", "generation", "config", "workers", "running", "waiting"} and said["ok"] is True
+    assert (said["running"], said["waiting"]) == (2, 0)
     assert [set(w) for w in said["workers"]] == [{"generation", "slot", "pid", "state", "seconds"}] * 2
     assert [w["slot"] for w in said["workers"]] == [0, 1] and len(said["config"]) == 16
 

@@ -40,6 +40,7 @@ class Container:
     oom_killed: bool
     key: str = ""
     ca: str = ""
+    started: str = ""
     ports: tuple[int, ...] = ()
 
     @property
@@ -178,11 +179,15 @@ class DockerEngine:
                 hint="start it again (`make up` does); nothing is lost: models, key and config are kept",
             ) from None
 
+    def client(self, seconds: int) -> Any:
+        """A connection of its own, for one thread; `seconds`: how long an answer may take. The SDK's errors pass through."""
+        import docker
+
+        return docker.DockerClient(base_url=self._host(), version="auto", timeout=seconds)
+
     def _connect(self) -> Any:
         if self._client is None:
-            import docker
-
-            self._client = docker.DockerClient(base_url=self._host(), version="auto", timeout=60)
+            self._client = self.client(60)
         return self._client
 
     def _host(self) -> str:
@@ -219,6 +224,7 @@ def _container(found: Any) -> Container:
         working_dir=labels.get("com.docker.compose.project.working_dir", ""),
         oom_killed=bool(state.get("OOMKilled")),
         key=labels.get("io3ops.key", ""),
+        started=state.get("StartedAt", ""),
         ca=labels.get("io3ops.ca", ""),
         ports=tuple(
             int(b["HostPort"])

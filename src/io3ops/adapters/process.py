@@ -137,6 +137,17 @@ class Processes:
             stderr=subprocess.PIPE,
         )
 
+    def reader(self, argv: Sequence[str]) -> subprocess.Popen[bytes]:
+        """Start in the background with its output to be read; the caller ends it."""
+        return subprocess.Popen(
+            list(argv),
+            cwd=self._folder,
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+
     def daemon(self, argv: Sequence[str], log: IO[bytes]) -> int:
         """Start a program that outlives this one; its process id."""
         process = subprocess.Popen(

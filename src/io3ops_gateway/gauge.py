@@ -1,0 +1,59 @@
+"""How many requests run and wait now, over all workers. Touches memory that the gateway's processes share.
+
+The parent makes a `Gauge` and forks; each worker writes its own column and nobody else's, so a change is one plain store of 64 bits and
+there is no lock. Whoever adds up may see one worker before and another after a change: it is a view, not a limit (`meter` has those).
+"""
+
+import mmap
+
+from io3ops_gateway.meter import WORKERS
+
+# A column, in cells of 64 bits: as wide as a line of the processors' caches, so workers never take one from each other.
+RUNNING, WAITING, WIDTH = 0, 1, 8
+
+
+class Gauge:
+    """A pair of counters for each worker of all generations that still run."""
+
+    def __init__(self) -> None:
+        self._cells = memoryview(mmap.mmap(-1, WORKERS * WIDTH * 8)).cast("q")
+
+    def worker(self, index: int) -> "Column":
+        """One worker's counters; `index`: a number that no other live process has."""
+        return Column(self._cells, _column(index))
+
+    def forget(self, index: int) -> None:
+        """A worker has died or ended: what it still counted is over. Only then may another take its number."""
+        begin = _column(index)
+        self._cells[begin + RUNNING] = self._cells[begin + WAITING] = 0
+
+    def totals(self) -> dict[str, int]:
+        """Requests that run, and that wait for a place, in all workers."""
+        return {
+            "running": sum(self._cells[RUNNING::WIDTH]),
+            "waiting": sum(self._cells[WAITING::WIDTH]),
+        }
+
+
+class Column:
+    """One worker's two counters, for its event loop's thread only."""
+
+    __slots__ = ("_cells", "_running", "_waiting")
+
+    def __init__(self, cells: "memoryview[int]", begin: int) -> None:
+        self._cells = cells
+        self._running, self._waiting = begin + RUNNING, begin + WAITING
+
+    def running(self, change: int) -> None:
+        """+1 when a request begins to run, -1 when it has ended, however it did."""
+        self._cells[self._running] += change
+
+    def waiting(self, change: int) -> None:
+        """+1 when a request has to wait for a place, -1 when it does so no more."""
+        self._cells[self._waiting] += change
+
+
+def _column(index: int) -> int:
+    if not 0 <= index < WORKERS:
+        raise ValueError(f"worker {index} is not one of {WORKERS}")
+    return index * WIDTH
