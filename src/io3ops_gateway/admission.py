@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 
 from io3ops_gateway.errors import Refusal
+from io3ops_gateway.gauge import Column
 
 # Seconds that a client is told to stay away, at least and at most.
 SOON, LATE = 1.0, 30.0
@@ -17,13 +18,21 @@ WEIGHT = 0.2
 
 
 class Admission:
-    """`async with` it around a request: `running` at once, `waiting` more in the order of their coming, each for `seconds`.
+    """`async with` it around a request: `running` at once, `waiting` more in the order of their coming, each for `seconds`. `gauge`: shows both.
 
     Raises:
         Refusal: 503, nobody else may wait, or the wait is over; with the time in which those that wait will be served.
     """
 
-    def __init__(self, running: int, waiting: int, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        running: int,
+        waiting: int,
+        seconds: float,
+        clock: Callable[[], float] = time.monotonic,
+        gauge: Column | None = None,
+    ) -> None:
+        self._gauge = gauge
         self._places = asyncio.Semaphore(running)
         self._most_waiting = waiting
         self._seconds = seconds
@@ -49,9 +58,13 @@ class Admission:
             # Does not suspend.
             await self._places.acquire()
         self._running += 1
+        if self._gauge is not None:
+            self._gauge.running(1)
 
     async def __aexit__(self, *_: object) -> None:
         self._running -= 1
+        if self._gauge is not None:
+            self._gauge.running(-1)
         if self._waiting:
             now = self._clock()
             self._gap += WEIGHT * (now - self._last - self._gap)
@@ -64,6 +77,8 @@ class Admission:
         if not self._waiting:
             self._last = self._clock()
         self._waiting += 1
+        if self._gauge is not None:
+            self._gauge.waiting(1)
         try:
             async with asyncio.timeout(self._seconds):
                 await self._places.acquire()
@@ -71,6 +86,8 @@ class Admission:
             raise self._busy(f"the gateway is busy: no place became free in {self._seconds:g} s") from None
         finally:
             self._waiting -= 1
+            if self._gauge is not None:
+                self._gauge.waiting(-1)
 
     def _busy(self, message: str) -> Refusal:
         # Nothing has ended for longer than usual: then that is the gap now.

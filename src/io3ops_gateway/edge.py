@@ -21,11 +21,12 @@ from io3ops_gateway.client import Client
 from io3ops_gateway.endpoints import Endpoint
 from io3ops_gateway.errors import Refusal
 from io3ops_gateway.full import STOPPING, FullPath
+from io3ops_gateway.gauge import Column
 from io3ops_gateway.journal import Journal
 from io3ops_gateway.keyring import OWNER, ClientKey, KeyRing
 from io3ops_gateway.meter import Meter
 from io3ops_gateway.running import RUNNING, Running
-from io3ops_gateway.seen import Seen, begin, clock
+from io3ops_gateway.seen import LEFT, Seen, begin, clock
 
 if TYPE_CHECKING:
     from io3ops_gateway.lane import Lane
@@ -36,7 +37,7 @@ MODELS = ("/v1/models", "/models")
 # In OpenTelemetry's words; the other endpoints have their own name.
 OPERATIONS = {"completions": "text_completion", "responses": "chat", "messages": "chat"}
 # What came of a request that the edge itself ended.
-OUTCOMES = {"out_of_time": "timeout", "stopping": "stopping", "cut": "client_left", "too_slow": "client_left"}
+OUTCOMES = {"out_of_time": "timeout", "stopping": "stopping", "cut": LEFT, "too_slow": LEFT}
 OUT_OF_TIME = Refusal(504, "out_of_time", "the mode's total time is used up")
 
 
@@ -58,6 +59,7 @@ class Edge:
         config: str = "",
         lane: "Lane | None" = None,
         journal: Journal | None = None,
+        gauge: Column | None = None,
     ) -> None:
         self.policy = policy
         self._app = app
@@ -68,7 +70,7 @@ class Edge:
         self._config = config
         self._lane = lane
         self._journal = journal
-        self._admission = Admission(policy.door.parallel, policy.door.queue, policy.door.queue_timeout)
+        self._admission = Admission(policy.door.parallel, policy.door.queue, policy.door.queue_timeout, gauge=gauge)
         self._paths = endpoints.paths({mode.task for mode in policy.modes.values()})
         self._hosts = door.HOSTS | set(policy.door.hosts)
         self._origins = frozenset(policy.door.origins)
@@ -231,7 +233,7 @@ class Edge:
                         finally:
                             seen.queued = seen.queued or clock() - begun
                             if client.gone.is_set() and not running.ended:
-                                seen.failed("client_left", "")
+                                seen.failed(LEFT, "")
                 finally:
                     seen.truncated, seen.override = running.truncated, bool(running.audited)
                     self._running.discard(running)

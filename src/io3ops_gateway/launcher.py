@@ -114,7 +114,6 @@ def serve(settings: Settings) -> None:
             hooks.meter = Meter(ledger, worker=job.index, clock=time.monotonic)
             where = stops(hooks.policy, hooks.entries) if hooks.policy.door.lane else {}
             lane = Lane(hooks.policy, where, hooks.files.keys, hooks.meter)
-            # The edge counts what runs and waits: gauge=gauge.worker(job.index)
             hide, why = hooks.files.keys.hide, hooks.why
             journal = journals(hooks.policy.log, settings)
             hooks.told = journal.told
@@ -130,6 +129,7 @@ def serve(settings: Settings) -> None:
                 config=job.digest,
                 lane=lane,
                 journal=journal,
+                gauge=gauge.worker(job.index),
             )
 
         when_ready = _nothing if show_text else logs.withhold_text

@@ -14,6 +14,8 @@ from typing import Any
 from io3ops_gateway.asgi import Headers, Message, Send
 from io3ops_gateway.policy import Place
 
+# The outcome of a request whose client has gone.
+LEFT = "client_left"
 REQUEST_ID = b"x-request-id"
 _ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 # A product and its version: letters, then digits with dots. A key or another secret has another shape.
@@ -100,12 +102,13 @@ class Seen:
 
     def reason(self, found: object) -> None:
         """Why an answer ended, in a server's word."""
-        self.finish = word(found) or self.finish
+        if not self.outcome:
+            self.finish = word(found) or self.finish
 
     def failed(self, outcome: str, error: str) -> None:
         """What came of it, when that is not an answer; what was said first holds."""
-        self.outcome = self.outcome or outcome
-        self.error = self.error or error
+        if not self.outcome:
+            self.outcome, self.error = outcome, self.error or error
 
     def sent(self, send: Send) -> Send:
         """`send`, with the request's id on the answer, and what is sent noted."""
@@ -113,9 +116,9 @@ class Seen:
         async def sending(message: Message) -> None:
             if message["type"] == "http.response.start":
                 # An answer to whoever has left is none.
-                self.status = 0 if self.outcome == "client_left" else message["status"]
+                self.status = 0 if self.outcome == LEFT else message["status"]
                 message = {**message, "headers": [*message["headers"], (REQUEST_ID, self.id.encode())]}
-            elif body := message.get("body"):
+            elif (body := message.get("body")) and self.outcome != LEFT:
                 self.first = self.first or clock()
                 self.bytes_out += len(body)
                 if self.kept is not None:

@@ -118,6 +118,8 @@ def test_nothing_reaches_litellm_but_through_the_edge(
     assert known.pop("lane") == ("lane", policy_, {"stop": 1}, files.keys, meter)
     journal = known.pop("journal")
     assert callback.policy.told == journal.told, "what LiteLLM tells late reaches the request's line"
+    known.pop("gauge").running(1)
+    assert started.given["load"]() == {"running": 1, "waiting": 0}
     assert known == {"owner_key": "sk-owner", "config": "d1"}
 
 
