@@ -5,7 +5,6 @@ Several workers write at the same time; docs/request-log.md says what a line hol
 
 import contextlib
 import fcntl
-import itertools
 import math
 import os
 import re
@@ -23,7 +22,7 @@ LOCK = ".lock"
 _LOCK_FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 ROTATED = re.compile(r"requests-\d{8}T\d{6}Z-\d{4,}\.jsonl")
 DAY = 86_400.0
-# What two clocks may differ: a summer time set by hand is no jump.
+# What two clocks may drift apart without one having jumped.
 HOUR = 3600.0
 
 
@@ -92,8 +91,7 @@ class RequestLog:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if self._file.identity != _identity(NAME, folder):
                 return
-            full = free_name(self._clock(), lambda name: _identity(name, folder) is not None)
-            os.rename(NAME, full, src_dir_fd=folder, dst_dir_fd=folder)
+            os.rename(NAME, full_name(self._clock(), _names(folder)), src_dir_fd=folder, dst_dir_fd=folder)
             # Removing takes long where files are large; the lock goes with it.
             threading.Thread(target=self._prune, args=(folder, lock), name="old logs", daemon=True).start()
             folder = lock = -1
@@ -126,31 +124,39 @@ def prunable(files: Iterable[tuple[str, int, float]], now: float, keep_days: flo
 
     The newest stays: it was full a moment ago, and a clock or a budget that has no room for it is wrong.
     By age no more than half go at one time. A machine that starts with its clock years ahead cannot be told from one that was off
-    for years: the second gets there with a few rotations more, the first loses half of its files and not all.
-    What is dated in the future is never too old, and yet from before all that is dated right: by then the clock had been set back.
+    for years: the second gets there with a few rotations more, the first loses half of its files and not all. What is dated in
+    the future is not old. By size no clock is asked: the names' numbers say which came first.
     """
-    oldest = sorted(files, key=lambda file: (file[2] <= now + HOUR, file[2], file[0]))
-    aged = [now - mtime > keep_days * DAY for _, _, mtime in oldest]
-    most = len(oldest) // 2
-    gone = [index for index, old in enumerate(aged) if old][:most]
-    left = sum(size for index, (_, size, _) in enumerate(oldest) if index not in gone)
-    for index, (_, size, _) in enumerate(oldest[:-1]):
-        if left > budget and index not in gone:
-            gone.append(index)
+    oldest = sorted(files, key=lambda file: number(file[0]))
+    aged = [name for name, _, mtime in oldest[:-1] if now - mtime > keep_days * DAY]
+    gone = set(aged[: len(oldest) // 2])
+    left = sum(size for name, size, _ in oldest if name not in gone)
+    for name, size, _ in oldest[:-1]:
+        if left > budget and name not in gone:
+            gone.add(name)
             left -= size
-    return [oldest[index][0] for index in sorted(gone)]
+    return [name for name, _, _ in oldest if name in gone]
 
 
-def free_name(now: float, taken: Callable[[str], bool]) -> str:
-    """A name for a full file that no other has."""
-    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
-    numbers = (f"requests-{stamp}-{number:04d}.jsonl" for number in itertools.count(1))
-    return next(name for name in numbers if not taken(name))
+def full_name(now: float, names: Iterable[str]) -> str:
+    """The name of the next full file in a folder with these. Numbers go on from the highest, so none is used twice. Pure."""
+    highest = max((number(name) for name in names if ROTATED.fullmatch(name)), default=0)
+    return f"requests-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime(now))}-{highest + 1:04d}.jsonl"
+
+
+def number(name: str) -> int:
+    """The number of a full file."""
+    return int(name.removesuffix(".jsonl").rpartition("-")[2])
+
+
+def _names(folder: int) -> list[str]:
+    with os.scandir(folder) as entries:
+        return [entry.name for entry in entries]
 
 
 def _rotated(folder: int) -> list[tuple[str, int, float]]:
     found = []
-    for name in filter(ROTATED.fullmatch, os.listdir(folder)):
+    for name in filter(ROTATED.fullmatch, _names(folder)):
         with contextlib.suppress(FileNotFoundError):
             status = os.stat(name, dir_fd=folder, follow_symlinks=False)
             if stat.S_ISREG(status.st_mode):

@@ -46,17 +46,16 @@ def prune(settings: Settings, *, keep_days: float, budget_mb: float, everything:
         try:
             if everything and _look(folder / CURRENT):
                 # Under another name first: a worker that writes at this moment still has a whole file.
+                highest = max((_number(path.name) for path in folder.iterdir() if FULL.fullmatch(path.name)), default=0)
                 stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-                taken = {path.name for path in folder.iterdir()}
-                names = (f"requests-{stamp}-{number:04d}.jsonl" for number in range(1, len(taken) + 2))
-                (folder / CURRENT).rename(folder / next(name for name in names if name not in taken))
+                (folder / CURRENT).rename(folder / f"requests-{stamp}-{highest + 1:04d}.jsonl")
             found = [
                 (p.name, s.st_size, s.st_mtime) for p in folder.iterdir() if FULL.fullmatch(p.name) and (s := _look(p))
             ]
             current_size = s.st_size if (s := _look(folder / CURRENT)) else 0
             room = int(budget_mb * 10**6) - current_size
             sizes = {name: size for name, size, _ in found}
-            for name in sorted(sizes) if everything else too_much(found, time.time(), keep_days, room):
+            for name in sorted(sizes, key=_number) if everything else too_much(found, time.time(), keep_days, room):
                 (folder / name).unlink(missing_ok=True)
                 removed.append(name)
                 freed += sizes[name]
@@ -70,13 +69,18 @@ def too_much(found: Iterable[tuple[str, int, float]], now: float, keep_days: flo
 
     The clock is believed, unlike in the gateway: somebody asked for this and reads what was removed.
     """
-    newest_first = sorted(found, key=lambda file: (file[2], file[0]), reverse=True)
+    newest_first = sorted(found, key=lambda file: _number(file[0]), reverse=True)
     gone, used = [], 0
     for name, size, mtime in newest_first:
         used += size
         if now - mtime > keep_days * 86_400 or used > room:
             gone.append(name)
     return gone[::-1]
+
+
+def _number(name: str) -> int:
+    # It goes on from file to file, whatever the clock said.
+    return int(name.removesuffix(".jsonl").rpartition("-")[2])
 
 
 @contextlib.contextmanager
