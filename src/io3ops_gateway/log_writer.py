@@ -40,6 +40,9 @@ class LogWriter:
 
     def write(self, line: bytes) -> bool:
         """Write a line, or hand it to the thread; False: it is lost, and counted. Never raises."""
+        # Without the lock first: only this thread sets it, and whoever clears it has written all that waited.
+        if not self._behind:
+            return self._write(line)
         with self._ready:
             behind = self._behind
             if behind and len(self._waiting) < MOST_LINES and self._waiting_bytes + len(line) <= MOST_BYTES:
@@ -50,6 +53,9 @@ class LogWriter:
         if behind:
             self._lose(1, "the disk is too slow")
             return False
+        return self._write(line)
+
+    def _write(self, line: bytes) -> bool:
         written = self._try(line, 1)
         if self._slow:
             self._fall_behind()
