@@ -20,7 +20,7 @@ from tests.clone import until
 
 from io3ops.errors import AlreadyRunning, NotWritable
 from io3ops.operations import prune_logs
-from io3ops_gateway import appending
+from io3ops_gateway import appending, request_log
 from io3ops_gateway.request_log import DAY, ROTATED, RequestLog, number, ticks
 
 PROCESSES, LINES = 8, 2000
@@ -205,8 +205,8 @@ def test_the_folder_stays_within_its_budget(folder: Path) -> None:
     for n in range(300):
         assert log.write(line(0, n))
         until("the lock is free", lambda: free(folder))
+        assert sum(path.stat().st_size for path in folder.iterdir()) <= 10_200, "but for the last line"
     left = read(*full(folder), current(folder))
-    assert sum(path.stat().st_size for path in folder.iterdir()) <= 10_000
     assert left == [(0, n) for n in range(300 - len(left), 300)] and len(left) > 30, "the newest, without a gap"
 
 
@@ -289,7 +289,25 @@ def test_a_user_who_takes_the_file_that_could_not_be_renamed_helps_too(folder: P
     current(folder).unlink()
     (folder / ".lock").rmdir()
     clock.wait(1)
-    assert log.write(line(0, 1)) and read(current(folder)) == [(0, 1)]
+    assert log.write(line(0, 1)) and log.write(line(0, 2)) and read(current(folder)) == [(0, 1), (0, 2)]
+
+
+def test_a_file_that_another_worker_began_meanwhile_is_not_rotated(
+    folder: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = log_in(folder, clock, rotate=400)
+    assert log.write(line(0, 0)) and log.write(line(0, 1))
+
+    def rotated_by_another(path: Path) -> int:
+        current(folder).rename(folder / "requests-20260101T000000Z-0001.jsonl")
+        current(folder).write_bytes(line(1, 0) + b"\n")
+        return appending.open_folder(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(request_log, "open_folder", rotated_by_another)
+        assert log.write(line(0, 2))
+    assert log.write(line(0, 3)) and read(current(folder)) == [(1, 0), (0, 3)]
+    assert read(*full(folder)) == [(0, 0), (0, 1), (0, 2)]
 
 
 def free(folder: Path) -> bool:
@@ -378,13 +396,23 @@ def test_what_is_no_regular_file_is_not_written(
     works_again(folder, clock, log, capsys)
 
 
-def test_a_fifo_that_comes_between_the_look_and_the_opening_is_not_written(
-    folder: Path, clock: Clock, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("put", "why"),
+    [(os.mkfifo, "it is not a regular file"), (odd_symlink, "Too many levels of symbolic links")],
+    ids=["fifo", "symlink"],
+)
+def test_one_that_comes_between_the_look_and_the_opening_is_not_written(
+    folder: Path,
+    clock: Clock,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    put: Callable[[Path], None],
+    why: str,
 ) -> None:
     monkeypatch.setattr(appending, "_regular", lambda _name, _folder: True)
-    os.mkfifo(current(folder))
+    put(current(folder))
     signal.alarm(30)
-    stays_whole(folder, clock, "it is not a regular file", capsys)
+    stays_whole(folder, clock, why, capsys)
     signal.alarm(0)
 
 

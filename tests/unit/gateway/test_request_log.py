@@ -191,6 +191,7 @@ def test_more_than_may_wait_is_dropped_and_counted(
     disk.open.clear()
     assert log.write(b"yyy")
     settled(lambda: disk.asked == 2)
+    assert not log.close(0), "what is being written is not yet written"
     taken = [log.write(b"%03d" % n) for n in range(20)]
     assert taken == [True] * 10 + [False] * 10 and log.lost == 10
     assert capsys.readouterr().err == (
