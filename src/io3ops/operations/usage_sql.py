@@ -45,9 +45,7 @@ SELECT @dimensions
     CASE WHEN coalesce(gen_ai.operation.name, '') = 'embeddings' THEN NULL
         WHEN known(attempts[-1].eval_ms) > 0 AND tokens_out > 0 THEN tokens_out * 1000 / attempts[-1].eval_ms
         ELSE known(tokens_per_second) END AS speed,
-    CASE WHEN len(attempts) > 1
-        THEN len(list_distinct(list_transform(attempts, lambda a: coalesce(a.deployment, '')))) > 1
-        ELSE false END AS fell_back,
+    coalesce(list_unique([coalesce(a.deployment, '') for a in attempts]) > 1, false) AS fell_back,
     CASE WHEN len(attempts) > 0 AND coalesce(attempts[-1].error, '') = '' AND coalesce(attempts[-1].status, 200) < 400
         THEN coalesce(attempts[-1].cloud, false) END AS cloud,
     CASE WHEN v IS NULL OR time IS NULL THEN filename END AS bad
