@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -47,4 +48,29 @@ def usage(tools: Tools, console: Console, since: str, until: str, by: tuple[str,
         console.result("usage", {}, usage_text.comma_separated(found))
         return 0
     console.result("usage", usage_text.data(found), usage_text.text(found, console.width, plot=plot))
+    return 0
+
+
+@command("trace")
+@click.argument("request", default="last", metavar="[ID|last]")
+@click.option("--failed", is_flag=True, help="The last one that did not end well.")
+@click.option("--mode", default="", metavar="MODE", help="The last one of this mode.")
+def trace(tools: Tools, console: Console, request: str, failed: bool, mode: str) -> int:
+    """One request, part by part: who served it, after which attempts, and where its time went.
+
+    ID is what the answer's x-request-id says; its first letters do, 8 at least, when no other begins so.
+    """
+    from io3ops.operations import trace as operation
+    from io3ops.operations import trace_text
+
+    if request != "last" and (failed or mode):
+        raise click.UsageError("--failed and --mode look for the last one: give no id with them")
+    logs = tools.settings.logs
+    found = operation.last(logs, failed=failed, mode=mode) if request == "last" else operation.find(logs, request)
+    parts = operation.waterfall(found)
+    said = operation.advice(found, parts, operation.keep_alive(tools.settings, found))
+    # The console's mode is about stderr; this goes to stdout.
+    colour = console.mode == "tty" and sys.stdout.isatty()
+    text = trace_text.text(found, parts, said, console.width, colour=colour)
+    console.result("trace", trace_text.data(found, parts, said), text)
     return 0

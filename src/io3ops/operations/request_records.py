@@ -7,7 +7,6 @@ the wrong kind is left out, what is no record is None; nothing raises.
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +23,7 @@ BEGIN = b'{"v":'
 BLOCK = 1 << 18
 # The gateway's own lines are far below; a longer one is not its.
 LONGEST = 1 << 20
+MOST = 1e15
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,14 +180,14 @@ def _text(value: Any) -> str:
 
 
 def _number(value: Any) -> float | None:
-    """Durations and amounts are never below zero; NaN and the like are no numbers."""
+    """Durations and amounts are never below zero; NaN and the like are no numbers, nor is what no clock or counter can say."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     try:
         found = float(value)
     except OverflowError:
         return None
-    return found if math.isfinite(found) and found >= 0 else None
+    return found if 0 <= found <= MOST else None
 
 
 def _whole(value: Any) -> int | None:

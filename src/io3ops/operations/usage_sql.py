@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
+from io3ops.operations.request_records import MOST
+
 # Names come from clients: one of a megabyte is one of eighty letters here.
 NAME = 80
 TEXT_DIMENSIONS = {
@@ -27,7 +29,8 @@ COLUMNS = """{
     attempts: 'STRUCT(deployment VARCHAR, cloud BOOLEAN, status INTEGER, error VARCHAR, eval_ms DOUBLE)[]'
 }"""
 
-KNOWN = "CREATE MACRO known(x) AS CASE WHEN x >= 0 AND isfinite(x) THEN x END"
+# As the records' reader has it.
+KNOWN = f"CREATE MACRO known(x) AS CASE WHEN x >= 0 AND x <= {MOST} THEN x END"
 
 # `bad`: the file of a line that is no record.
 REQUESTS = f"""
