@@ -113,12 +113,12 @@ def _load(
 ) -> int:
     """The requests of this time into the table `requests`; how many lines are no record."""
     # DuckDB wants one file at least; it takes an empty one.
-    saved = scratch.resolve() / "joined.jsonl"
+    saved = scratch / "joined.jsonl"
     saved.touch()
     for last in (False, False, True):
         try:
             files = _files(folder.resolve(), bounds["since"])
-            names = [_literal(path) for path in (*files.values(), saved)]
+            names = [str(saved), *_linked(scratch, files.values())]
             database.execute(f"CREATE OR REPLACE TABLE requests AS {question}", {**bounds, "files": names})
             new = _files(folder.resolve(), bounds["since"]).keys() - files.keys()
         except (duckdb.IOException, OSError) as error:
@@ -135,7 +135,7 @@ def _load(
     joined = list(_second_halves(bad))
     if joined:
         saved.write_bytes(b"\n".join(joined))
-        database.execute(f"INSERT INTO requests {question}", {**bounds, "files": [_literal(saved)]})
+        database.execute(f"INSERT INTO requests {question}", {**bounds, "files": [str(saved)]})
     return sum(bad.values())
 
 
@@ -155,9 +155,15 @@ def _files(folder: Path, since: datetime) -> dict[tuple[int, int], Path]:
     return found
 
 
-def _literal(path: Path) -> str:
-    """A name with brackets is a pattern to DuckDB."""
-    return "".join(f"[{c}]" if c in "[*?" else c for c in str(path))
+def _linked(scratch: Path, files: Iterable[Path]) -> list[str]:
+    """By other names: to DuckDB a folder with brackets or stars in its name is a pattern."""
+    names = []
+    for number, path in enumerate(files):
+        name = scratch / f"{number}.jsonl"
+        name.unlink(missing_ok=True)
+        name.symlink_to(path)
+        names.append(str(name))
+    return names
 
 
 def _second_halves(files: Iterable[str]) -> Iterator[bytes]:

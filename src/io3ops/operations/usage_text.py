@@ -207,7 +207,7 @@ def _harmless(name: str) -> str:
 
 def _named(by: Sequence[str], row: Row) -> dict[str, Any]:
     found = asdict(row)
-    return {"group": dict(zip(by, (g or None for g in found.pop("group")), strict=True)), **found}
+    return {"group": dict(zip(by, (shown(g, 200) or None for g in found.pop("group")), strict=True)), **found}
 
 
 def _count(value: int) -> str:
