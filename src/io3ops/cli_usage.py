@@ -62,13 +62,14 @@ def trace(tools: Tools, console: Console, request: str, failed: bool, mode: str)
     """
     from io3ops.operations import trace as operation
     from io3ops.operations import trace_text
+    from io3ops.operations.trace_advice import advice
 
     if request != "last" and (failed or mode):
         raise click.UsageError("--failed and --mode look for the last one: give no id with them")
     logs = tools.settings.logs
     found = operation.last(logs, failed=failed, mode=mode) if request == "last" else operation.find(logs, request)
     parts = operation.waterfall(found)
-    said = operation.advice(found, parts, operation.keep_alive(tools.settings, found))
+    said = advice(found, parts, operation.keep_alive(tools.settings, found))
     # The console's mode is about stderr; this goes to stdout.
     colour = console.mode == "tty" and sys.stdout.isatty()
     text = trace_text.text(found, parts, said, console.width, colour=colour)

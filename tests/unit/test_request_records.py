@@ -181,3 +181,12 @@ def test_a_file_that_may_not_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "requests.jsonl").mkdir()
     with pytest.raises(LogMissing, match=re.escape("requests.jsonl")):
         list(newest_records(tmp_path))
+
+
+def test_a_folder_that_may_not_be_looked_into_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_path: Path) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "exists", refuse)
+    with pytest.raises(LogMissing, match="Permission denied"):
+        records.require(tmp_path)

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from io3ops.errors import LogMissing, RequestUnknown
 from io3ops.operations import trace, trace_text
 from io3ops.operations.request_records import Attempt, Record, parse
-from io3ops.operations.trace import Part, Waterfall, advice, waterfall
+from io3ops.operations.trace import Part, Waterfall, waterfall
+from io3ops.operations.trace_advice import advice
 
 QUICK = settings(max_examples=200, deadline=None)
 OLLAMA = {"load_ms": 3200.0, "prompt_ms": 50.0, "eval_ms": 100.0, "runtime_ms": 3360.0}

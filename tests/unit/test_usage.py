@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from io3ops import cli_usage
 from io3ops.errors import LogMissing
 from io3ops.operations import usage as operation
-from io3ops.operations import usage_sql, usage_text
+from io3ops.operations import usage_plot, usage_sql, usage_table, usage_text
 from io3ops.operations.request_records import Record, parse
 from io3ops.operations.time_range import moment, offsets
 from io3ops.operations.usage import Row, Usage, usage
@@ -313,7 +313,7 @@ def test_hostile_names_are_cut_and_printable(tmp_path: Path) -> None:
 def test_the_table_fits_the_terminal_and_loses_nothing(tmp_path: Path, width: int) -> None:
     write(tmp_path, *MIX)
     found = count(tmp_path, plot=True)
-    tables = usage_text.tables(found, width)
+    tables = usage_table.tables(found, width)
     assert all(len(line) <= width for part in tables for line in part.splitlines())
     words = [w for part in tables for w in part.splitlines()[0].split()]
     wanted = [
@@ -336,21 +336,21 @@ def test_the_table_fits_the_terminal_and_loses_nothing(tmp_path: Path, width: in
     assert all(part.splitlines()[-1].startswith("all ") for part in tables)
     assert all(
         len(line) <= max(width, 30)
-        for part in (usage_text.timeline(found.timeline, found.step, width), usage_text.latencies(found, width))
+        for part in (usage_plot.timeline(found.timeline, found.step, width), usage_plot.latencies(found, width))
         for line in part.splitlines()[1:-1]
     )
 
 
 def test_columns_without_anything_in_them_are_left_out(tmp_path: Path) -> None:
-    table = usage_text.tables(count(write(tmp_path, request())), 200)[0]
+    table = usage_table.tables(count(write(tmp_path, request())), 200)[0]
     assert table.split("\n")[0].split() == ["mode", "requests", "errors", "in", "out", "time"]
 
 
 def test_of_many_groups_the_largest_are_shown(tmp_path: Path) -> None:
     found = count(write(tmp_path, *(request(client=f"c{n}") for n in range(50)), request(client="c49")), "client")
-    assert len(usage_text.tables(found, 200)[0].splitlines()) == usage_text.MOST_ROWS + 2
+    assert len(usage_table.tables(found, 200)[0].splitlines()) == usage_table.MOST_ROWS + 2
     assert "of 50" in usage_text.text(found, 200, plot=False) and len(usage_text.data(found)["groups"]) == 50
-    assert usage_text.tables(found, 200)[0].splitlines()[1].startswith("c49 ")
+    assert usage_table.tables(found, 200)[0].splitlines()[1].startswith("c49 ")
 
 
 def test_the_timeline_has_its_empty_hours_and_marks_failures(tmp_path: Path) -> None:
@@ -360,7 +360,7 @@ def test_the_timeline_has_its_empty_hours_and_marks_failures(tmp_path: Path) -> 
     found = count(write(tmp_path, *spread), plot=True)
     assert found.step == 1800 and len(found.timeline) == 47
     assert [(b.requests, b.failed) for b in found.timeline if b.requests] == [(4, 0), (3, 1), (1, 0)]
-    lines = usage_text.timeline(found.timeline, found.step, 80).splitlines()
+    lines = usage_plot.timeline(found.timeline, found.step, 80).splitlines()
     assert lines[0].startswith("requests in each 30 minutes") and lines[1] == "4 █"
     assert lines[-3] == f"  █{' ' * 9}█{' ' * 35}█" and lines[-2] == f"  {' ' * 10}×"
 

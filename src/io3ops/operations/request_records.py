@@ -206,6 +206,17 @@ def _list(value: Any) -> Sequence[Any]:
 # -- on the disk
 
 
+def require(folder: Path) -> None:
+    """Raises LogMissing when there is no log yet, or its folder may not be looked into."""
+    try:
+        there = (folder / CURRENT).exists() or bool(older_files(folder))
+    except OSError as error:
+        raise LogMissing(f"{folder} cannot be read: {error.strerror}", hint="correct its permissions") from None
+    if not there:
+        hint = "the gateway writes it with the first request: make up"
+        raise LogMissing(f"there is no request log in {folder}", hint=hint)
+
+
 def older_files(folder: Path) -> list[Path]:
     """The full files, newest first: their names carry the time at which they were full."""
     return sorted(folder.glob(OLDER), key=lambda path: _order(path.name), reverse=True)

@@ -142,11 +142,8 @@ def _load(
 def _files(folder: Path, since: datetime) -> dict[tuple[int, int], Path]:
     """Those that were written to since then. Raises LogMissing when there is no log at all."""
     found = {}
+    request_records.require(folder)
     every = [p for p in (folder / request_records.CURRENT, *request_records.older_files(folder)) if p.exists()]
-    if not every:
-        raise LogMissing(
-            f"there is no request log in {folder}", hint="the gateway writes it with the first request: make up"
-        )
     for path in every:
         status = path.stat()
         # File times come from a clock that may be some milliseconds behind.
