@@ -38,6 +38,11 @@ class Console:
         self._width = width
         self._bar: _Bar | None = None
 
+    @property
+    def width(self) -> int:
+        """Columns of the terminal; 80 where there is none."""
+        return self._width()
+
     # -- results
 
     def result(self, command: str, data: dict[str, Any], text: str, ok: bool = True) -> None:

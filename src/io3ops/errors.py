@@ -36,10 +36,13 @@
     │   ├── 52 DiskFull          not enough room for what must be fetched
     │   ├── 53 RuntimeRefused    the runtime answered with an error
     │   └── 54 RuntimeUnreachable  the runtime does not answer the gateway
-    └── gateway
-        ├── 60 GatewayError      the gateway answered with an error
-        ├── 61 ModesDiffer       it lists other modes than the table names
-        └── 62 ApplyFailed       a new table did not pass; the previous one is back
+    ├── gateway
+    │   ├── 60 GatewayError      the gateway answered with an error
+    │   ├── 61 ModesDiffer       it lists other modes than the table names
+    │   └── 62 ApplyFailed       a new table did not pass; the previous one is back
+    └── request log
+        ├── 65 LogMissing        there is no request log, or it cannot be read
+        └── 66 RequestUnknown    no request, or more than one, is what was asked for
 
 Exit code 2 is a wrong command line, 130 is Ctrl-C, 70 is a bug in io3ops.
 """
@@ -195,3 +198,11 @@ class ModesDiffer(Io3opsError):
 
 class ApplyFailed(Io3opsError):
     exit_code, layer = 62, "gateway"
+
+
+class LogMissing(Io3opsError):
+    exit_code, layer = 65, "request log"
+
+
+class RequestUnknown(Io3opsError):
+    exit_code, layer = 66, "request log"

@@ -80,7 +80,7 @@ def test_completion_is_a_script_for_the_shell(clone: Clone, shell: str) -> None:
 
 def test_help_loads_nothing_that_it_does_not_need(clone: Clone) -> None:
     """What keeps `--help` under 150 ms, without a clock."""
-    code = "import sys, io3ops.cli; print(sorted({'docker', 'httpx', 'jinja2', 'ollama', 'yaml', 'dataclasses'} & set(sys.modules)))"
+    code = "import sys, io3ops.cli; print(sorted({'docker', 'duckdb', 'httpx', 'jinja2', 'ollama', 'yaml', 'dataclasses'} & set(sys.modules)))"
     assert clone.run(sys.executable, "-c", code).stdout.strip() == "[]"
 
 
