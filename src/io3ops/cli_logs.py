@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 LAYERS = ("gateway", "runtime", "egress", "loader", "engine", "requests")
 # When the table does not say: how long request logs are kept, and how much of them.
 KEEP_DAYS, BUDGET_MB = 30, 1000
+# As long as `top --once` waits for a layer that does not answer.
+FIRST_SECONDS = 5.0
 
 
 class Logs(click.Group):
@@ -127,4 +129,31 @@ def prune(
         else "nothing is that old"
     )
     console.result("logs prune", asdict(done), text)
+    return 0
+
+
+@command("top")
+@click.option("--once", is_flag=True, help="Print what is seen now, as text, and end.")
+def top(tools: Tools, console: Console, once: bool) -> int:
+    """Show what every layer does now, again each second: containers, loaded models, requests, the last errors. q quits.
+
+    Where there is no terminal, and with --json, it is printed once.
+    """
+    from io3ops.operations import top_text
+    from io3ops.operations.top import Top
+
+    terminal = sys.stdout.isatty() and tools.settings.environment.get("TERM", "dumb") != "dumb"
+    view = Top(tools)
+    view.begin()
+    try:
+        if once or console.mode == "json" or not terminal:
+            view.wait(FIRST_SECONDS)
+            seen = view.snapshot()
+            console.result("top", asdict(seen), top_text.text(seen))
+        else:
+            from io3ops import live
+
+            live.watch(view.snapshot)
+    finally:
+        view.close()
     return 0

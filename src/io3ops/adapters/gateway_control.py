@@ -26,12 +26,14 @@ class GatewayControl:
         """
         return self._ask(docker, container, ["reload", *(["--try-modes"] if try_modes else [])], text.encode())
 
-    def status(self, docker: str, container: str) -> dict[str, Any]:
-        """The generation that serves, the digest of its configuration, and its workers."""
-        return self._ask(docker, container, ["status"], b"")
+    def status(self, docker: str, container: str, *, seconds: float = SECONDS) -> dict[str, Any]:
+        """The generation that serves, the digest of its configuration, its workers, and how many requests run and wait."""
+        return self._ask(docker, container, ["status"], b"", seconds)
 
-    def _ask(self, docker: str, container: str, words: list[str], stdin: bytes) -> dict[str, Any]:
-        done = self._processes.run([docker, "exec", "-i", container, *CONTROL, *words], stdin=stdin, timeout=SECONDS)
+    def _ask(
+        self, docker: str, container: str, words: list[str], stdin: bytes, seconds: float = SECONDS
+    ) -> dict[str, Any]:
+        done = self._processes.run([docker, "exec", "-i", container, *CONTROL, *words], stdin=stdin, timeout=seconds)
         try:
             said = json.loads(done.output)
         except ValueError:

@@ -23,12 +23,13 @@ class InstalledModel:
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedModel:
-    """`memory` and `vram` in bytes; `context` in tokens, 0 when the runtime does not say."""
+    """`memory` and `vram` in bytes; `context` in tokens, 0 when the runtime does not say; `until`: when it is unloaded, as Ollama writes it."""
 
     name: str
     memory: int
     vram: int
     context: int
+    until: str = ""
 
 
 class OllamaApi:
@@ -67,6 +68,7 @@ class OllamaApi:
                     memory=m.get("size", 0),
                     vram=m.get("size_vram", 0),
                     context=m.get("context_length", 0),
+                    until=str(m.get("expires_at", "")),
                 )
                 for m in raw
             )
