@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from io3ops.routing.kinds import Entry, Setting, duration
-from io3ops.routing.language import DEFAULTS, GATEWAY, LOCAL_KINDS, TASKS, TOP
+from io3ops.routing.language import DEFAULTS, GATEWAY, LOCAL_KINDS, OBSERVE, TASKS, TOP
 from io3ops.routing.problems import Problem, did_you_mean
 from io3ops.routing.source import Reader, parse_nodes
 
@@ -137,6 +137,18 @@ class Door:
     queue_timeout: float = 30.0
 
 
+@dataclass(frozen=True, kw_only=True)
+class Observe:
+    """Who may watch. `metrics_port` 0: no metrics; `otlp_url` '': no traces."""
+
+    metrics_port: int = 0
+    otlp_url: str = ""
+
+    @property
+    def on(self) -> bool:
+        return bool(self.metrics_port or self.otlp_url)
+
+
 @dataclass(frozen=True)
 class Table:
     """The whole routing policy. `data_class`: of what nobody marked; `overrides`: (key's name, modes) pairs."""
@@ -149,6 +161,7 @@ class Table:
     data_class: str = "internal"
     door: Door = field(default_factory=Door)
     overrides: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    observe: Observe = field(default_factory=Observe)
 
     @cached_property
     def _models(self) -> dict[str, Model]:
@@ -177,6 +190,7 @@ class Document:
     defaults: Entry | None = None
     gateway: Entry | None = None
     overrides: dict[str, Entry] = field(default_factory=dict)
+    observe: Entry | None = None
 
 
 def parse_table(data: bytes, path: str) -> Table:
@@ -213,6 +227,7 @@ def read_document(data: bytes) -> tuple[Document | None, list[Problem]]:
         named: Any = known[key].kind
         found[key] = (named.read(reader, nodes[key], key, defaults) or {}) if key in nodes else {}
     gateway = GATEWAY.read(reader, nodes["gateway"], "gateway") if "gateway" in nodes else None
+    observe = OBSERVE.read(reader, nodes["observe"], "observe") if "observe" in nodes else None
     named_overrides: Any = known["overrides"].kind
     overrides = named_overrides.read(reader, nodes["overrides"], "overrides") if "overrides" in nodes else None
     return (
@@ -223,6 +238,7 @@ def read_document(data: bytes) -> tuple[Document | None, list[Problem]]:
             defaults=defaults,
             gateway=gateway,
             overrides=overrides or {},
+            observe=observe,
         ),
         reader.problems,
     )
@@ -239,7 +255,14 @@ def build(document: Document) -> Table:
         data_class=(document.defaults["data_class"] if document.defaults else "") or "internal",
         door=_door(document.gateway),
         overrides=tuple((name, _values(entry["modes"])) for name, entry in document.overrides.items()),
+        observe=_observe(document.observe),
     )
+
+
+def _observe(entry: Entry | None) -> Observe:
+    if entry is None:
+        return Observe()
+    return Observe(metrics_port=entry["metrics_port"] or 0, otlp_url=entry["otlp_url"].rstrip("/"))
 
 
 def _door(entry: Entry | None) -> Door:
@@ -358,6 +381,8 @@ def resolved(document: Document) -> tuple[Resolved, ...]:
     rows.append(Resolved(path="defaults.data_class", value=said.value, origin=said.origin))
     if document.gateway:
         rows += _rows("gateway", document.gateway)
+    if document.observe:
+        rows += _rows("observe", document.observe)
     for part in ("overrides", "providers", "models", "modes"):
         for name, entry in getattr(document, part).items():
             rows += _rows(f"{part}.{name}", entry)
