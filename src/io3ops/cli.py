@@ -354,7 +354,9 @@ def smoke(tools: Tools, console: Console, junit: Path | None, cloud: bool) -> in
 
 
 @command("logs", reports=False)
-@click.argument("service", type=click.Choice(["gateway", "runtime", "egress", "loader"]), required=False)
+@click.argument(
+    "service", type=click.Choice(["gateway", "runtime", "egress", "observer", "outlet", "loader"]), required=False
+)
 @click.option("-f", "--follow", is_flag=True, help="Keep printing new lines.")
 @click.option("--tail", default="200", show_default=True, help="How many of the last lines, or `all`.")
 def logs(tools: Tools, console: Console, service: str | None, follow: bool, tail: str) -> int:

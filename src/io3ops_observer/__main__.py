@@ -76,6 +76,7 @@ class Observer:
     def stop(self) -> None:
         if self._sender:
             self._sender.stop(2.0)
+        self.follower.close()
 
 
 def main() -> None:

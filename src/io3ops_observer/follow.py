@@ -86,6 +86,10 @@ class Follower:
         """Seconds since everything was read."""
         return self._clock() - self._caught_up
 
+    def close(self) -> None:
+        for file in (*self._renamed, *((self._current,) if self._current else ())):
+            file.close()
+
     def _turn(self) -> None:
         """Notice that the file was renamed and begun anew, once or several times since the last look."""
         now = self._clock()
