@@ -2,10 +2,10 @@
 
 from collections.abc import Callable
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
 from io3ops_observer.record import Record
-from io3ops_observer.words import Words
+from io3ops_observer.words import NONE, OTHER, Words
 
 # The buckets that OpenTelemetry's GenAI conventions advise.
 DURATION = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
@@ -14,6 +14,8 @@ PER_TOKEN = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0,
 TOKENS = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576)
 QUEUE = (0.001, 0.01, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0)
 
+# A second series for each first one, which nothing here asks for.
+disable_created_metrics()  # type: ignore[no-untyped-call]
 REASONS = ("queue_full", "refused")
 
 
@@ -46,7 +48,7 @@ class Metrics:
 
     def expect(self, words: Words) -> None:
         """Begin at 0 for every mode: a counter that appears with its first event hides that event from `increase()`."""
-        for mode in words.modes:
+        for mode in (*words.modes, OTHER, NONE):
             self.fallbacks.labels(mode)
             self.truncated.labels(mode)
             for override in ("true", "false"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from hypothesis import given, settings
@@ -88,8 +89,6 @@ def test_series_stay_few_whatever_is_in_the_log() -> None:
 @settings(max_examples=200, deadline=None)
 @given(hostile)
 def test_no_line_breaks_the_numbers_or_is_in_them(record: dict[str, Any]) -> None:
-    import json
-
     found = parse(json.dumps(record).encode(), WORDS)
     metrics = counted(*([found] if found else []))
     text = generate_latest(metrics.registry).decode()
