@@ -144,7 +144,7 @@ def test_from_the_table_to_a_scrape_and_a_trace_and_away_again(clone: Clone, col
     assert done.returncode == 0, done.stderr
     watched = Watched(clone.path / ".io3ops/logs", port)
     until("the observer answers", watched.answers)
-    status = {entry["name"]: entry for entry in clone.json("status")["services"]}
+    status = {entry["name"]: entry for entry in clone.json("status")["data"]["services"]}
     assert status["observer"]["status"] == status["outlet"]["status"] == "running" and "egress" not in status
 
     before = watched.value('io3ops_requests_total{mode="executor"}')
@@ -161,9 +161,9 @@ def test_from_the_table_to_a_scrape_and_a_trace_and_away_again(clone: Clone, col
     assert root.start <= attempt.start <= parts[0].start and parts[-1].end == attempt.end <= root.end
     assert not any(SECRET.encode() in body for body in collector.bodies)
 
-    probes = {probe["layer"]: probe for probe in clone.json("health")["probes"]}
+    probes = {probe["layer"]: probe for probe in clone.json("health")["data"]["probes"]}
     assert probes["observer"]["state"] == "ok", probes["observer"]
-    findings = clone.json("verify-isolation")["findings"]
+    findings = clone.json("verify-isolation")["data"]["findings"]
     assert not [f for f in findings if f["state"] == "failed"], findings
     assert [f["state"] for f in findings if f["about"] == "outlet: only the table"] == ["ok"]
     # The gateway has no part in it: not even the outlet's name means anything to it.
