@@ -30,6 +30,8 @@ from io3ops.operations.images import EGRESS_INPUTS, GATEWAY_INPUTS, RUNTIME_INPU
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCK = "requirements/gateway.lock"
+# Both fill the gateway's image.
+LOCKS = (LOCK, "requirements/observer.lock")
 OLLAMA = "/usr/bin/ollama"
 OF_THIS_CLONE = {
     "gateway": ("io3ops/gateway", GATEWAY_INPUTS),
@@ -220,7 +222,7 @@ def _allowed_files(url: PackageURL, hashes: list[str]) -> list[ExternalReference
         ExternalReference(
             type=ExternalReferenceType.DISTRIBUTION,
             url=XsUri(url.to_string()),
-            comment=f"one of the files that {LOCK} allows",
+            comment=f"one of the files that {' or '.join(LOCKS)} allows",
             hashes=[HashType(alg=HashAlgorithm.SHA_256, content=content) for content in hashes],
         )
     ]
@@ -281,7 +283,7 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     if options.all and options.output is None:
         parser.error("--all needs -o FOLDER")
-    lock = (ROOT / LOCK).read_text("utf-8")
+    lock = "\n".join((ROOT / name).read_text("utf-8") for name in LOCKS)
     try:
         if not options.all:
             text = document(look(options.image), lock)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from io3ops.tools import Tools
 
 # Written here too: reading it from the operation would load much for `--help`.
-LAYERS = ("gateway", "runtime", "egress", "loader", "engine", "requests")
+LAYERS = ("gateway", "runtime", "egress", "observer", "outlet", "loader", "engine", "requests")
 # When the table does not say: how long request logs are kept, and how much of them.
 KEEP_DAYS, BUDGET_MB = 30, 1000
 # As long as `top --once` waits for a layer that does not answer.

@@ -71,6 +71,16 @@ class Settings:
         return self.state / "egress"
 
     @property
+    def observer_folder(self) -> Path:
+        """The table's names, for the observer."""
+        return self.state / "observer"
+
+    @property
+    def outlet_folder(self) -> Path:
+        """The one host and port that the observer may reach, for the proxy that is its only way out."""
+        return self.state / "outlet"
+
+    @property
     def handed_keys(self) -> Path:
         """The folder with the keys of the enabled providers: all that the gateway sees of `provider_keys`."""
         return self.state / "provider_keys"

@@ -40,7 +40,7 @@ def test_every_image_of_a_running_stack_has_a_bill(running: Clone, tmp_path: Pat
     assert names["litellm"] == "1.106.2"
     assert names["python3"].startswith("3.13") and names["ca-certificates"]
     # What is installed is what the lock says: nothing more, nothing else.
-    locked = sbom.pins((running.path / sbom.LOCK).read_text("utf-8"))
+    locked = sbom.pins("\n".join((running.path / name).read_text("utf-8") for name in sbom.LOCKS))
     installed = {(part["name"], part["version"]) for part in json.loads(gateway)["components"]
                  if part.get("purl", "").startswith("pkg:pypi/")}  # fmt: skip
     assert len(installed) > 50 and installed <= set(locked)

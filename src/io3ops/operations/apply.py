@@ -8,7 +8,7 @@ from io3ops.adapters import files
 from io3ops.adapters.gateway_http import GatewayHttp
 from io3ops.console import Console
 from io3ops.errors import ApplyFailed, ContainerDied, Io3opsError
-from io3ops.operations import handover, stack
+from io3ops.operations import handover, observe, stack
 from io3ops.operations.up import Run, applied_copy, remember, start, step_named, walk
 from io3ops.tools import Tools
 
@@ -40,6 +40,7 @@ def apply(tools: Tools, console: Console) -> Applied:
             "the stack does not run, so there is nothing to apply to",
             hint="`make up` starts it with the table as it is",
         )
+    observe.check_port(tools.settings, run.config.plan, run.containers.get("observer"))
     previous = files.read_bytes(applied_copy(tools.settings)) or files.read_bytes(tools.settings.litellm)
     variables, _ = files.read_env(tools.settings.env_file)
     services = tuple(name for name, found in run.containers.items() if found.running)

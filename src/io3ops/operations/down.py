@@ -46,6 +46,8 @@ def down(tools: Tools, console: Console, *, purge: bool = False) -> DownResult:
                 settings.keys_file.parent,
                 settings.handed_keys,
                 settings.egress_folder,
+                settings.observer_folder,
+                settings.outlet_folder,
             ):
                 shutil.rmtree(path, ignore_errors=True)
                 removed.append(str(path.relative_to(settings.root)))

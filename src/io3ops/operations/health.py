@@ -14,6 +14,8 @@ from io3ops.operations.config import Config
 from io3ops.routing.plan import Plan
 from io3ops.tools import Tools
 
+OBSERVER_CHECK = ["/usr/bin/python3", "-I", "-S", "/opt/io3ops/io3ops_observer/healthcheck.py"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Probe:
@@ -56,6 +58,14 @@ class _Look:
         except Io3opsError:
             return False
 
+    @property
+    def observed(self) -> bool:
+        """Whether the table has an observer; a table with problems is another probe's."""
+        try:
+            return self.plan.observe.on
+        except Io3opsError:
+            return False
+
     def gateway(self) -> GatewayHttp:
         return GatewayHttp(self.tools.settings.base_url, key.read(self.tools.settings))
 
@@ -78,6 +88,8 @@ def health(tools: Tools, *, deep: bool = False) -> tuple[Probe, ...]:
     look = _Look(tools)
     if look.needs_keys:
         checks.insert(2, ("provider keys", _provider_keys, ("table",)))
+    if look.observed:
+        checks.append(("observer", _observer, ("containers",)))
     if deep:
         checks.append(("round trip", _round_trip, ("modes listed", "models present")))
     for layer, check, needs in checks:
@@ -205,6 +217,18 @@ def _modes(look: _Look) -> str:
     finally:
         client.close()
     return ", ".join(plan.modes)
+
+
+def _observer(look: _Look) -> str:
+    found = stack.own_containers(look.tools)["observer"]
+    code, said = look.tools.engine.execute(found.id, OBSERVER_CHECK)
+    if code:
+        raise _Broken(f"it has not read the log to its end: {said.strip()}", "io3ops logs observer")
+    places = [f"metrics at http://127.0.0.1:{look.plan.observe.metrics_port}/metrics"] * bool(
+        look.plan.observe.metrics_port
+    )
+    places += [f"traces to {look.plan.observe.otlp_url}"] * bool(look.plan.observe.otlp_url)
+    return f"has read the log to its end; {', '.join(places)}"
 
 
 def _round_trip(look: _Look) -> str:

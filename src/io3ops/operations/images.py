@@ -27,8 +27,10 @@ RUNTIME_INPUTS = ("images/ollama",)
 GATEWAY_INPUTS = (
     "images/gateway",
     "requirements/gateway.lock",
+    "requirements/observer.lock",
     "requirements/uv.lock",
     "src/io3ops_gateway",
+    "src/io3ops_observer",
     ".dockerignore",
 )
 

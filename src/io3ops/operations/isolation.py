@@ -23,6 +23,7 @@ SCRIPT = "/opt/io3ops/io3ops_gateway/probe.py"
 # Well-known public resolvers, by number: no name has to resolve for a connection to be tried.
 PUBLIC = (("1.1.1.1", 443), ("8.8.8.8", 53), ("9.9.9.9", 443))
 NAMES = ("example.com", "one.one.one.one")
+PUBLISHED = ("gateway", "observer")
 # Must be refused by the way out, whatever the table says: a stranger, a machine's metadata, the proxy itself.
 STRANGERS = (
     ("CONNECT", "example.com:443"),
@@ -59,12 +60,14 @@ def verify(tools: Tools) -> tuple[Finding, ...]:
     for service in wanted:
         asked: dict[str, Any] = {"tcp": targets, "names": NAMES}
         if service == "gateway" and plan.outside:
-            asked |= {"proxy": ["egress", 3128], "through": [*STRANGERS, *other_ports(plan)]}
+            asked |= {"proxy": ["egress", 3128], "through": [*STRANGERS, *other_ports(plan.outside)]}
+        if service == "observer" and plan.collector:
+            asked |= {"proxy": ["outlet", 3128], "through": [*STRANGERS, *other_ports(plan.collectors)]}
         said = _probe(tools, image, f"container:{found[service].id}", asked)
-        if service != "egress":
+        if service not in ("egress", "outlet"):
             findings += direct(service, targets, said, control)
         if "proxy" in asked:
-            findings += refused(asked["through"], said["through"])
+            findings += refused(asked["proxy"][0], asked["through"], said["through"])
     inspected = {s: tools.engine.inspect(found[s].id) for s in wanted}
     findings += given(inspected, secrets_of(tools))
     findings += allowed(plan)
@@ -108,17 +111,17 @@ def direct(
     return findings
 
 
-def refused(asked: Sequence[tuple[str, str]], said: Sequence[str]) -> list[Finding]:
-    """What the way out answered to targets that are in no table."""
+def refused(proxy: str, asked: Sequence[tuple[str, str]], said: Sequence[str]) -> list[Finding]:
+    """What a way out answered to targets that are in no table."""
     passed = [f"{target} ({status})" for (_, target), status in zip(asked, said, strict=True) if status != "403"]
     detail = f"not refused: {', '.join(passed)}" if passed else f"{len(asked)} targets outside the table are refused"
-    return [Finding(about="egress: only the table", state="failed" if passed else "ok", detail=detail)]
+    return [Finding(about=f"{proxy}: only the table", state="failed" if passed else "ok", detail=detail)]
 
 
-def other_ports(plan: Plan) -> list[tuple[str, str]]:
+def other_ports(outside: Sequence[tuple[str, str, int]]) -> list[tuple[str, str]]:
     """The table's hosts at ports that it does not name."""
-    known = {(host, port) for _, host, port in plan.outside}
-    return [("CONNECT", f"{host}:22") for _, host, _ in plan.outside if (host, 22) not in known]
+    known = {(host, port) for _, host, port in outside}
+    return [("CONNECT", f"{host}:22") for _, host, _ in outside if (host, 22) not in known]
 
 
 def given(inspected: Mapping[str, Mapping[str, Any]], secrets: Mapping[str, str]) -> list[Finding]:
@@ -131,7 +134,7 @@ def given(inspected: Mapping[str, Mapping[str, Any]], secrets: Mapping[str, str]
         findings.append(Finding(about=f"{service}: no key in sight", state="failed" if leaked else "ok", detail=detail))
         bound = [b for bindings in (found["NetworkSettings"]["Ports"] or {}).values() for b in bindings or ()]
         outside = [f"{b['HostIp'] or '*'}:{b['HostPort']}" for b in bound if b["HostIp"] not in ("127.0.0.1", "::1")]
-        if outside or (service != "gateway" and bound):
+        if outside or (service not in PUBLISHED and bound):
             shown = ", ".join(outside) or "a port of its own"
             findings.append(Finding(about=f"{service}: ports", state="failed", detail=f"open to others: {shown}"))
         elif bound:
@@ -148,7 +151,11 @@ def allowed(plan: Plan) -> list[Finding]:
     """What the table lets the gateway reach."""
     outside = ", ".join(f"{scheme}://{host}:{port}" for scheme, host, port in plan.outside)
     detail = f"through the egress proxy: {outside}" if outside else "nothing outside the stack is in the table"
-    return [Finding(about="gateway: may reach", state="ok", detail=detail)]
+    found = [Finding(about="gateway: may reach", state="ok", detail=detail)]
+    if plan.observe.on:
+        where = f"through the outlet: {plan.collector}" if plan.collector else "nothing: the table names no collector"
+        found.append(Finding(about="observer: may reach", state="ok", detail=where))
+    return found
 
 
 # -- what has to be asked

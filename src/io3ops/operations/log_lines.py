@@ -15,9 +15,18 @@ from typing import Any
 from io3ops.console import printable
 from io3ops.operations import request_lines
 
-CONTAINERS = ("gateway", "runtime", "egress", "loader")
+CONTAINERS = ("gateway", "runtime", "egress", "observer", "outlet", "loader")
 LAYERS = (*CONTAINERS, "engine", "requests")
-COLOURS = {"gateway": "36", "runtime": "35", "egress": "33", "loader": "34", "engine": "2", "requests": "32"}
+COLOURS = {
+    "gateway": "36",
+    "runtime": "35",
+    "egress": "33",
+    "observer": "34",
+    "outlet": "33",
+    "loader": "34",
+    "engine": "2",
+    "requests": "32",
+}
 WIDTH = max(map(len, LAYERS))
 DIM, RED = "2", "31"
 # Of one line, for programs.

@@ -6,7 +6,7 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from io3ops.adapters import files, machine
 from io3ops.adapters.compose import port_hint
 from io3ops.adapters.docker_engine import Container
 from io3ops.errors import ContainerDied, ForeignStack, NotReady, PortTaken
+from io3ops.operations import observe
 from io3ops.operations.config import Config
 from io3ops.operations.images import Images
 from io3ops.operations.key import fingerprint
@@ -61,6 +62,7 @@ def variables(tools: Tools, config: Config, images: Images, info: Mapping[str, A
         overlays.append(f"compose/gpu-{gpu}.yaml")
     if plan.outside:
         overlays.append("compose/egress.yaml")
+    overlays += observe.overlays(plan)
     uid, gid = container_user(info)
     found = {
         "COMPOSE_PROJECT_NAME": settings.project,
@@ -80,7 +82,7 @@ def variables(tools: Tools, config: Config, images: Images, info: Mapping[str, A
     if gpu == "amd":
         groups = [*tools.machine.gpu_groups, 44, 44][:2]
         found |= {"IO3OPS_GPU_GID": str(groups[0]), "IO3OPS_RENDER_GID": str(groups[1])}
-    return found | settings.proxies
+    return found | observe.variables(settings, plan) | settings.proxies
 
 
 def persistent(values: Mapping[str, str], settings: Settings) -> dict[str, str]:
@@ -92,15 +94,22 @@ def persistent(values: Mapping[str, str], settings: Settings) -> dict[str, str]:
 
 @dataclass(frozen=True, kw_only=True)
 class Handed:
-    """What containers are handed beside the config: by file name, the providers' keys and the egress proxy's list."""
+    """What containers are handed beside the config: by file name, the providers' keys, the proxies' lists, the observer's words."""
 
     keys: Mapping[str, bytes]
     egress: Mapping[str, bytes]
+    observer: Mapping[str, bytes] = field(default_factory=dict)
+    outlet: Mapping[str, bytes] = field(default_factory=dict)
 
 
 def handed_out(settings: Settings, plan: Plan) -> Handed:
     """What a plan needs."""
-    return Handed(keys=_keys(settings, plan), egress={"egress.conf": egress_text(settings, plan).encode()})
+    return Handed(
+        keys=_keys(settings, plan),
+        egress={"egress.conf": egress_text(settings, plan).encode()},
+        observer=observe.handed_words(plan),
+        outlet=observe.handed_outlet(settings, plan),
+    )
 
 
 def _keys(settings: Settings, plan: Plan) -> dict[str, bytes]:
@@ -111,12 +120,20 @@ def _keys(settings: Settings, plan: Plan) -> dict[str, bytes]:
 
 def in_hand(settings: Settings) -> Handed:
     """What the containers have now."""
-    return Handed(keys=files.read_folder(settings.handed_keys), egress=files.read_folder(settings.egress_folder))
+    return Handed(
+        keys=files.read_folder(settings.handed_keys),
+        egress=files.read_folder(settings.egress_folder),
+        observer=files.read_folder(settings.observer_folder),
+        outlet=files.read_folder(settings.outlet_folder),
+    )
 
 
 def hand_out(settings: Settings, handed: Handed, owner: tuple[int, int] | None) -> None:
     files.sync_private(settings.handed_keys, handed.keys, owner)
     files.sync_private(settings.egress_folder, handed.egress, owner)
+    for folder, wanted in ((settings.observer_folder, handed.observer), (settings.outlet_folder, handed.outlet)):
+        if wanted or folder.is_dir():
+            files.sync_private(folder, wanted, owner)
 
 
 def keyless(settings: Settings, plan: Plan) -> tuple[str, ...]:
@@ -132,7 +149,8 @@ def egress_text(settings: Settings, plan: Plan) -> str:
 
 def services(plan: Plan) -> tuple[str, ...]:
     """The containers that a plan needs, in the order in which they start."""
-    return (*(("runtime",) if plan.runs_runtime else ()), *(("egress",) if plan.outside else ()), "gateway")
+    needed = (("runtime", plan.runs_runtime), ("egress", bool(plan.outside)))
+    return (*(name for name, wanted in needed if wanted), *observe.services(plan), "gateway")
 
 
 def own_containers(tools: Tools) -> dict[str, Container]:

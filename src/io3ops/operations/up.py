@@ -16,7 +16,7 @@ from io3ops.adapters.gateway_http import GatewayHttp
 from io3ops.console import Console, Step
 from io3ops.errors import EngineLost, Io3opsError
 from io3ops.operations import config as config_operation
-from io3ops.operations import engine, handover, images, key, models, smoke, stack, validate
+from io3ops.operations import engine, handover, images, key, models, observe, smoke, stack, validate
 from io3ops.operations.config import Config
 from io3ops.operations.down import compose_variables
 from io3ops.settings import Settings
@@ -175,6 +175,7 @@ def _ensure_engine(run: Run, step: Step) -> None:
 def _ports(run: Run) -> Decision:
     stack.check_owner(run.tools.settings, run.containers)
     stack.check_port(run.tools.settings, run.containers)
+    observe.check_port(run.tools.settings, run.config.plan, run.containers.get("observer"))
     return Decision(
         needed=False, cause=f"127.0.0.1:{run.tools.settings.port} is {'ours' if run.running('gateway') else 'free'}"
     )
@@ -221,7 +222,7 @@ def _images(run: Run) -> Decision:
     run.images = images.decide(
         run.tools,
         runs_runtime=run.config.plan.runs_runtime,
-        outside=bool(run.config.plan.outside),
+        outside=bool(run.config.plan.outside or run.config.plan.collector),
         gpu=stack.gpu_overlay(run.tools.settings, run.tools.machine, run.info),
     )
     missing = run.images.missing
@@ -254,7 +255,7 @@ def _stack(run: Run) -> Decision:
     if changed:
         return Decision(needed=True, cause=f"changed: {', '.join(changed)}")
     if stack.in_hand(run.tools.settings) != stack.handed_out(run.tools.settings, run.config.plan):
-        return Decision(needed=True, cause="the keys of the table's providers changed")
+        return Decision(needed=True, cause="what the table hands to the containers changed: keys, hosts or names")
     # `.env` says what was asked for; the containers say what they got.
     gateway = run.containers["gateway"]
     if (gateway.key, gateway.image) != (run.variables["IO3OPS_KEY_FINGERPRINT"], run.images.gateway.tag):
@@ -269,6 +270,8 @@ def _start(run: Run, step: Step) -> None:
     settings = run.tools.settings
     key.ensure(settings, run.owner)
     files.sync_folder(settings.state / "ca", files.ca_certificates(settings.ca_dir))
+    if run.config.plan.observe.on:
+        files.private_folder(settings.logs, run.owner)
     for path in (settings.keys_file, settings.audit_file):
         files.private_folder(path.parent, run.owner)
         if path.exists():

@@ -12,8 +12,9 @@ from io3ops.routing.kinds import Entry, duration
 from io3ops.routing.language import CLOUD_KINDS, CLOUD_URLS, LOCAL_KINDS, TASKS, cloud_tag
 from io3ops.routing.problems import Problem, did_you_mean, table_error
 from io3ops.routing.source import Reader
-from io3ops.routing.table import Document, Mode, Model, Provider, Table, build, read_document
+from io3ops.routing.table import LOOPBACK, Document, Mode, Model, Provider, Table, build, read_document
 
+IN_STACK = ("runtime", "runtime-public", "gateway", "egress", "observer", "outlet", "loader")
 _CLOUD_HOSTS = {urlsplit(url).hostname for url in CLOUD_URLS.values()}
 
 
@@ -53,6 +54,7 @@ def check(document: Document, table: Table) -> list[Problem]:
     _cycles(reader, document, modes)
     _names(reader, document, table)
     _overrides(reader, document, table)
+    _observe(reader, document, table)
     return reader.problems
 
 
@@ -330,6 +332,20 @@ def _overrides(reader: Reader, document: Document, table: Table) -> None:
                 reader.problem(
                     node, where, f"mode {name!r} has no step on an enabled cloud provider: nothing to override"
                 )
+
+
+def _observe(reader: Reader, document: Document, table: Table) -> None:
+    if document.observe is None or not table.observe.otlp_url:
+        return
+    parts = urlsplit(table.observe.otlp_url)
+    node, where = document.observe.at("otlp_url"), "observe.otlp_url"
+    if parts.path.endswith("/v1/traces"):
+        reader.problem(node, where, "write the collector's address without /v1/traces, which is added")
+    if parts.hostname in IN_STACK:
+        reader.problem(node, where, f"{parts.hostname!r} is a container of this stack, not a collector")
+    if parts.scheme == "http" and parts.hostname not in LOOPBACK:
+        message = "times and numbers of requests go to another machine unencrypted: https, where it can be had"
+        reader.problem(node, where, message, "warning")
 
 
 def _cycles(reader: Reader, document: Document, modes: dict[str, Mode]) -> None:

@@ -504,6 +504,21 @@ LOGS = Section(
         ),
     )
 )
+OBSERVE = Section(
+    (
+        Field(
+            name="metrics_port",
+            kind=Whole(1, 65535),
+            doc="Prometheus finds metrics at http://127.0.0.1:PORT/metrics. Unset: there are none.",
+        ),
+        Field(
+            name="otlp_url",
+            kind=Text(check=url),
+            doc="An OpenTelemetry collector of yours that gets a trace per request (OTLP over HTTP, at /v1/traces below this). Unset: none.",
+            default="",
+        ),
+    )
+)
 OVERRIDE = Section(
     (
         Field(
@@ -527,6 +542,7 @@ TOP = Section(
         ),
         Field(name="gateway", kind=GATEWAY, doc="What the endpoint takes from clients."),
         Field(name="logs", kind=LOGS, doc="What is written down of each request, and for how long; never its content."),
+        Field(name="observe", kind=OBSERVE, doc="Who may watch: numbers and times of requests, never their words."),
         Field(
             name="overrides",
             kind=Named(OVERRIDE, name),

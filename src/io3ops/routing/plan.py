@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from io3ops.routing.language import CLOUD_URLS
-from io3ops.routing.table import LOOPBACK, Door, Log, Mode, Model, Provider, Table
+from io3ops.routing.table import LOOPBACK, Door, Log, Mode, Model, Observe, Provider, Table
 
 RUNTIME_URL = "http://runtime:11434"
 # The same container under another name: a connection pool is kept per name, so the two classes share none.
@@ -104,6 +104,7 @@ class Plan:
     door: Door = field(default_factory=Door)
     log: Log = field(default_factory=Log)
     overrides: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    observe: Observe = field(default_factory=Observe)
 
     @cached_property
     def deployments(self) -> tuple[Deployment, ...]:
@@ -130,6 +131,17 @@ class Plan:
             parts = urlsplit(url)
             found.add((parts.scheme, str(parts.hostname), _port(parts)))
         return tuple(sorted(found))
+
+    @property
+    def collector(self) -> str:
+        """URL of the OpenTelemetry collector as a container sees it; '': none."""
+        return from_container(self.observe.otlp_url) if self.observe.otlp_url else ""
+
+    @property
+    def collectors(self) -> tuple[tuple[str, str, int], ...]:
+        """(scheme, host, port) of what the observer may reach, and nothing else. The gateway has no part in it."""
+        parts = urlsplit(self.collector)
+        return ((parts.scheme, str(parts.hostname), _port(parts)),) if self.collector else ()
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -222,6 +234,7 @@ def make_plan(table: Table) -> Plan:
         door=table.door,
         log=table.log,
         overrides=table.overrides,
+        observe=table.observe,
     )
 
 
@@ -326,10 +339,15 @@ def container_url(provider: Provider) -> str:
         if provider.kind == "bedrock":
             return f"https://bedrock-runtime.{provider.region}.amazonaws.com"
         return CLOUD_URLS[provider.kind]
-    parts = urlsplit(provider.url)
+    return from_container(provider.url)
+
+
+def from_container(url: str) -> str:
+    """A URL as a container must write it."""
+    parts = urlsplit(url)
     if parts.hostname in LOOPBACK:
         return f"{parts.scheme}://{HOST_ALIAS}:{_port(parts)}{parts.path.rstrip('/')}"
-    return provider.url
+    return url
 
 
 def _port(parts: SplitResult) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from io3ops.routing.kinds import Entry, Setting, duration
-from io3ops.routing.language import DEFAULTS, GATEWAY, LOCAL_KINDS, LOGS, TASKS, TOP
+from io3ops.routing.language import DEFAULTS, GATEWAY, LOCAL_KINDS, LOGS, OBSERVE, TASKS, TOP
 from io3ops.routing.problems import Problem, did_you_mean
 from io3ops.routing.source import Reader, parse_nodes
 
@@ -151,6 +151,18 @@ class Log:
     rotate_mb: int = 50
 
 
+@dataclass(frozen=True, kw_only=True)
+class Observe:
+    """Who may watch. `metrics_port` 0: no metrics; `otlp_url` '': no traces."""
+
+    metrics_port: int = 0
+    otlp_url: str = ""
+
+    @property
+    def on(self) -> bool:
+        return bool(self.metrics_port or self.otlp_url)
+
+
 @dataclass(frozen=True)
 class Table:
     """The whole routing policy. `data_class`: of what nobody marked; `overrides`: (key's name, modes) pairs."""
@@ -164,6 +176,7 @@ class Table:
     door: Door = field(default_factory=Door)
     log: Log = field(default_factory=Log)
     overrides: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    observe: Observe = field(default_factory=Observe)
 
     @cached_property
     def _models(self) -> dict[str, Model]:
@@ -193,6 +206,7 @@ class Document:
     gateway: Entry | None = None
     logs: Entry | None = None
     overrides: dict[str, Entry] = field(default_factory=dict)
+    observe: Entry | None = None
 
 
 def parse_table(data: bytes, path: str) -> Table:
@@ -230,6 +244,7 @@ def read_document(data: bytes) -> tuple[Document | None, list[Problem]]:
         found[key] = (named.read(reader, nodes[key], key, defaults) or {}) if key in nodes else {}
     gateway = GATEWAY.read(reader, nodes["gateway"], "gateway") if "gateway" in nodes else None
     logs = LOGS.read(reader, nodes["logs"], "logs") if "logs" in nodes else None
+    observe = OBSERVE.read(reader, nodes["observe"], "observe") if "observe" in nodes else None
     named_overrides: Any = known["overrides"].kind
     overrides = named_overrides.read(reader, nodes["overrides"], "overrides") if "overrides" in nodes else None
     return (
@@ -241,6 +256,7 @@ def read_document(data: bytes) -> tuple[Document | None, list[Problem]]:
             gateway=gateway,
             logs=logs,
             overrides=overrides or {},
+            observe=observe,
         ),
         reader.problems,
     )
@@ -258,7 +274,14 @@ def build(document: Document) -> Table:
         door=_door(document.gateway),
         log=_log(document.logs),
         overrides=tuple((name, _values(entry["modes"])) for name, entry in document.overrides.items()),
+        observe=_observe(document.observe),
     )
+
+
+def _observe(entry: Entry | None) -> Observe:
+    if entry is None:
+        return Observe()
+    return Observe(metrics_port=entry["metrics_port"] or 0, otlp_url=entry["otlp_url"].rstrip("/"))
 
 
 def _door(entry: Entry | None) -> Door:
@@ -386,6 +409,8 @@ def resolved(document: Document) -> tuple[Resolved, ...]:
         rows += _rows("gateway", document.gateway)
     if document.logs:
         rows += _rows("logs", document.logs)
+    if document.observe:
+        rows += _rows("observe", document.observe)
     for part in ("overrides", "providers", "models", "modes"):
         for name, entry in getattr(document, part).items():
             rows += _rows(f"{part}.{name}", entry)

@@ -1,0 +1,13 @@
+"""What the observer knows of a table: its names, so that nothing else becomes a label or leaves in a trace. Pure."""
+
+from __future__ import annotations
+
+import json
+
+from io3ops.routing.plan import Plan
+
+
+def words(plan: Plan) -> str:
+    """Modes and deployments as JSON. Same plan, same text."""
+    deployments = {d.name: {"provider": d.provider, "kind": d.kind, "model": d.model} for d in plan.deployments}
+    return json.dumps({"modes": list(plan.modes), "deployments": deployments}, indent=1) + "\n"

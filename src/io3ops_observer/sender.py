@@ -1,0 +1,169 @@
+"""Spans to the collector, in batches, by a thread that nothing waits for. Touches one URL.
+
+What fails is kept and tried again, later each time; what does not fit into the queue meanwhile is counted and given up.
+"""
+
+import random
+import ssl
+import sys
+import threading
+import urllib.error
+import urllib.request
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
+from opentelemetry.sdk.trace import ReadableSpan
+
+from io3ops_observer.metrics import Metrics
+
+LONGEST_QUEUE = 2048
+BATCH = 512
+LINGER = 1.0
+TIMEOUT = 5.0
+SLOWEST = 30.0
+# By OTLP's rules; every other 4xx is an answer to these spans, and would be one to them again.
+AGAIN = (408, 429)
+
+Post = Callable[[bytes, float], bytes]
+
+
+class Refused(Exception):
+    """The collector does not want these spans."""
+
+
+class Sender(threading.Thread):
+    """`post(body, seconds)` sends and gives the answer; it raises Refused, or OSError when it should be tried again."""
+
+    def __init__(self, post: Post, metrics: Metrics, *, linger: float = LINGER, slowest: float = SLOWEST) -> None:
+        super().__init__(name="sender", daemon=True)
+        self._post = post
+        self._metrics = metrics
+        self._linger, self._slowest = linger, slowest
+        self._traces: deque[list[ReadableSpan]] = deque()
+        self._waiting = 0
+        self._news = threading.Condition()
+        self._stopped = threading.Event()
+        metrics.queued.set_function(lambda: self._waiting)
+
+    def offer(self, trace: list[ReadableSpan]) -> None:
+        """Take a trace, or give it up because too many wait. Returns at once."""
+        if not trace:
+            return
+        with self._news:
+            if self._waiting + len(trace) > LONGEST_QUEUE:
+                self._metrics.dropped.labels("queue_full").inc(len(trace))
+                return
+            self._traces.append(trace)
+            self._waiting += len(trace)
+            self._news.notify()
+
+    def stop(self, seconds: float) -> None:
+        """Send what is there, for so long."""
+        self._stopped.set()
+        with self._news:
+            self._news.notify()
+        self.join(seconds)
+
+    def run(self) -> None:
+        failures = 0
+        while batch := self._next():
+            while not self._sent(batch, failures):
+                failures += 1
+                # At the end there is no later.
+                if self._stopped.wait(min(self._slowest, 2.0 ** min(failures, 10) * random.uniform(0.5, 1.0))):
+                    return
+            failures = 0
+
+    def _next(self) -> list[ReadableSpan]:
+        """The next batch; empty when all is sent and this is to stop."""
+        with self._news:
+            while not self._traces and not self._stopped.is_set():
+                self._news.wait()
+        # More may come within the second.
+        self._stopped.wait(self._linger)
+        with self._news:
+            found: list[ReadableSpan] = []
+            while self._traces and (not found or len(found) + len(self._traces[0]) <= BATCH):
+                found += self._traces.popleft()
+        return found
+
+    def _sent(self, batch: Sequence[ReadableSpan], failures: int) -> bool:
+        """Whether this batch is done with: taken, or refused for good."""
+        try:
+            refused = _refused(self._post(encode_spans(batch).SerializeToString(), TIMEOUT))
+        except Refused as error:
+            refused = len(batch)
+            _say(f"the collector refuses {len(batch)} spans ({error})")
+        except OSError as error:
+            self._metrics.failures.inc()
+            if failures == 0:
+                _say(f"the collector does not take spans ({type(error).__name__}); they wait, {LONGEST_QUEUE} at most")
+            return False
+        if failures:
+            _say("the collector takes spans again")
+        self._metrics.sent.inc(len(batch) - refused)
+        self._metrics.dropped.labels("refused").inc(refused)
+        with self._news:
+            self._waiting -= len(batch)
+        return True
+
+
+def _refused(answer: bytes) -> int:
+    """How many spans of a batch the collector says that it refused."""
+    try:
+        return max(0, int(ExportTraceServiceResponse.FromString(answer).partial_success.rejected_spans))
+    except Exception:
+        # Many collectors answer something else; the status has said what matters.
+        return 0
+
+
+class _Stay(urllib.request.HTTPRedirectHandler):
+    """A redirect would lead where the table does not."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+def to(url: str, proxy: str, ca_dir: Path) -> Post:
+    """How spans are sent to `url` (without `/v1/traces`), through `proxy` if there is one."""
+    context = ssl.create_default_context()
+    if ca_dir.is_dir():
+        for path in sorted(ca_dir.iterdir()):
+            context.load_verify_locations(path)
+    opener = urllib.request.build_opener(
+        urllib.request.ProxyHandler({"http": proxy, "https": proxy} if proxy else {}),
+        urllib.request.HTTPSHandler(context=context),
+        _Stay(),
+    )
+    target = f"{url.rstrip('/')}/v1/traces"
+
+    def post(body: bytes, seconds: float) -> bytes:
+        request = urllib.request.Request(
+            target, body, {"Content-Type": "application/x-protobuf", "User-Agent": "io3ops"}
+        )
+        try:
+            with opener.open(request, timeout=seconds) as answer:
+                return bytes(answer.read(65_536))
+        except urllib.error.HTTPError as error:
+            with error:
+                if 300 <= error.code < 500 and error.code not in AGAIN:
+                    raise Refused(f"HTTP {error.code}") from None
+                raise OSError(f"HTTP {error.code}") from None
+        except urllib.error.URLError as error:
+            raise error.reason if isinstance(error.reason, OSError) else OSError(str(error.reason)) from None
+        except OSError:
+            raise
+        except Exception as error:
+            # http.client's own classes: what answers does not speak HTTP.
+            raise OSError(type(error).__name__) from None
+
+    return post
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"observer: {text}\n")
+    sys.stdout.flush()

@@ -1,0 +1,38 @@
+"""The observer's settings, read once from the environment. Touches nothing else.
+
+IO3_LOGS     folder of the request log, read-only     /run/logs
+IO3_WORDS    the table's names                        /run/observer/words.json
+IO3_CA_DIR   extra certificate authorities            /run/ca
+IO3_PORT     port of /metrics and /health             9464
+IO3_OTLP_URL collector, without /v1/traces            unset: no traces
+IO3_PROXY    the way to the collector                 unset: straight there
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """Where the observer finds its files, where it listens and where traces go."""
+
+    logs: Path = Path("/run/logs")
+    words: Path = Path("/run/observer/words.json")
+    ca_dir: Path = Path("/run/ca")
+    port: int = 9464
+    otlp_url: str = ""
+    proxy: str = ""
+
+
+def from_environment(environment: Mapping[str, str]) -> Settings:
+    """Settings from IO3_* variables; an empty value counts as not set. Raises ValueError for a port that is no number."""
+    given = Settings()
+    return Settings(
+        logs=Path(environment.get("IO3_LOGS") or given.logs),
+        words=Path(environment.get("IO3_WORDS") or given.words),
+        ca_dir=Path(environment.get("IO3_CA_DIR") or given.ca_dir),
+        port=int(environment.get("IO3_PORT") or given.port),
+        otlp_url=environment.get("IO3_OTLP_URL", ""),
+        proxy=environment.get("IO3_PROXY", ""),
+    )

@@ -1,0 +1,95 @@
+"""Records become traces whose parts lie within one another and say nothing that a client chose."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.trace import SpanKind
+from opentelemetry.trace.status import StatusCode
+from tests.unit.observer.records import FELL_BACK, REFUSED, SECRET, STREAMED, WORDS, made
+from tests.unit.observer.test_record import hostile
+
+from io3ops_observer.record import parse
+from io3ops_observer.spans import trace
+
+
+def milliseconds(span: ReadableSpan) -> float:
+    return ((span.end_time or 0) - (span.start_time or 0)) / 1e6
+
+
+def nested(spans: list[ReadableSpan]) -> None:
+    """One trace, one root, and every span within the one that it belongs to."""
+    known = {span.get_span_context().span_id: span for span in spans}
+    assert len(known) == len(spans) and [s for s in spans if s.parent is None] == spans[:1]
+    assert len({span.get_span_context().trace_id for span in spans}) == 1
+    for span in spans[1:]:
+        assert span.parent is not None
+        outer = known[span.parent.span_id]
+        assert (outer.start_time or 0) <= (span.start_time or 0) <= (span.end_time or 0) <= (outer.end_time or 0)
+
+
+def test_a_request_its_attempt_and_what_the_runtime_did() -> None:
+    root, attempt, load, prompt, generation = spans = trace(made(STREAMED))
+    nested(spans)
+    assert [s.name for s in spans] == ["chat executor", "chat smollm2", "load", "prompt", "generation"]
+    assert (root.kind, attempt.kind) == (SpanKind.SERVER, SpanKind.CLIENT)
+    assert root.start_time == 1_795_543_803_123_000_000 and milliseconds(root) == 512.4
+    assert attempt.start_time == root.start_time + 600_000 and milliseconds(attempt) == 511.5
+    assert [milliseconds(s) for s in (load, prompt, generation)] == [11.1, 18.2, 479.0]
+    assert prompt.start_time == load.end_time and generation.start_time == prompt.end_time
+    assert generation.end_time == attempt.end_time, "the answer ends when the runtime is done"
+    assert f"{root.get_span_context().trace_id:032x}" == STREAMED["id"]
+    assert dict(root.attributes or {}) == {
+        "gen_ai.operation.name": "chat", "gen_ai.request.model": "executor", "gen_ai.response.model": "smollm2",
+        "gen_ai.response.finish_reasons": ("stop",), "gen_ai.usage.input_tokens": 31, "gen_ai.usage.output_tokens": 47,
+        "http.response.status_code": 200, "io3ops.outcome": "ok", "io3ops.data_class": "internal", "io3ops.served": "local",
+        "io3ops.path": "lane", "io3ops.first_byte_ms": 31.2,
+    }  # fmt: skip
+    assert root.resource.attributes["service.name"] == "io3ops-gateway"
+
+
+def test_an_attempt_that_failed_and_the_one_after_it() -> None:
+    root, queue, failed, served = spans = trace(made(FELL_BACK))
+    nested(spans)
+    assert queue.name == "queue" and milliseconds(queue) == 1.5
+    assert failed.status.status_code is StatusCode.ERROR and (failed.attributes or {})["error.type"] == "ConnectError"
+    assert (served.attributes or {})[
+        "gen_ai.provider.name"
+    ] == "openai" and served.status.status_code is StatusCode.UNSET
+    assert (served.attributes or {})["io3ops.local"] is False and root.status.status_code is StatusCode.UNSET
+
+
+@pytest.mark.parametrize(("outcome", "failed"), [("error", True), ("cut", True), ("timeout", True), ("client_left", False), ("refused", False)])  # fmt: skip
+def test_an_error_is_what_the_gateway_is_to_blame_for(outcome: str, failed: bool) -> None:
+    root = trace(made(STREAMED, outcome=outcome))[0]
+    assert (root.status.status_code is StatusCode.ERROR) is failed and (root.attributes or {})["error.type"] == outcome
+
+
+def test_a_request_that_was_refused_is_a_span_of_its_own() -> None:
+    (root,) = trace(made(REFUSED))
+    assert (root.attributes or {})["error.type"] == "invalid_api_key" and root.name == "chat none"
+
+
+def test_one_id_twice_is_one_trace_with_two_roots() -> None:
+    one, other = trace(made(STREAMED))[0], trace(made(STREAMED))[0]
+    assert one.get_span_context().trace_id == other.get_span_context().trace_id
+    assert one.get_span_context().span_id != other.get_span_context().span_id
+
+
+def test_without_a_time_there_is_no_trace() -> None:
+    assert trace(made(STREAMED, time="in 1970")) == []
+
+
+@settings(max_examples=300, deadline=None)
+@given(hostile)
+def test_whatever_a_line_holds_its_trace_is_whole_and_can_be_sent(record: dict[str, Any]) -> None:
+    found = parse(json.dumps(record).encode(), WORDS)
+    spans = trace(found) if found else []
+    if spans:
+        nested(spans)
+        assert SECRET.encode() not in encode_spans(spans).SerializeToString()
