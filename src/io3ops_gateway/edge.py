@@ -259,6 +259,7 @@ class Edge:
                 leaves=leaves,
                 reason=reason,
                 ignored=ignored,
+                truncation=mode.truncation,
             ),
             handed,
         )

@@ -5,6 +5,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 from io3ops_gateway.endpoints import CHAT, Endpoint
+from io3ops_gateway.errors import Refusal
 
 
 @dataclass(slots=True, eq=False)
@@ -13,7 +14,8 @@ class Running:
 
     `slots`: what the meter counts it towards. `deployment`, `local` and `attempts` are of the attempt that began last; `kind`: LiteLLM's word for the call. `begun`, `ended`:
     of the answer; `stopping`: the gateway ends, and the request with it. `rehearsal`: what LiteLLM answers in place of a model; `outcome`: see `replay`.
-    `truncated`: the model has read less than was sent.
+    `truncation`: what becomes of a prompt longer than `window`, which is of the attempt that began last, in tokens; 0: not known. `truncated`: the
+    model has read less than was sent. `overlong`: what to say of a prompt that the last attempt refused or cut; `overflowed`: some attempt did.
     """
 
     budget: asyncio.Timeout
@@ -34,7 +36,11 @@ class Running:
     begun: bool = False
     ended: bool = False
     stopping: bool = False
+    truncation: str = "refuse"
+    window: int = 0
     truncated: bool = False
+    overlong: Refusal | None = None
+    overflowed: bool = False
     status: int = 0
     rehearsal: object = None
     outcome: object = None
