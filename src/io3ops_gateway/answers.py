@@ -55,6 +55,8 @@ def facts(running: Running, status: int) -> Headers:
             found["served"] = "local" if running.local else "cloud"
     if running.reason:
         found["override"] = "audited" if running.audited else "not used"
+    if running.truncated:
+        found["truncated"] = "true"
     if running.ignored:
         found["ignored"] = ",".join(running.ignored)[:500]
     return [
@@ -66,10 +68,7 @@ def facts(running: Running, status: int) -> Headers:
 
 async def refuse(send: Send, refused: Refusal, endpoint: Endpoint | None, more: Headers) -> None:
     """Answer with an error of ours."""
-    body = error_body(refused)
-    if endpoint is endpoints.MESSAGES:
-        # Anthropic's shape; it takes OpenAI's fields beside its own.
-        body["type"] = "error"
+    body = error_body_for(refused, endpoint)
     if refused.retry_after:
         more = [*more, (b"retry-after", str(max(1, round(refused.retry_after + 0.5))).encode())]
     if refused.status in (400, 408, 413):
@@ -82,6 +81,11 @@ def error_body(refused: Refusal) -> dict[str, Any]:
     """OpenAI's shape of an error."""
     error = {"message": refused.message, "type": KINDS.get(refused.status, "invalid_request_error"), "param": None}
     return {"error": {**error, "code": refused.code}}
+
+
+def error_body_for(refused: Refusal, endpoint: Endpoint | None) -> dict[str, Any]:
+    """The same in the words of its endpoint: Anthropic's shape takes OpenAI's fields beside its own."""
+    return error_body(refused) | ({"type": "error"} if endpoint is endpoints.MESSAGES else {})
 
 
 def error_event(refused: Refusal, endpoint: Endpoint) -> bytes:

@@ -16,10 +16,12 @@ from typing import Any
 import httpx
 import yaml
 from fastapi import HTTPException
+from litellm.exceptions import ContextWindowExceededError
 from litellm.integrations.custom_logger import CustomLogger
+from litellm.litellm_core_utils import exception_mapping_utils
 from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
 
-from io3ops_gateway import audit, replay
+from io3ops_gateway import audit, replay, truncation
 from io3ops_gateway import policy as rules
 from io3ops_gateway.classes import PUBLIC
 from io3ops_gateway.errors import Refusal, StartError
@@ -43,6 +45,13 @@ def refuse_redirect(_client: object, request: httpx.Request, response: httpx.Res
     raise httpx.RemoteProtocolError(
         "the server redirects to another address, and no redirect is followed", request=request
     )
+
+
+def map_ollama(*, model: str, error_str: str, custom_llm_provider: str, **rest: Any) -> None:
+    """In place of LiteLLM's own, which knows no prompt that is too long from Ollama: there would be no fallback for it."""
+    if truncation.KNOWN in error_str:
+        raise ContextWindowExceededError(message=truncation.CODE, model=model, llm_provider=custom_llm_provider)
+    _map_ollama(model=model, error_str=error_str, custom_llm_provider=custom_llm_provider, **rest)
 
 
 class PolicyHooks(CustomLogger):  # type: ignore[misc]
@@ -108,7 +117,7 @@ class PolicyHooks(CustomLogger):  # type: ignore[misc]
             # What the fast lane has tried is handed over as this attempt's outcome: it is the same one.
             if not isinstance(outcome, replay.Outcome) or outcome.deployment != place.name:
                 running.seen.attempt(place)
-        running.deployment, running.local = place.name, place.local
+        running.deployment, running.local, running.window = place.name, place.local, place.window
         if place.key:
             key = self.files.keys.get(place.key)
             if not key:
@@ -229,6 +238,11 @@ if not callable(getattr(httpx._client.BaseClient, "_build_redirect_request", Non
 httpx._client.BaseClient._build_redirect_request = refuse_redirect  # type: ignore[method-assign, assignment]
 
 replay.install()
+
+_map_ollama: Any = getattr(exception_mapping_utils, "_map_ollama_exception", None)
+if not callable(_map_ollama):
+    raise StartError("this LiteLLM cannot be told what Ollama refuses", "build the image with the locked version")
+exception_mapping_utils._map_ollama_exception = map_ollama
 
 # LiteLLM looks this name up; a policy that cannot be read stops the start.
 policy = _load()

@@ -13,6 +13,7 @@ from io3ops_gateway import codec, endpoints
 from io3ops_gateway.codec import THOUGHT, Call, Reply, Target
 from io3ops_gateway.codec_ollama_answers import Embedding, Generation
 from io3ops_gateway.endpoints import Endpoint
+from io3ops_gateway.truncation import STRICT
 
 # Handed on among the model's options, most under their own name.
 OPTIONS: dict[str, Callable[[Any], bool]] = {
@@ -118,7 +119,9 @@ def call(endpoint: Endpoint, body: Mapping[str, Any], target: Target, reply: Rep
 def _embedding(fields: Mapping[str, Any], target: Target) -> tuple[str, bytes]:
     given = fields["input"]
     body: dict[str, Any] = {"model": target.model, "input": [given] if isinstance(given, str) else given}
-    body |= {name: fields[name] for name in ("dimensions", "truncate", "keep_alive") if name in fields}
+    body |= {name: fields[name] for name in ("dimensions", "keep_alive") if name in fields}
+    # Also for a client that wants it cut: then LiteLLM's way asks again, and the answer says so.
+    body["truncate"] = False
     options = {name: fields[name] for name in ("num_ctx", "input_type") if name in fields}
     if options:
         body["options"] = options
@@ -129,6 +132,7 @@ def _generation(fields: Mapping[str, Any], messages: list[dict[str, Any]], targe
     options = {RENAMED.get(name, name): fields[name] for name in OPTIONS if name in fields}
     body: dict[str, Any] = {"model": target.model, "messages": messages, "options": options}
     body["stream"] = fields.get("stream", False)
+    body |= STRICT
     body |= {name: fields[name] for name in ("tools", "keep_alive") if name in fields}
     wanted = fields.get("response_format", {})
     schema = wanted.get("json_schema") or {}

@@ -314,6 +314,7 @@ class Edge:
                 reason=reason,
                 ignored=ignored,
                 seen=seen,
+                truncation=mode.truncation,
             ),
             handed,
         )

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import orjson
 
-from io3ops_gateway import answers
+from io3ops_gateway import answers, truncation
 from io3ops_gateway.asgi import App, Headers, Message, Send
 from io3ops_gateway.client import Client
 from io3ops_gateway.errors import Refusal
@@ -20,6 +20,10 @@ PASSED = frozenset({b"accept", b"anthropic-version", b"anthropic-beta"})
 ANSWERED = frozenset({b"content-type", b"content-length", b"retry-after", b"cache-control", b"x-accel-buffering"})
 # How an error begins in the middle of a stream.
 FAILED = (b'data: {"error"', b"event: error", b"event: response.failed")
+# How one ends well; nothing that was cut may.
+ENDED = (b"data: [DONE]", b"event: message_stop", b"event: response.completed", b"event: response.incomplete")
+# LiteLLM's word in its errors for a prompt that does not fit.
+OVERLONG = b"ContextWindowExceededError"
 STOPPING = Refusal(503, "stopping", "the gateway stops, and the answer was not finished; send the request again", 1)
 
 
@@ -88,6 +92,12 @@ class FullPath:
                     {**start, "status": 503},
                     orjson.dumps(answers.error_body(Refusal(503, "no_model", message))),
                 )
+            elif start["status"] == 400 and OVERLONG in body:
+                # The same in every mode and from every provider, and nothing of the prompt in it.
+                running.seen.error = truncation.CODE
+                body = orjson.dumps(
+                    answers.error_body_for(running.overlong or truncation.refusal("", 0, 0), running.endpoint)
+                )
         else:
             try:
                 found = orjson.loads(body)
@@ -101,6 +111,10 @@ class FullPath:
 
     def passed_on(self, running: Running, body: bytes) -> bytes:
         """A part of an answer that is not looked at as a whole."""
+        if running.overlong and body.startswith(ENDED):
+            refused, running.overlong = running.overlong, None
+            running.seen.failed("error", refused.code)
+            return answers.error_event(refused, running.endpoint)
         found = self._hide(body) if running.leaves else body
         if not found.startswith(FAILED):
             return found

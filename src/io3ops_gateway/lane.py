@@ -10,7 +10,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,12 +19,13 @@ from urllib.request import getproxies_environment, proxy_bypass
 import aiohttp
 import httpx
 
-from io3ops_gateway import answers, codec_ollama, codec_openai, codec_stream
+from io3ops_gateway import answers, codec_ollama, codec_openai, codec_stream, replay, truncation
 from io3ops_gateway import policy as rules
 from io3ops_gateway.asgi import Headers, Send
 from io3ops_gateway.client import Client
 from io3ops_gateway.codec import Call, Cut, Reply, Strange, Target
 from io3ops_gateway.endpoints import Endpoint
+from io3ops_gateway.errors import Refusal
 from io3ops_gateway.full import STOPPING
 from io3ops_gateway.meter import Meter
 from io3ops_gateway.provider_keys import ProviderKeys
@@ -135,7 +136,7 @@ class Lane:
             return
         if running.status < 400 and running.deployment == stop.name:
             self._failed.discard(stop.name)
-        elif running.status < 400 or _blames(running.status):
+        elif (running.status < 400 and not running.overflowed) or _blames(running.status):
             self._failed.add(stop.name)
 
     async def serve(self, stop: Stop, call: Call, running: Running, client: Client, send: Send, more: Headers) -> bool:
@@ -147,6 +148,7 @@ class Lane:
         """
         # Last before the wire, as on the full path.
         place = self._policy.place(stop.id, stop.target.url, leaves=running.leaves)
+        running.window = place.window
         headers = {"content-type": "application/json", "x-request-id": running.seen.id}
         if place.key:
             key = self._keys.get(place.key)
@@ -229,6 +231,8 @@ class _Answer:
         body = self._call.answer(data) if got.status == 200 else None
         if body is None:
             return self._outcome(got, data)
+        if refused := self._overlong():
+            return replace(self._outcome(got, truncation.known(refused, self._running.window)), status=400)
         await self._begin([JSON, (b"content-length", str(len(body)).encode())])
         self._running.ended = True
         await self._send({"type": "http.response.body", "body": body})
@@ -247,7 +251,11 @@ class _Answer:
                     self._running.seen.failed("cut", "upstream_error")
                     break
             if not self._call.failed:
-                await self._pass(self._call.end(), last=True)
+                events = self._call.end()
+                if refused := self._overlong():
+                    self._running.seen.failed("error", refused.code)
+                    events = [answers.error_event(refused, self._running.endpoint)]
+                await self._pass(events, last=True)
                 await _rest(got, b"", END_SECONDS)
         except Strange:
             if self._running.begun:
@@ -261,6 +269,11 @@ class _Answer:
             return None
         await self._finish()
         return None
+
+    def _overlong(self) -> Refusal | None:
+        """What to say in place of an answer to a part of the prompt, by a server that says how much it read."""
+        allowed = self._running.truncation == "flag"
+        return replay.cut(self._running, self._stop.name, self._call.body, self._call.facts.prompt, allowed)
 
     async def _next(self, got: aiohttp.ClientResponse) -> bytes:
         """What comes next. aiohttp's own clock stops at a malformed chunk; this one does not."""

@@ -5,6 +5,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 from io3ops_gateway.endpoints import CHAT, Endpoint
+from io3ops_gateway.errors import Refusal
 from io3ops_gateway.seen import Seen, begin
 
 
@@ -13,8 +14,9 @@ class Running:
     """One admitted request. `leaves`: it may go to a cloud, because it is public or `reason` overrides its class.
 
     `slots`: what the meter counts it towards. `deployment`, `local` and `attempts` are of the attempt that began last; `kind`: LiteLLM's word for the call. `begun`, `ended`:
-    of the answer; `stopping`: the gateway ends, and the request with it. `rehearsal`: what LiteLLM answers in place of a model; `outcome`: see `replay`; `truncated`: the model has read
-    less than was sent; `seen`: for the request log.
+    of the answer; `stopping`: the gateway ends, and the request with it. `rehearsal`: what LiteLLM answers in place of a model; `outcome`: see `replay`.
+    `truncation`: what becomes of a prompt longer than `window`, which is of the attempt that began last, in tokens; 0: not known. `truncated`: the
+    model has read less than was sent. `overlong`: what to say of a prompt that the last attempt refused or cut; `overflowed`: some attempt did. `seen`: for the request log.
     """
 
     budget: asyncio.Timeout
@@ -35,7 +37,11 @@ class Running:
     begun: bool = False
     ended: bool = False
     stopping: bool = False
+    truncation: str = "refuse"
+    window: int = 0
     truncated: bool = False
+    overlong: Refusal | None = None
+    overflowed: bool = False
     status: int = 0
     rehearsal: object = None
     outcome: object = None

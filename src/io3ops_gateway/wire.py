@@ -30,6 +30,11 @@ def attempt_of(running: Running, request: httpx.Request) -> Attempt | None:
     return found if found and origin(str(request.url)) == origin(found.place.url) else None
 
 
+def begun(attempt: Attempt) -> None:
+    """It is asked, or once more: LiteLLM repeats a refused connection by itself, and a prompt that was too long goes again, cut."""
+    attempt.status, attempt.error, attempt.ended = 0, "", 0.0
+
+
 def failed(attempt: Attempt, error: BaseException) -> None:
     """No answer came."""
     attempt.end(error="stopped" if not isinstance(error, Exception) else type(error).__name__)

@@ -119,6 +119,8 @@ def test_the_direct_way_asks_ollama_for_what_the_gateway_asks_it_for(plan: Plan)
             "keep_alive": "30m",
             "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": PROMPT}],
             "stream": False,
+            "truncate": False,
+            "shift": False,
             "options": {"top_p": 0.5, "temperature": 0, "seed": 7, "num_predict": 8, "num_ctx": 2048},
         },
         "headers": {},

@@ -50,6 +50,8 @@ def test_what_a_chat_from_ollama_looks_like() -> None:
         "messages": [{"role": "user", "content": "hello", "images": []}],
         "options": {"temperature": 0, "num_ctx": 2048, "num_predict": 5},
         "stream": False,
+        "truncate": False,
+        "shift": False,
         "keep_alive": "7m",
     }
     answer = asked.answer(last("hi", "length"))

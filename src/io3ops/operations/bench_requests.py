@@ -126,13 +126,14 @@ def _served(
 def _ollama(
     deployment: Deployment, what: str, messages: list[Any], said: Mapping[str, Any]
 ) -> tuple[str, dict[str, Any]]:
-    """With the window and the keep-alive of the rendered table: others would load the model anew."""
+    """As the gateway asks: another window, keep-alive or `shift` would load the model anew."""
     body = {"model": deployment.runtime_name, "keep_alive": duration(deployment.keep_alive)}
     window = {"num_ctx": deployment.context}
     if what == "embeddings":
-        return "/api/embed", {**body, "input": [PROMPT], "options": window}
+        return "/api/embed", {**body, "input": [PROMPT], "truncate": False, "options": window}
     options = {OLLAMA_WORDS[name]: value for name, value in said.items() if name in OLLAMA_WORDS}
-    return "/api/chat", {**body, "messages": messages, "stream": what == "stream", "options": {**options, **window}}
+    strict = {"stream": what == "stream", "truncate": False, "shift": False}
+    return "/api/chat", {**body, **strict, "messages": messages, "options": {**options, **window}}
 
 
 def job(listed: Sequence[Case], wish: Wish, timeout: float) -> dict[str, Any]:

@@ -74,6 +74,18 @@ def _config() -> dict[str, Any]:
     }
 
 
+class TooLong(Exception):
+    """LiteLLM's word for a prompt that does not fit."""
+
+    def __init__(self, message: str, model: str, llm_provider: str) -> None:
+        super().__init__(message, model, llm_provider)
+
+
+def theirs(**words: Any) -> None:
+    """LiteLLM's own reading of Ollama's errors."""
+    raise LookupError(words["error_str"])
+
+
 @pytest.fixture
 def hooks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """The module's own `policy`, loaded as LiteLLM does it, from a rendered file and a folder of keys."""
@@ -81,6 +93,8 @@ def hooks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         "litellm": {},
         "litellm.integrations": {},
         "litellm.integrations.custom_logger": {"CustomLogger": object},
+        "litellm.exceptions": {"ContextWindowExceededError": TooLong},
+        "litellm.litellm_core_utils": {"exception_mapping_utils": types.SimpleNamespace(_map_ollama_exception=theirs)},
         "litellm.llms": {},
         "litellm.llms.custom_httpx": {},
         "litellm.llms.custom_httpx.http_handler": {"AsyncHTTPHandler": lambda timeout: ("client", timeout.read)},
