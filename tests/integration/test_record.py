@@ -13,7 +13,7 @@ import pytest
 from tests.clone import Clone
 
 from io3ops.operations import record
-from io3ops_gateway import recording
+from io3ops_gateway import log_writer, recording
 from io3ops_gateway.recording import Recorder
 
 # Nothing answers there, so that no test depends on an engine.
@@ -50,6 +50,11 @@ class Gateway:
 
     def kept(self) -> list[dict[str, object]]:
         return [json.loads(text) for text in self.content.read_bytes().splitlines()]
+
+
+@pytest.fixture(autouse=True)
+def _a_busy_machine_is_no_slow_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_writer, "SLOW", 60)
 
 
 @pytest.fixture
@@ -121,7 +126,16 @@ def test_the_file_is_looked_at_once_a_second(gateway: Gateway, monkeypatch: pyte
     assert gateway.recorder.wants("executor", "public", False) and looked == [gateway.control]
 
 
-@pytest.mark.parametrize("broken", [b"", b"{", b'{"version": 2, "modes": {}}', b" " * 1_000_001])
+@pytest.mark.parametrize(
+    "broken",
+    [
+        b"",
+        b"{",
+        b'{"version": 2, "modes": {}}',
+        b'{"version": 1, "modes": {"executor": {"until": %d}}}' % (time.time() + 600) + b" " * 1_000_000,
+    ],
+    ids=["empty", "torn", "version", "endless"],
+)
 def test_a_file_that_breaks_or_goes_ends_it(gateway: Gateway, broken: bytes) -> None:
     gateway.asked()
     assert gateway.wants()
