@@ -304,3 +304,10 @@ def test_both_sides_understand_the_same(until: object) -> None:
     except ValueError:
         host = set()
     assert host == set(recording.wishes(data))
+
+
+def test_both_sides_count_the_same_times(gateway: Gateway) -> None:
+    for seconds in (-1, 0, 1, 24 * 3600, 24 * 3600 + 1):
+        gateway.asked(seconds)
+        asked = record.parse(gateway.control.read_bytes())
+        assert bool(record.current(asked, gateway.now)) is gateway.wants(), seconds
