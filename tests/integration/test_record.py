@@ -245,6 +245,10 @@ def test_the_usual_time_is_half_an_hour_and_a_second_on_replaces_the_first(clone
         assert run(clone, "on", "--mode", "executor", *args).returncode == 0
         until = json.loads((clone.path / ".io3ops/recording/recording.json").read_bytes())["modes"]["executor"]["until"]
         assert abs(until - time.time() - seconds) < 30
+    assert run(clone, "on", "--mode", "embed").returncode == 0
+    assert set(json.loads(run(clone, "--json").stdout)["data"]["modes"]) == {"executor", "embed"}, (
+        "and another one goes on"
+    )
 
 
 def test_wrong_words_change_nothing(clone: Clone) -> None:
