@@ -89,8 +89,7 @@ class Recorder:
             # A record must not fail the answer that it is of.
             return False
         if self._file.size() + len(data) > MOST:
-            if not self._full:
-                say(f"gateway: {NAME} is full ({MOST // 10**6} MB); no more content is kept until it is removed")
+            say(f"gateway: {NAME} is full ({MOST // 10**6} MB); no more content is kept until it is removed")
             self._full = True
             return False
         return self._writer.write(data)

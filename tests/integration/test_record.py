@@ -13,7 +13,7 @@ import pytest
 from tests.clone import Clone
 
 from io3ops.operations import record
-from io3ops_gateway import recording
+from io3ops_gateway import log_writer, recording
 from io3ops_gateway.recording import Recorder
 
 # Nothing answers there, so that no test depends on an engine.
@@ -50,6 +50,11 @@ class Gateway:
 
     def kept(self) -> list[dict[str, object]]:
         return [json.loads(text) for text in self.content.read_bytes().splitlines()]
+
+
+@pytest.fixture(autouse=True)
+def _a_busy_machine_is_no_slow_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_writer, "SLOW", 60)
 
 
 @pytest.fixture
@@ -121,7 +126,16 @@ def test_the_file_is_looked_at_once_a_second(gateway: Gateway, monkeypatch: pyte
     assert gateway.recorder.wants("executor", "public", False) and looked == [gateway.control]
 
 
-@pytest.mark.parametrize("broken", [b"", b"{", b'{"version": 2, "modes": {}}', b" " * 1_000_001])
+@pytest.mark.parametrize(
+    "broken",
+    [
+        b"",
+        b"{",
+        b'{"version": 2, "modes": {}}',
+        b'{"version": 1, "modes": {"executor": {"until": %d}}}' % (time.time() + 600) + b" " * 1_000_000,
+    ],
+    ids=["empty", "torn", "version", "endless"],
+)
 def test_a_file_that_breaks_or_goes_ends_it(gateway: Gateway, broken: bytes) -> None:
     gateway.asked()
     assert gateway.wants()
@@ -231,6 +245,10 @@ def test_the_usual_time_is_half_an_hour_and_a_second_on_replaces_the_first(clone
         assert run(clone, "on", "--mode", "executor", *args).returncode == 0
         until = json.loads((clone.path / ".io3ops/recording/recording.json").read_bytes())["modes"]["executor"]["until"]
         assert abs(until - time.time() - seconds) < 30
+    assert run(clone, "on", "--mode", "embed").returncode == 0
+    assert set(json.loads(run(clone, "--json").stdout)["data"]["modes"]) == {"executor", "embed"}, (
+        "and another one goes on"
+    )
 
 
 def test_wrong_words_change_nothing(clone: Clone) -> None:
@@ -290,3 +308,10 @@ def test_both_sides_understand_the_same(until: object) -> None:
     except ValueError:
         host = set()
     assert host == set(recording.wishes(data))
+
+
+def test_both_sides_count_the_same_times(gateway: Gateway) -> None:
+    for seconds in (-1, 0, 1, 24 * 3600, 24 * 3600 + 1):
+        gateway.asked(seconds)
+        asked = record.parse(gateway.control.read_bytes())
+        assert bool(record.current(asked, gateway.now)) is gateway.wants(), seconds
