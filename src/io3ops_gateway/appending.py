@@ -7,9 +7,12 @@ flushed to the disk: a killed gateway loses nothing that was written, a machine 
 import errno
 import os
 import stat
+import time
 from pathlib import Path
 
 NEWLINE = b"\n"
+# Two microseconds, for some tens of lines together.
+LOOK_EVERY = 0.05
 # NONBLOCK: a FIFO or a lease must not hold up whoever opens; of regular files it changes nothing.
 _FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 # Half of another worker's write looks like a torn line, for a microsecond. Taken for one, it costs an empty line.
@@ -19,7 +22,7 @@ _LOOKS = 5
 class LineFile:
     """A file of lines, 0600, opened when first needed and again whenever its name leads to another file."""
 
-    def __init__(self, folder: Path, name: str) -> None:
+    def __init__(self, folder: Path, name: str, look_every: float = LOOK_EVERY) -> None:
         self.folder = folder
         self.name = name
         self._path = str(folder / name)
@@ -27,17 +30,26 @@ class LineFile:
         self._identity = (0, 0)
         # Whether the file may end in the middle of a line: a new line must not stand behind that piece.
         self._torn = False
+        self._look_every, self._look_at = look_every, float("-inf")
+        # At the last look, and what this process has written since.
+        self._size = 0
+        # Of the file as it was found at the last look: when somebody wrote to it; 0: it is new.
+        self.modified = 0.0
 
     def append(self, lines: bytes) -> int:
-        """Write `lines`, which lack their last newline; the file's size after that.
+        """Write `lines`, which lack their last newline; the file's size after that, as far as it is known.
 
         Raises:
             OSError: not all was written, or nothing; what was may stand there as a torn line.
         """
-        # For every line, a microsecond: a rotation by another process, and a user's `rm`, show nowhere else.
-        size = self._look()
+        now = time.monotonic()
+        if now >= self._look_at or self._torn:
+            # A rotation by another process, and a user's `rm`, show nowhere else. Between two looks lines go to the file that was
+            # there: after a rotation they are as good there, and after an `rm` they go where the others went.
+            self._look_at = now + self._look_every
+            self._size = self._look()
         if self._descriptor < 0:
-            size = self._open()
+            self._size = self._open()
         data = lines + NEWLINE
         if self._torn and self._ends_torn():
             data = NEWLINE + data
@@ -47,7 +59,8 @@ class LineFile:
             # A full disk takes what fits, without an error.
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self._torn = False
-        return size + written
+        self._size += written
+        return self._size
 
     def size(self) -> int:
         """Bytes under the file's name now; 0 when there is nothing."""
@@ -61,6 +74,10 @@ class LineFile:
         """Device and number of the file that is open."""
         return self._identity
 
+    def look(self) -> None:
+        """Look with the next line whether the name still leads to this file."""
+        self._look_at = float("-inf")
+
     def close(self) -> None:
         if self._descriptor >= 0:
             os.close(self._descriptor)
@@ -72,9 +89,11 @@ class LineFile:
         except OSError:
             # Whatever it is: opening it says so.
             self.close()
+            self.modified = 0.0
             return 0
         if (found.st_dev, found.st_ino) != self._identity:
             self.close()
+        self.modified = found.st_mtime if found.st_size else 0.0
         return found.st_size
 
     def _ends_torn(self) -> bool:

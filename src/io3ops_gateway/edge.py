@@ -142,6 +142,11 @@ class Edge:
             if not running.budget.expired():
                 running.budget.reschedule(asyncio.get_running_loop().time())
 
+    def close(self) -> None:
+        """The process ends."""
+        if self._journal is not None:
+            self._journal.close()
+
     async def _request(self, scope: Message, receive: Receive, send: Send, seen: Seen) -> None:
         headers: Headers = scope["headers"]
         path = scope["path"]

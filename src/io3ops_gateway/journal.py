@@ -25,10 +25,14 @@ class Keeper(Protocol):
 
 
 class Journal:
-    """`write`: takes a line, and neither waits nor raises; None: there is no request log. `recorder`: for what is asked for."""
+    """`write`: takes a line, and neither waits nor raises; None: there is no request log. `recorder`: for what is asked for. `end`: waits
+    for what a slow disk holds up."""
 
-    def __init__(self, write: Callable[[bytes], Any] | None, recorder: Keeper) -> None:
+    def __init__(
+        self, write: Callable[[bytes], Any] | None, recorder: Keeper, end: Callable[[], Any] = lambda: None
+    ) -> None:
         self._write = write
+        self._end = end
         self._recorder = recorder
         self._waiting: dict[int, tuple[Seen, asyncio.TimerHandle]] = {}
 
@@ -62,6 +66,11 @@ class Journal:
         """There is no time left."""
         for seen, _ in list(self._waiting.values()):
             self.told(seen)
+
+    def close(self) -> None:
+        """The process ends."""
+        self.flush()
+        self._end()
 
     def _put(self, seen: Seen) -> None:
         if self._write is not None:

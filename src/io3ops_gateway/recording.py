@@ -51,7 +51,7 @@ class Recorder:
         self._look_at = float("-inf")
         self._seen: tuple[int, int, int] | None = None
         self._wishes: Mapping[str, Wish] = {}
-        self._file = LineFile(folder, NAME)
+        self._file = LineFile(folder, NAME, look_every=0)
         self._full = False
         self._writer = LogWriter("recorded content", self._put, ticks=ticks)
 

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from io3ops_gateway.appending import LineFile, open_folder
+from io3ops_gateway.appending import LOOK_EVERY, LineFile, open_folder
 from io3ops_gateway.log_writer import LogWriter
 
 NAME = "requests.jsonl"
@@ -46,6 +46,7 @@ class RequestLog:
         rotate: int,
         clock: Callable[[], float] = time.time,
         ticks: Callable[[], float] = ticks,
+        look_every: float = LOOK_EVERY,
     ) -> None:
         self._keep_days = keep_days
         self._budget = budget
@@ -54,7 +55,7 @@ class RequestLog:
         self._ticks = ticks
         self._ahead = clock() - ticks()
         self._too_large = False
-        self._file = LineFile(folder, NAME)
+        self._file = LineFile(folder, NAME, look_every)
         self._writer = LogWriter("request log", self._put, ticks=ticks)
 
     @property
@@ -75,12 +76,16 @@ class RequestLog:
             self._turn()
             self._too_large = False
         size = self._file.append(lines)
-        if size >= self._rotate:
+        # What went before was of another day: a gateway that has little to write would keep it for ever.
+        older = self._file.modified and self._file.modified // DAY != self._clock() // DAY
+        if size >= self._rotate or older:
             try:
                 self._turn()
             except OSError:
                 # The line is written, so nothing is lost yet. But what cannot be renamed must not fill the disk either.
                 self._too_large = size > max(self._budget, self._rotate)
+            finally:
+                self._file.look()
 
     def _turn(self) -> None:
         """Give a full file its name, and remove old ones. Raises OSError, also when another process is at it."""

@@ -60,10 +60,11 @@ def log_in(
     folder: Path, clock: Clock | None = None, *, keep_days: float = 30, budget: int = 10**9, rotate: int = 10**9
 ) -> RequestLog:
     if clock is None:
-        return RequestLog(folder, keep_days=keep_days, budget=budget, rotate=rotate)
+        return RequestLog(folder, keep_days=keep_days, budget=budget, rotate=rotate, look_every=0)
     return RequestLog(
-        folder, keep_days=keep_days, budget=budget, rotate=rotate, clock=lambda: clock.now, ticks=lambda: clock.passed
-    )
+        folder, keep_days=keep_days, budget=budget, rotate=rotate, clock=lambda: clock.now, ticks=lambda: clock.passed,
+        look_every=0,
+    )  # fmt: skip
 
 
 def line(worker: int, number: int, size: int = 150) -> bytes:
@@ -334,6 +335,17 @@ def newest(folder: Path) -> Path:
 
 
 # -- what users do
+
+
+def test_a_new_day_begins_a_new_file(folder: Path) -> None:
+    log = log_in(folder)
+    assert log.write(line(0, 0))
+    yesterday = time.time() - 86_400
+    os.utime(current(folder), (yesterday, yesterday))
+    # The line goes where it is sure to be, and the next into the new file.
+    assert log.write(line(0, 1)) and log.write(line(0, 2))
+    (full,) = folder.glob("requests-*.jsonl")
+    assert read(full) == [(0, 0), (0, 1)] and read(current(folder)) == [(0, 2)]
 
 
 def test_a_file_that_was_removed_moved_or_replaced_is_begun_anew(folder: Path, tmp_path: Path) -> None:

@@ -67,6 +67,9 @@ class Edge:
         self.ended = False
         self.policy = types.SimpleNamespace(members={"near": ("near.1.a",)})
 
+    def close(self) -> None:
+        self.ended = True
+
     async def __call__(self, scope: Message, _receive: Receive, send: Send) -> None:
         self.asked.append(scope["type"])
         for answer in self.answers:
@@ -233,7 +236,8 @@ def ends(worker: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def test_a_worker_that_has_served_ends_with_nothing_to_say(ends: Any, worker: Any) -> None:
-    assert ends(lambda _job: Edge()) == (0, [])
+    edge = Edge()
+    assert ends(lambda _job: edge) == (0, []) and edge.ended
     environment = worker.os.environ
     assert environment["IO3_CONFIG"] == environment["CONFIG_FILE_PATH"] == "/c.yaml", "its own generation's"
 
