@@ -15,7 +15,6 @@ import sys
 import termios
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -111,22 +110,24 @@ class Small:
         says = "; ".join(f"printf '{line}\\n'; sleep 0.01" for line in lines)
         done = self.clone.docker(
             "run", "-d", "--init", "--network", "none", "--name", name, *(w for label in labels for w in ("--label", label)),
-            "--entrypoint", "/bin/sh", self.image, "-c", f"{says}; exec sleep 600",
+            "--entrypoint", "/bin/sh", self.image, "-c", f"{says}; touch /tmp/said; exec tail -n 0 -f /tmp/said",
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         return name
 
     def say(self, name: str, text: str) -> None:
-        done = self.clone.docker("exec", "-u", "0", name, "sh", "-c", f"echo {text} > /proc/1/fd/1")
+        done = self.clone.docker("exec", name, "sh", "-c", f"echo {text} >> /tmp/said")
         assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture
-def small(clone: Clone, running: Clone) -> Iterator[Small]:
-    """Of an image that is here already."""
-    yield Small(
-        clone, running.docker("inspect", "-f", "{{.Config.Image}}", running.container("gateway")).stdout.strip()
-    )
+def small(clone: Clone, request: pytest.FixtureRequest) -> Small:
+    """Of an image that is here already; a stack is started only when there is none."""
+    here = clone.docker("images", "--format", "{{.ID}}", "io3ops/gateway").stdout.split()
+    if not here:
+        running: Clone = request.getfixturevalue("running")
+        here = [running.docker("inspect", "-f", "{{.Image}}", running.container("gateway")).stdout.strip()]
+    return Small(clone, here[0])
 
 
 @pytest.mark.containers
@@ -218,7 +219,7 @@ class Screen:
 def test_the_terminal_is_given_back_however_the_view_ends(clone: Clone, how: Any, code: int) -> None:
     screen = Screen(clone)
     try:
-        until("it is drawn", lambda: b"last errors" in screen.read(), 20)
+        until("it is drawn", lambda: b"Docker engine" in screen.read(), 20)
         assert termios.tcgetattr(screen.theirs)[3] & termios.ICANON == 0
         if isinstance(how, bytes):
             os.write(screen.ours, how)
@@ -230,7 +231,7 @@ def test_the_terminal_is_given_back_however_the_view_ends(clone: Clone, how: Any
         assert termios.tcgetattr(screen.theirs) == screen.before
         begun, ended = shown.rfind(b"\x1b[?1049h"), shown.rfind(b"\x1b[?1049l")
         assert 0 <= begun < ended and shown.rfind(b"\x1b[?25l") < shown.rfind(b"\x1b[?25h")
-        assert b"Traceback" not in shown and b"Docker engine" in shown
+        assert b"Traceback" not in shown
     finally:
         screen.close()
 

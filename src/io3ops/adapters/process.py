@@ -106,7 +106,7 @@ class Processes:
         return Finished(argv=tuple(argv), code=code, output="\n".join(lines[-400:]))
 
     def attach(self, argv: Sequence[str], *, env: Mapping[str, str] | None = None) -> int:
-        """Run with this terminal as its own (logs -f); the exit code."""
+        """Run with this terminal as its own (an editor); the exit code."""
         process = subprocess.Popen(list(argv), cwd=self._folder, env=self._merged(env))
         try:
             return process.wait()
