@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+# A program that runs beside this one.
+Background = subprocess.Popen[bytes]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Finished:
@@ -137,7 +140,7 @@ class Processes:
             stderr=subprocess.PIPE,
         )
 
-    def reader(self, argv: Sequence[str]) -> subprocess.Popen[bytes]:
+    def reader(self, argv: Sequence[str]) -> Background:
         """Start in the background with its output to be read; the caller ends it."""
         return subprocess.Popen(
             list(argv),
