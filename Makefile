@@ -18,7 +18,7 @@ health: ## Probe every layer, one line each
 	$(HOST) $(IO3OPS) health $(ARGS)
 smoke: ## One real call per mode
 	$(HOST) $(IO3OPS) smoke
-logs: ## Follow the containers' logs
+logs: ## Follow every layer's log, merged by time
 	$(HOST) $(IO3OPS) logs -f
 reset: ## Remove models, key and state too (asks first)
 	$(HOST) $(IO3OPS) down --purge

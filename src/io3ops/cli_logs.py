@@ -106,8 +106,6 @@ def prune(
     tools: Tools, console: Console, keep_days: int | None, budget_mb: int | None, everything: bool, yes: bool
 ) -> int:
     """Remove old request logs at once; the gateway does it by itself too, as `logs:` in the table says."""
-    from io3ops.operations import config, prune_logs
-
     if yes and not everything:
         raise click.UsageError("--yes belongs to --all")
     if everything and not yes:
@@ -116,6 +114,8 @@ def prune(
         if not click.confirm(f"Remove all request logs in {tools.settings.logs}?", err=True):
             console.note("nothing was removed")
             return 0
+    from io3ops.operations import config, prune_logs
+
     if keep_days is None or budget_mb is None:
         # Only then the table is needed, which may have problems.
         kept = getattr(config.load(tools.settings).table, "log", None)

@@ -36,11 +36,6 @@ class Compose:
     def restart(self, service: str, variables: Mapping[str, str]) -> None:
         self._run([*self._argv(), "restart", service], variables)
 
-    def logs(self, services: Sequence[str], variables: Mapping[str, str], *, follow: bool, tail: str) -> int:
-        """Print the containers' logs on this terminal; the exit code."""
-        argv = [*self._argv(), "logs", "--tail", tail, *(["--follow"] if follow else []), *services]
-        return self._processes.attach(argv, env=variables)
-
     def _argv(self, *options: str) -> list[str]:
         return [self._docker(), "compose", "--project-directory", str(self._root), *options]
 

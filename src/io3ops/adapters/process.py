@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+# A program that runs beside this one.
+Background = subprocess.Popen[bytes]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Finished:
@@ -106,7 +109,7 @@ class Processes:
         return Finished(argv=tuple(argv), code=code, output="\n".join(lines[-400:]))
 
     def attach(self, argv: Sequence[str], *, env: Mapping[str, str] | None = None) -> int:
-        """Run with this terminal as its own (logs -f); the exit code."""
+        """Run with this terminal as its own (an editor); the exit code."""
         process = subprocess.Popen(list(argv), cwd=self._folder, env=self._merged(env))
         try:
             return process.wait()
@@ -137,7 +140,7 @@ class Processes:
             stderr=subprocess.PIPE,
         )
 
-    def reader(self, argv: Sequence[str]) -> subprocess.Popen[bytes]:
+    def reader(self, argv: Sequence[str]) -> Background:
         """Start in the background with its output to be read; the caller ends it."""
         return subprocess.Popen(
             list(argv),

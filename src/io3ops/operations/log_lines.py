@@ -134,11 +134,12 @@ def cells(line: Line) -> list[tuple[str, str]]:
     ]
 
 
-def clock(time: float, form: str = "%m-%d %H:%M:%S.%f") -> str:
-    """This machine's own time, with milliseconds."""
+def clock(time: float, form: str = "%m-%d %H:%M:%S", *, milliseconds: bool = True) -> str:
+    """This machine's own time."""
     try:
         # Cut, not rounded: as everybody else writes it.
-        return datetime.fromtimestamp(time).strftime(form)[:-3]
+        found = datetime.fromtimestamp(time)
+        return found.strftime(form) + (f".{found.microsecond // 1000:03}" if milliseconds else "")
     except (ValueError, OverflowError, OSError):
         return "-"
 

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import contextlib
-import subprocess
 import threading
 import time
 from collections import deque
@@ -18,6 +17,7 @@ from typing import Any, Protocol
 
 from io3ops.adapters.container_view import ContainerView, Stream
 from io3ops.adapters.log_files import Growing
+from io3ops.adapters.process import Background
 from io3ops.console import printable
 from io3ops.errors import EngineLost, Io3opsError
 from io3ops.operations import engine, log_lines, stack
@@ -187,7 +187,7 @@ class Journal:
         self._processes = tools.processes
         self._note = note
         self._place = ("--since", f"@{time.time():.0f}")
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Background | None = None
 
     def past(self, wish: Wish) -> list[Line]:
         count = () if wish.tail is None or wish.id else ("-n", str(max(1, wish.tail)))
@@ -206,7 +206,7 @@ class Journal:
         self._thread = threading.Thread(target=self._read, args=(self._process, put), daemon=True)
         self._thread.start()
 
-    def _read(self, process: subprocess.Popen[bytes], put: Put) -> None:
+    def _read(self, process: Background, put: Put) -> None:
         assert process.stdout is not None
         for raw in process.stdout:
             line = log_lines.journal_line(raw)

@@ -32,7 +32,7 @@ class Section:
 
 
 def head(seen: Snapshot) -> str:
-    return f"io3ops top  {seen.project}  {log_lines.clock(seen.time, '%Y-%m-%d %H:%M:%S.%f')[:-4]}"
+    return f"io3ops top  {seen.project}  {log_lines.clock(seen.time, '%Y-%m-%d %H:%M:%S', milliseconds=False)}"
 
 
 def sections(seen: Snapshot) -> list[Section]:
@@ -109,7 +109,10 @@ def _rate(rate: Rate) -> tuple[str, ...]:
 
 def _failures(seen: Snapshot) -> Section:
     rows = tuple(
-        (log_lines.clock(f.time), f.mode or "-", f.outcome, f.error or "-", request_lines.short(f.id) or "-")
+        (
+            log_lines.clock(f.time),
+            *(printable(part, 40) or "-" for part in (f.mode, f.outcome, f.error, request_lines.short(f.id))),
+        )
         for f in seen.failures
     )
     columns = (("last errors", ""), ("mode", ""), ("outcome", ""), ("error", ""), ("id", ""))
@@ -133,4 +136,4 @@ def _until(text: str, now: float) -> str:
         return "-"
     if when > now + YEAR:
         return "always"
-    return log_lines.clock(when, "%H:%M:%S.%f" if when < now + HALF_DAY else "%m-%d %H:%M:%S.%f")[:-4]
+    return log_lines.clock(when, "%H:%M:%S" if when < now + HALF_DAY else "%m-%d %H:%M:%S", milliseconds=False)
