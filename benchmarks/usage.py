@@ -3,7 +3,7 @@
     .venv/bin/python benchmarks/usage.py [--requests 1000000] [--runs 5] [--keep FOLDER]
 
 The log is a day's: chats (half of them streamed) and embeddings, some with a fallback, refused or failed; full files as the gateway
-would leave them. Every run is a new process; the files are in the page cache.
+would leave them. Every run is a new process; the files are in the page cache. io3ops keeps no cache of its own.
 """
 
 from __future__ import annotations
@@ -131,35 +131,27 @@ def main() -> None:
     wish = asked.parse_args()
     root = wish.keep or Path(tempfile.mkdtemp(prefix="io3ops-usage-"))
     try:
-        logs, cache = root / ".io3ops" / "logs", root / ".io3ops" / "cache"
+        logs = root / ".io3ops" / "logs"
         if not logs.exists():
             size = write(logs, wish.requests)
             print(
                 f"{wish.requests:,} requests, {size / 1e6:,.0f} MB in {len(list(logs.iterdir()))} files, {size / wish.requests:.0f} bytes each"
             )
-        oldest = (
-            json.loads(next(iter(logs.glob("requests-*-1.jsonl"))).read_bytes().split(b"\n", 1)[0])["id"]
-            if wish.requests
-            else ""
-        )
+        first = min(logs.glob("requests*.jsonl"), key=lambda path: path.stat().st_mtime)
+        oldest = json.loads(first.read_bytes().split(b"\n", 1)[0])["id"]
         rows = []
-        for what, args, cold in (
-            ("usage, first time (no cache)", ("usage", "--since", "2d"), True),
-            ("usage, again", ("usage", "--since", "2d"), False),
+        for what, args in (
+            ("usage", ("usage", "--since", "2d")),
             (
-                "usage by mode, key and outcome, again",
+                "usage by mode, key and outcome",
                 ("usage", "--since", "2d", "--by", "mode", "--by", "key", "--by", "outcome"),
-                False,
             ),
-            ("usage by hour, with the picture, again", ("usage", "--since", "2d", "--by", "hour", "--plot"), False),
-            ("trace last", ("trace", "last"), False),
-            ("trace of the oldest id", ("trace", oldest), False),
+            ("usage by hour, with the picture", ("usage", "--since", "2d", "--by", "hour", "--plot")),
+            ("usage of the last hour", ("usage", "--since", "1h")),
+            ("trace last", ("trace", "last")),
+            ("trace of the oldest id", ("trace", oldest)),
         ):
-            times = []
-            for _ in range(wish.runs):
-                if cold:
-                    shutil.rmtree(cache, ignore_errors=True)
-                times.append(timed(root, *args))
+            times = [timed(root, *args) for _ in range(wish.runs)]
             rows.append(
                 f"| {what} | {statistics.median(times):.2f} | {min(times):.2f} | {max(times):.2f} | {len(times)} |"
             )

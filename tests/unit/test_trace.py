@@ -81,6 +81,14 @@ def test_what_exceeds_the_whole_is_cut_and_said() -> None:
     assert "21.0 ms more than the whole" in trace_text.waterfall(found, 80, colour=False)
 
 
+def test_a_runtime_whose_parts_exceed_its_own_sum_is_no_reason_to_cut() -> None:
+    """Its clock's grain: 60 + 41 are within the attempt's 102, though it says 100 in all."""
+    one = Attempt(deployment="a", at=0.0, ms=102.0, prompt_ms=60.0, eval_ms=41.0, runtime_ms=100.0)
+    found = waterfall(made(ms=102.0, attempts=(one,)))
+    adds_up(found)
+    assert found.cut == 0 and [p.ms for p in found.parts[0].inner] == [1.0, 60.0, 41.0]
+
+
 def test_attempts_that_overlap_are_put_one_after_the_other() -> None:
     found = waterfall(
         made(ms=100.0, attempts=(Attempt(deployment="a", at=0.0, ms=60.0), Attempt(deployment="b", at=50.0, ms=50.0)))
