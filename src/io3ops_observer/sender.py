@@ -3,6 +3,7 @@
 What fails is kept and tried again, later each time; what does not fit into the queue meanwhile is counted and given up.
 """
 
+import contextlib
 import random
 import ssl
 import sys
@@ -147,7 +148,9 @@ def to(url: str, proxy: str, ca_dir: Path) -> Post:
     context = ssl.create_default_context()
     if ca_dir.is_dir():
         for path in sorted(ca_dir.iterdir()):
-            context.load_verify_locations(path)
+            # One that is broken is no reason to trust fewer of the others.
+            with contextlib.suppress(ssl.SSLError):
+                context.load_verify_locations(path)
     opener = urllib.request.build_opener(
         urllib.request.ProxyHandler({"http": proxy, "https": proxy} if proxy else {}),
         urllib.request.HTTPSHandler(context=context),
