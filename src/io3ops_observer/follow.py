@@ -1,13 +1,17 @@
 """The request log, line by line as it is written, from its end on: through renames, torn lines and shortened files. Touches its folder."""
 
+import errno
 import io
 import os
+import stat
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 NAME = "requests.jsonl"
 OLDER = "requests-*.jsonl"
+# The content that `io3ops record` keeps lies elsewhere in the folder, and has no such name. NONBLOCK: a FIFO must not hold this up.
+FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 # A worker that had the file open may write to it after another one renamed it.
 GRACE = 10.0
 CHUNK = 1 << 18
@@ -122,19 +126,25 @@ class Follower:
         self._renamed.append(file)
 
     def _older(self) -> dict[Key, Path]:
-        """The renamed files, the oldest first."""
+        """The renamed files, the oldest first: by their numbers, for the clock may have jumped."""
         found = []
         for path in self._folder.glob(OLDER):
             try:
-                status = path.stat()
+                status = path.lstat()
             except FileNotFoundError:
                 # Removed by age meanwhile.
                 continue
-            found.append((status.st_mtime_ns, path.name, (status.st_dev, status.st_ino), path))
+            number = path.stem.rpartition("-")[2]
+            if number.isdecimal() and number.isascii():
+                found.append((int(number), path.name, (status.st_dev, status.st_ino), path))
         return {key: path for _, _, key, path in sorted(found)}
 
     def _open(self, path: Path, *, at_end: bool = False) -> _File | None:
         try:
-            return _File(path.open("rb", buffering=0), at_end=at_end)
+            descriptor = os.open(path, FLAGS)
         except FileNotFoundError:
             return None
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise OSError(errno.EINVAL, "it is not a regular file")
+        return _File(io.FileIO(descriptor), at_end=at_end)

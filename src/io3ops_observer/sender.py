@@ -3,6 +3,7 @@
 What fails is kept and tried again, later each time; what does not fit into the queue meanwhile is counted and given up.
 """
 
+import contextlib
 import random
 import ssl
 import sys
@@ -47,6 +48,7 @@ class Sender(threading.Thread):
         self._waiting = 0
         self._news = threading.Condition()
         self._stopped = threading.Event()
+        self._said = ""
         metrics.queued.set_function(lambda: self._waiting)
 
     def offer(self, trace: list[ReadableSpan]) -> None:
@@ -71,7 +73,7 @@ class Sender(threading.Thread):
     def run(self) -> None:
         failures = 0
         while batch := self._next():
-            while not self._sent(batch, failures):
+            while not self._sent(batch):
                 failures += 1
                 # At the end there is no later.
                 if self._stopped.wait(min(self._slowest, 2.0 ** min(failures, 10) * random.uniform(0.5, 1.0))):
@@ -91,25 +93,38 @@ class Sender(threading.Thread):
                 found += self._traces.popleft()
         return found
 
-    def _sent(self, batch: Sequence[ReadableSpan], failures: int) -> bool:
+    def _sent(self, batch: Sequence[ReadableSpan]) -> bool:
         """Whether this batch is done with: taken, or refused for good."""
         try:
-            refused = _refused(self._post(encode_spans(batch).SerializeToString(), TIMEOUT))
-        except Refused as error:
-            refused = len(batch)
-            _say(f"the collector refuses {len(batch)} spans ({error})")
+            refused = min(len(batch), _refused(self._post(encode_spans(batch).SerializeToString(), TIMEOUT)))
         except OSError as error:
             self._metrics.failures.inc()
-            if failures == 0:
-                _say(f"the collector does not take spans ({type(error).__name__}); they wait, {LONGEST_QUEUE} at most")
+            self._say(f"the collector does not take spans ({_reason(error)}); they wait, {LONGEST_QUEUE} at most")
             return False
-        if failures:
-            _say("the collector takes spans again")
+        except Exception as error:
+            # Refused, or a mistake of ours, which would be the same one again: this thread must live on.
+            refused = len(batch)
+            why = str(error) if isinstance(error, Refused) else type(error).__name__
+            self._say(f"the collector refuses spans ({why}); io3ops_spans_dropped_total counts them")
+        else:
+            self._say("")
         self._metrics.sent.inc(len(batch) - refused)
         self._metrics.dropped.labels("refused").inc(refused)
         with self._news:
             self._waiting -= len(batch)
         return True
+
+    def _say(self, trouble: str) -> None:
+        """Each trouble once, and its end."""
+        if trouble != self._said:
+            sys.stdout.write(f"observer: {trouble or 'the collector takes spans again'}\n")
+            sys.stdout.flush()
+        self._said = trouble
+
+
+def _reason(error: OSError) -> str:
+    # Of another error than our own the text may hold names of files.
+    return str(error) if type(error) is OSError and len(str(error)) < 40 else type(error).__name__
 
 
 def _refused(answer: bytes) -> int:
@@ -133,7 +148,9 @@ def to(url: str, proxy: str, ca_dir: Path) -> Post:
     context = ssl.create_default_context()
     if ca_dir.is_dir():
         for path in sorted(ca_dir.iterdir()):
-            context.load_verify_locations(path)
+            # One that is broken is no reason to trust fewer of the others.
+            with contextlib.suppress(ssl.SSLError):
+                context.load_verify_locations(path)
     opener = urllib.request.build_opener(
         urllib.request.ProxyHandler({"http": proxy, "https": proxy} if proxy else {}),
         urllib.request.HTTPSHandler(context=context),
@@ -162,8 +179,3 @@ def to(url: str, proxy: str, ca_dir: Path) -> Post:
             raise OSError(type(error).__name__) from None
 
     return post
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(f"observer: {text}\n")
-    sys.stdout.flush()

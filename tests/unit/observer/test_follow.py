@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -115,8 +116,33 @@ def test_a_file_that_was_emptied_is_read_from_its_begin(log: Log) -> None:
     follower = log.follower()
     log.write("aaaa\nbbbb\n")
     assert read(follower) == "aaaa bbbb"
+    log.write("half of a line")
+    assert read(follower) == ""
     log.path.write_text("c\n")
-    assert read(follower) == "c"
+    assert read(follower) == "c" and read(follower) == ""
+    log.write("d\n")
+    assert read(follower) == "d"
+
+
+def test_the_order_is_that_of_the_numbers_whatever_the_clock_did(log: Log) -> None:
+    follower = log.follower()
+    for number, text in enumerate(("a", "b", "c")):
+        log.write(f"{text}\n")
+        os.utime(log.rotate(), (1000 - number, 1000 - number))
+    assert read(follower) == "a b c"
+
+
+@pytest.mark.parametrize("odd", ["fifo", "link"])
+def test_what_is_no_file_is_not_opened(log: Log, odd: str) -> None:
+    follower = log.follower()
+    elsewhere = log.folder / "content.jsonl"
+    elsewhere.write_text("a prompt\n")
+    os.mkfifo(log.path) if odd == "fifo" else log.path.symlink_to(elsewhere)
+    with pytest.raises(OSError, match=r"regular|symbolic"):
+        read(follower)
+    log.path.unlink()
+    log.write("a\n")
+    assert read(follower) == "a", "and nothing but the log's own names is"
 
 
 def test_a_removed_file_ends_nothing(log: Log) -> None:

@@ -118,6 +118,21 @@ def test_a_part_that_the_collector_refuses_is_counted() -> None:
     made_sender.stop(1)
 
 
+@pytest.mark.parametrize("rejected", [10**9, -5])
+def test_a_collector_that_cannot_count_ends_nothing(rejected: int) -> None:
+    answer = ExportTraceServiceResponse(partial_success=ExportTracePartialSuccess(rejected_spans=rejected))
+    collector = Collector(answer.SerializeToString(), RuntimeError("a mistake of ours"), b"\xff", b"")
+    made_sender, metrics = started(collector)
+    for number in range(1, 5):
+        made_sender.offer(trace(made(STREAMED)))
+        until(lambda: collector.calls == number)  # noqa: B023
+    until(lambda: value(metrics, "io3ops_spans_queued") == 0)
+    taken = 2 * SPANS if rejected > 0 else 3 * SPANS
+    assert value(metrics, "io3ops_spans_sent_total") == taken
+    assert value(metrics, "io3ops_spans_dropped_total", reason="refused") == 4 * SPANS - taken
+    made_sender.stop(1)
+
+
 def test_it_stops_at_once_while_the_collector_is_away() -> None:
     made_sender, metrics = started(Collector(ConnectionRefusedError()))
     made_sender.offer(trace(made(STREAMED)))
