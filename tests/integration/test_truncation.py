@@ -84,10 +84,12 @@ def stack(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             "refusing": {"chain": ["strict"]},
         }
         path.write_text(yaml.safe_dump(table, sort_keys=False), "utf-8")
-        done = made.io3ops("up", timeout=1800)
-        assert done.returncode == 0, done.stderr
-        yield made
-    made.remove()
+        try:
+            done = made.io3ops("up", timeout=1800)
+            assert done.returncode == 0, done.stderr
+            yield made
+        finally:
+            made.remove()
 
 
 @pytest.fixture(scope="module", params=["lane", "full"])
