@@ -19,7 +19,7 @@ from urllib.request import getproxies_environment, proxy_bypass
 import aiohttp
 import httpx
 
-from io3ops_gateway import answers, codec_ollama, codec_openai, codec_stream, replay, truncation
+from io3ops_gateway import answers, codec_ollama, codec_openai, codec_stream, replay
 from io3ops_gateway import policy as rules
 from io3ops_gateway.asgi import Headers, Send
 from io3ops_gateway.client import Client
@@ -232,7 +232,7 @@ class _Answer:
         if body is None:
             return self._outcome(got, data)
         if refused := self._overlong():
-            return replace(self._outcome(got, truncation.known(refused, self._running.window)), status=400)
+            return replace(self._outcome(got, b""), status=400, overlong=refused)
         await self._begin([JSON, (b"content-length", str(len(body)).encode())])
         self._running.ended = True
         await self._send({"type": "http.response.body", "body": body})

@@ -21,7 +21,8 @@ from io3ops_gateway.running import RUNNING, Running
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
-    """What came of the attempt of a deployment at `url`: an answer that is no use to the lane, or with `status` 0 the kind of failure."""
+    """What came of the attempt of a deployment at `url`: an answer that is no use to the lane, or with `status` 0 the kind of failure.
+    `overlong`: the answer was to a part of the prompt, and this is to be said of it."""
 
     url: str
     deployment: str
@@ -30,6 +31,7 @@ class Outcome:
     body: bytes = b""
     error: type[httpx.TransportError] = httpx.ConnectError
     reason: str = ""
+    overlong: Refusal | None = None
 
 
 _send = httpx.AsyncClient.send
@@ -48,6 +50,8 @@ async def send(self: httpx.AsyncClient, request: httpx.Request, **options: Any) 
     if ours is not None:
         request, allowed = _with(request, ours[0]), allowed or ours[1]
     response = _recorded(running, request) or await _asked(self, request, running, options)
+    if running.overlong:
+        return response
     if response.status_code in truncation.REFUSING:
         sizes = truncation.refused(response.status_code, await response.aread())
         if sizes is None:
@@ -76,6 +80,8 @@ def _recorded(running: Running, request: httpx.Request) -> httpx.Response | None
     if outcome.deployment != running.deployment:
         # LiteLLM has begun with another one of the same server, and that was not asked yet.
         return None
+    if outcome.overlong:
+        return _refuse(running, request, outcome.overlong)
     if not outcome.status:
         raise outcome.error(outcome.reason, request=request)
     headers = {"content-type": outcome.content_type}

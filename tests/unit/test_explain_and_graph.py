@@ -41,7 +41,7 @@ def plan() -> Plan:
         ("executor", ["executor.1.a"], "500", [("executor.1.a", 3), ("executor.2.b", 1)], ["executor.2.b"]),
         ("executor", ["executor.1.a"], "429", [("executor.1.a", 1), ("executor.2.b", 1)], ["executor.2.b"]),
         ("executor", ["executor.1.a", "executor.2.b"], "404", [("executor.1.a", 1), ("executor.2.b", 1), ("rescue.1.c", 1)], ["rescue.1.c"]),
-        ("executor", ["executor.1.a"], "context", [("executor.1.a", 1), ("executor.2.b", 1)], ["executor.2.b"]),
+        ("executor", ["executor.1.a"], "context", [("executor.1.a", 1), ("rescue.1.c", 1)], ["rescue.1.c"]),
         ("long", ["long.1.d"], "context", [("long.1.d", 1), ("rescue.1.c", 1)], ["rescue.1.c"]),
         ("long", ["long.1.d"], "500", [("long.1.d", 1), ("long.2.a", 1)], ["long.2.a"]),
         ("shared", ["shared.1.a"], "500", [("shared.1.a", 1), ("shared.1.b", 1), ("shared.2.c", 1)], ["shared.1.b", "shared.2.c"]),

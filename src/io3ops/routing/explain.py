@@ -128,8 +128,8 @@ def _walk(
 
 def _seen_as(deployment: Deployment, status: str) -> str:
     kind = STATUSES[status]
-    # Through Ollama's own route LiteLLM does not recognise these two: they are a 400 like any other.
-    return "" if kind in SPECIAL and deployment.kind == "ollama" else kind
+    # Ollama refuses no content, so LiteLLM recognises none of it there: it is a 400 like any other.
+    return "" if kind == "content_policy" and deployment.kind == "ollama" else kind
 
 
 def text(found: Explanation, status: str) -> str:

@@ -391,3 +391,13 @@ def test_a_policy_that_cannot_be_read_stops_the_import(hooks: Any, tmp_path: Pat
     # An empty file is no mapping; `inputs.check_config` says so in words before LiteLLM is imported.
     with pytest.raises((ConfigError, AttributeError)):
         importlib.import_module("io3ops_gateway.callback")
+
+
+def test_ollamas_refusal_of_a_long_prompt_gets_litellms_own_error(hooks: Any) -> None:
+    """Without it the fallback for long prompts would never act; everything else is read as before."""
+    read = sys.modules["litellm.litellm_core_utils"].exception_mapping_utils._map_ollama_exception
+    words = {"model": "a", "custom_llm_provider": "ollama_chat", "original_exception": None}
+    with pytest.raises(TooLong):
+        read(error_str="400: This model's maximum context length is 512 tokens", **words)
+    with pytest.raises(LookupError, match="no such model"):
+        read(error_str="no such model", **words)
