@@ -35,7 +35,9 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     kept, gone = reserved()
     with kept:
         (made.path / "runtime/routing.yaml").write_text(TABLE.format(port=upstream.port, gone=gone), "utf-8")
-        done = made.io3ops("up")
-        assert done.returncode == 0, done.stderr
-        yield Bench(made, upstream, gone)
-    made.remove()
+        try:
+            done = made.io3ops("up")
+            assert done.returncode == 0, done.stderr
+            yield Bench(made, upstream, gone)
+        finally:
+            made.remove()

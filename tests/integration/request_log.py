@@ -140,14 +140,21 @@ class Upstream:
         for word in range(100_000 if how == "endless" else 3):
             if openai:
                 choice = {"index": 0, "delta": {"role": "assistant", "content": f"w{word} "}, "finish_reason": None}
-                yield self._event({"id": "x", "object": "chat.completion.chunk", "created": 1, "model": model, "choices": [choice]})
+                yield self._event(
+                    {"id": "x", "object": "chat.completion.chunk", "created": 1, "model": model, "choices": [choice]}
+                )
             else:
                 said = {"message": {"role": "assistant", "content": f"w{word} "}, "done": False}
                 yield json.dumps({"model": model, "created_at": "2026-01-01T00:00:00Z"} | said).encode() + b"\n"
         if how in ("cut", "ends", "closes"):
             return
         if not openai:
-            yield json.dumps(self._ollama(model, "/api/chat") | {"message": {"role": "assistant", "content": ""}}).encode() + b"\n"
+            yield (
+                json.dumps(
+                    self._ollama(model, "/api/chat") | {"message": {"role": "assistant", "content": ""}}
+                ).encode()
+                + b"\n"
+            )
             return
         for more in ({"choices": [{"index": 0, "delta": {}, "finish_reason": self.reason}]}, {"choices": []} | USAGE):
             yield self._event({"id": "x", "object": "chat.completion.chunk", "created": 1, "model": model} | more)
@@ -159,12 +166,18 @@ class Upstream:
 
     def _ollama(self, model: str, path: str) -> dict[str, Any]:
         if path == "/api/embed":
-            return {"model": model, "embeddings": [[0.1, 0.2]], "prompt_eval_count": 1} | {n: TIMES[n] for n in ("total_duration", "load_duration")}
+            return {"model": model, "embeddings": [[0.1, 0.2]], "prompt_eval_count": 1} | {
+                n: TIMES[n] for n in ("total_duration", "load_duration")
+            }
         done = {"model": model, "created_at": "2026-01-01T00:00:00Z", "done": True, "done_reason": self.reason}
         return done | COUNTS | TIMES | {"message": {"role": "assistant", "content": f"from {model}"}}
 
     def _openai(self, model: str) -> dict[str, Any]:
-        choice = {"index": 0, "message": {"role": "assistant", "content": f"from {model}"}, "finish_reason": self.reason}
+        choice = {
+            "index": 0,
+            "message": {"role": "assistant", "content": f"from {model}"},
+            "finish_reason": self.reason,
+        }
         return {"id": "x", "object": "chat.completion", "created": 1, "model": model, "choices": [choice]} | USAGE
 
     @staticmethod
