@@ -133,30 +133,6 @@ def test_only_what_was_asked_for_is_recorded(bench: Bench) -> None:
     content.unlink()
 
 
-# -- crowds
-
-
-def test_many_at_once_by_three_workers_are_as_many_lines(bench: Bench) -> None:
-    bench.switch(lane=True, workers=3, parallel=256, queue=256, queue_timeout=30)
-    url, headers = f"http://127.0.0.1:{bench.port}/v1/chat/completions", {"Authorization": f"Bearer {bench.key}"}
-    before = len(bench.lines())
-
-    async def crowd() -> list[httpx.Response]:
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
-        async with httpx.AsyncClient(trust_env=False, timeout=60, limits=limits, headers=headers) as client:
-            bodies = [json.loads(bench.body("one", **(FULL if n % 5 == 0 else {}))) for n in range(200)]
-            return await asyncio.gather(*(client.post(url, json=body) for body in bodies))
-
-    answers = asyncio.run(crowd())
-    assert {answer.status_code for answer in answers} == {200}
-    ids = {answer.headers["x-request-id"] for answer in answers}
-    assert len(ids) == 200
-    until("all lines are there", lambda: len(bench.lines()) >= before + 200, 10)
-    lines = bench.lines()[before:]
-    assert len(lines) == 200 and {line["id"] for line in lines} == ids
-    assert {line["path"] for line in lines} == {"lane", "full"}
-
-
 # -- folders
 
 
@@ -191,6 +167,30 @@ def test_a_folder_that_fails_fails_no_answer(small: Small, fault: str, mend: str
     until("it is written again", lambda: bool({small.answers()} & small.whole()), 10)
     assert [line for line in small.said()[before + 1 :] if "is written again; " in line], small.said()[before:]
     assert small.inside("print(oct(os.stat(file).st_mode & 0o777), end='')") == "0o600"
+
+
+# -- crowds
+
+
+def test_many_at_once_by_three_workers_are_as_many_lines(bench: Bench) -> None:
+    bench.switch(lane=True, workers=3, parallel=256, queue=256, queue_timeout=30)
+    url, headers = f"http://127.0.0.1:{bench.port}/v1/chat/completions", {"Authorization": f"Bearer {bench.key}"}
+    before = len(bench.lines())
+
+    async def crowd() -> list[httpx.Response]:
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
+        async with httpx.AsyncClient(trust_env=False, timeout=60, limits=limits, headers=headers) as client:
+            bodies = [json.loads(bench.body("one", **(FULL if n % 5 == 0 else {}))) for n in range(200)]
+            return await asyncio.gather(*(client.post(url, json=body) for body in bodies))
+
+    answers = asyncio.run(crowd())
+    assert {answer.status_code for answer in answers} == {200}
+    ids = {answer.headers["x-request-id"] for answer in answers}
+    assert len(ids) == 200
+    until("all lines are there", lambda: len(bench.lines()) >= before + 200, 10)
+    lines = bench.lines()[before:]
+    assert len(lines) == 200 and {line["id"] for line in lines} == ids
+    assert {line["path"] for line in lines} == {"lane", "full"}
 
 
 # -- ends
@@ -239,6 +239,7 @@ def test_a_gateway_that_is_killed_loses_no_line_of_what_it_had_answered(bench: B
     with Connection(bench.port) as client:
         client.send(bench.head("chat/completions", name, bench.body("one")))
         assert (answer := client.answer()) and answer.status == 200
+    until("its line is there", lambda: name.encode() in (bench.folder / FILE).read_bytes(), 5)
     torn, last = (bench.folder / FILE).read_bytes().splitlines()[-2:]
     assert torn == b'{"v":1,"time":"2026-' and json.loads(last)["id"] == name
     (bench.folder / FILE).unlink()
