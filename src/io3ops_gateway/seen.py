@@ -219,7 +219,8 @@ def _told(seen: Seen, last: Attempt | None) -> dict[str, Any]:
     answer: dict[str, Any] = {}
     if last and last.place.model and 200 <= seen.status < 400:
         answer["model"] = last.place.model
-    if seen.finish:
+    if seen.finish and not seen.outcome:
+        # LiteLLM calls a stream finished, before anybody knows that its client has left.
         answer["finish_reasons"] = [seen.finish]
     if answer:
         found["response"] = answer

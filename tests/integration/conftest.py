@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from tests.clone import Clone
+from tests.integration.request_log import TABLE, Bench, Upstream, reserved
 
 
 @pytest.fixture
@@ -25,3 +26,18 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
     assert done.returncode == 0, done.stderr
     yield made
     made.remove()
+
+
+@pytest.fixture(scope="session")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    """A running stack for the tests of the request log, with upstreams that misbehave."""
+    made, upstream = Clone.make(tmp_path_factory.mktemp("log")), Upstream()
+    kept, gone = reserved()
+    with kept:
+        (made.path / "runtime/routing.yaml").write_text(TABLE.format(port=upstream.port, gone=gone), "utf-8")
+        try:
+            done = made.io3ops("up")
+            assert done.returncode == 0, done.stderr
+            yield Bench(made, upstream, gone)
+        finally:
+            made.remove()
