@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from io3ops_gateway import answers
 from io3ops_gateway import journal as journals
 from io3ops_gateway import seen as seeing
 from io3ops_gateway.journal import Journal
@@ -112,11 +113,47 @@ def test_any_clock_gives_a_time(seconds: float) -> None:
     assert re.fullmatch(r"-?\d+-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", seeing.stamp(seconds))
 
 
-@pytest.mark.parametrize("told", ["a secret", "x" * 41, 7, None, ["stop"], "stop\n", "\x1b[1m"])
-def test_a_reason_is_one_word(told: object) -> None:
+@pytest.mark.parametrize("told", ["a secret", "x" * 41, 7, None, ["stop"], "stop\n", "\x1b[1m", "hunter", "Stop"])
+def test_a_reason_is_a_known_word(told: object) -> None:
+    """A server may say a word of the prompt."""
     found = a_request()
     found.reason(told)
     assert found.finish == ""
+    found.reason("tool_calls")
+    found.reason(told)
+    assert found.finish == "tool_calls"
+
+
+@pytest.mark.parametrize("told", [True, 10**30, 1 << 53, -1, 1.5, "3", None])
+def test_what_is_no_number_of_tokens_is_none(told: object) -> None:
+    """LiteLLM reads numbers of any size, and a line with one that does not fit could not be written."""
+    found = a_request(status=200)
+    found.used(told, told)
+    assert found.prompt is None and found.completion is None
+    orjson.dumps(seeing.line(found))
+
+
+def test_what_an_attempt_told_is_not_told_of_the_next_one() -> None:
+    """A local model answered, its answer was of no use (it had read less than was sent), and a cloud served: LiteLLM tells of that one."""
+    found = a_request(status=200)
+    found.attempt(HERE)
+    found.used(4096, 12)
+    found.reason("length")
+    found.attempt(AWAY)
+    assert (found.prompt, found.completion, found.finish) == (None, None, "")
+    found.used(9000, 5)
+    assert seeing.line(found)["gen_ai"] == {
+        "response": {"model": "g"},
+        "usage": {"input_tokens": 9000, "output_tokens": 5},
+    }
+
+
+@pytest.mark.parametrize("message, kind", [
+    ("litellm.BadRequestError: x", "BadRequestError"), ("litellm.litellm.Timeout: x", "Timeout"), ("litellm.MidStreamFallbackError: y", "MidStreamFallbackError"),
+    ("litellm.Hunter: 2", "http_500"), ("litellm.HunterError: 2", "http_500"), ("BadRequestError", "http_500"), ("litellm.TimeoutHunter", "http_500"),
+])  # fmt: skip
+def test_a_kind_of_error_is_a_known_one(message: str, kind: str) -> None:
+    assert answers.kind(orjson.dumps({"error": {"message": message}}), 500) == kind
 
 
 class Keeper:
