@@ -45,6 +45,7 @@ def main(job: Job, build: Callable[[Job], Edge], stop_seconds: float, when_ready
         server = Server(start, stop_seconds)
         with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
             runner.run(server.serve(sockets=list(job.listeners)))
+        edge.close()
     except SystemExit:
         # uvicorn leaves this way when the app's start fails; the reason is in what we watched.
         code = _tell(job, start.failure or StartError("LiteLLM did not start", HINT))

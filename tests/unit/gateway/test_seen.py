@@ -163,6 +163,7 @@ class Keeper:
         self.wanted = wanted
         self.asked: list[tuple[str, str, bool]] = []
         self.kept: list[Mapping[str, Any]] = []
+        self.closed = False
 
     def wants(self, mode: str, data_class: str, allow_internal: bool) -> bool:
         self.asked.append((mode, data_class, allow_internal))
@@ -170,6 +171,10 @@ class Keeper:
 
     def keep(self, entry: Mapping[str, Any]) -> bool:
         self.kept.append(entry)
+        return True
+
+    def close(self, seconds: float = 1.0) -> bool:
+        self.closed = True
         return True
 
 
@@ -211,6 +216,23 @@ def test_at_the_end_what_waits_is_written() -> None:
 
     asyncio.run(run())
     assert len(lines) == 1
+
+
+def test_who_ends_after_everybody_was_told_is_written_when_the_process_ends() -> None:
+    """A worker's loop is closed by then, and its process ends at once."""
+    lines: list[bytes] = []
+    waited: list[float] = []
+    keeper = Keeper()
+    journal = Journal(lines.append, keeper, waited.append)
+
+    async def run() -> None:
+        journal.flush()
+        journal.ended(a_request(status=200, path="full"))
+
+    asyncio.run(run())
+    assert lines == []
+    journal.close()
+    assert len(lines) == 1 and waited == [journals.END_SECONDS] and keeper.closed
 
 
 def test_what_is_asked_for_is_kept_and_the_line_says_so() -> None:

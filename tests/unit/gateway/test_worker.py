@@ -64,7 +64,7 @@ class Edge:
     def __init__(self, *answers: Message) -> None:
         self.answers = answers
         self.asked: list[str] = []
-        self.ended = False
+        self.ended = self.closed = False
         self.policy = types.SimpleNamespace(members={"near": ("near.1.a",)})
 
     async def __call__(self, scope: Message, _receive: Receive, send: Send) -> None:
@@ -74,6 +74,9 @@ class Edge:
 
     def end(self) -> None:
         self.ended = True
+
+    def close(self) -> None:
+        self.closed = True
 
 
 @pytest.fixture
@@ -233,7 +236,9 @@ def ends(worker: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def test_a_worker_that_has_served_ends_with_nothing_to_say(ends: Any, worker: Any) -> None:
-    assert ends(lambda _job: Edge()) == (0, [])
+    edge = Edge()
+    assert ends(lambda _job: edge) == (0, [])
+    assert edge.closed, "what the log waits with is written before the process ends"
     environment = worker.os.environ
     assert environment["IO3_CONFIG"] == environment["CONFIG_FILE_PATH"] == "/c.yaml", "its own generation's"
 
