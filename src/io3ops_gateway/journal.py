@@ -88,5 +88,10 @@ class Journal:
 
     def _keep(self, seen: Seen, answer: bytes) -> None:
         entry = {"time": stamp(seen.time), "id": seen.id, "mode": seen.mode, "data_class": seen.data_class}
-        seen.recorded = self._recorder.keep({**entry, "request": orjson.dumps(seen.question), "answer": answer})
-        seen.question = seen.kept = None
+        question, seen.question, seen.kept = seen.question, None, None
+        try:
+            asked = orjson.dumps(question)
+        except orjson.JSONEncodeError:
+            # It is nested too deeply, and was refused for that.
+            return
+        seen.recorded = self._recorder.keep({**entry, "request": asked, "answer": answer})

@@ -27,6 +27,8 @@ REASONS = frozenset(
 )  # fmt: skip
 # No count of tokens is larger; and what is cannot be written.
 MOST_TOKENS = 1 << 53
+# Of an answer that is recorded: the recorder keeps less than that, so the rest of a long stream takes no memory.
+MOST_KEPT = 1_000_000
 clock = time.perf_counter
 
 
@@ -129,7 +131,7 @@ class Seen:
             elif (body := message.get("body")) and self.outcome != LEFT:
                 self.first = self.first or clock()
                 self.bytes_out += len(body)
-                if self.kept is not None:
+                if self.kept is not None and len(self.kept) <= MOST_KEPT:
                     self.kept += body
             await send(message)
 

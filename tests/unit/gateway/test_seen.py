@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from io3ops_gateway import answers
+from io3ops_gateway import answers, recording
 from io3ops_gateway import journal as journals
 from io3ops_gateway import seen as seeing
 from io3ops_gateway.journal import Journal
@@ -258,6 +258,33 @@ def test_what_is_asked_for_is_kept_and_the_line_says_so() -> None:
     ]
     line = json.loads(lines[0])
     assert line["recorded"] is True and b"hello" not in lines[0] and line["bytes_out"] == 9
+
+
+def test_of_a_long_answer_no_more_is_held_than_is_kept() -> None:
+    found = a_request(kept=bytearray())
+
+    async def send(_: Any) -> None: ...
+
+    async def run() -> None:
+        sent = found.sent(send)
+        for _ in range(64):
+            await sent({"type": "http.response.body", "body": b"x" * 1_000_000, "more_body": True})
+
+    asyncio.run(run())
+    assert (
+        found.kept is not None and recording.MOST_TEXT < len(found.kept) <= 2_000_000 and found.bytes_out == 64_000_000
+    )
+
+
+def test_a_question_that_cannot_be_written_costs_no_line() -> None:
+    """JSON that is read may be nested more deeply than JSON that is written."""
+    lines: list[bytes] = []
+    keeper = Keeper(wanted=True)
+    journal = Journal(lines.append, keeper)
+    found = a_request(status=400, outcome="refused", error="too_deep", path="edge", mode="m")
+    journal.admitted(found, ModePolicy(name="m", groups={}), orjson.loads(b"[" * 500 + b"]" * 500))
+    journal.ended(found)
+    assert len(lines) == 1 and not keeper.kept and "recorded" not in json.loads(lines[0])
 
 
 def test_a_log_that_the_table_does_not_want_is_not_written_and_content_still_is() -> None:
