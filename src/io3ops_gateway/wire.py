@@ -24,10 +24,14 @@ NUMBERS = ("total_duration", "load_duration", "prompt_eval_duration", "eval_dura
 
 
 def attempt_of(running: Running, request: httpx.Request) -> Attempt | None:
-    """The attempt that a request on the wire belongs to. LiteLLM also fetches what is none."""
+    """The attempt that a request on the wire belongs to. LiteLLM also fetches what is none, such as what a server says of a model."""
     attempts = running.seen.attempts
     found = attempts[-1] if attempts else None
-    return found if found and origin(str(request.url)) == origin(found.place.url) else None
+    url = str(request.url)
+    if found is None or request.method != "POST" or url.endswith("/api/show") or origin(url) != origin(found.place.url):
+        return None
+    # Its client sends once more, by itself and at once, what did not reach a server or got no answer.
+    return running.seen.attempt(found.place) if found.ended and found.error else found
 
 
 def failed(attempt: Attempt, error: BaseException) -> None:

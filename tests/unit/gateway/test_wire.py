@@ -121,3 +121,24 @@ def test_numbers_are_those_of_the_last_line() -> None:
     made, attempt, _ = stream(CHAT, line({"done": False}), line(END))
     assert (made.seen.prompt, made.seen.completion, made.seen.finish) == (3, 2, "stop")
     assert attempt.timings == {"total_duration": 5}
+
+
+def test_what_is_sent_once_more_is_another_attempt() -> None:
+    """LiteLLM's client does that on its own, in one attempt of the router: without this an answered attempt kept its first one's error."""
+    made = running()
+    request = httpx.Request("POST", CHAT)
+    first = wire.attempt_of(made, request)
+    assert first is made.seen.attempts[0] and wire.attempt_of(made, request) is first
+    wire.failed(first, httpx.ConnectError("x"))
+    second = wire.attempt_of(made, request)
+    assert second is not None and second is not first and made.seen.attempts == [first, second]
+    wire.answered(made, second, httpx.Response(200, json=END, request=request))
+    assert (first.error, second.error, second.status, made.seen.prompt) == ("ConnectError", "", 200, 3)
+    assert wire.attempt_of(made, request) is second, "it has answered: what comes now is no attempt of its own"
+
+
+@pytest.mark.parametrize(
+    "method, url", [("GET", CHAT), ("POST", "http://runtime:11434/api/show"), ("POST", "http://elsewhere/api/chat")]
+)
+def test_what_is_no_call_of_a_model_is_no_attempt(method: str, url: str) -> None:
+    assert wire.attempt_of(running(), httpx.Request(method, url)) is None
