@@ -16,8 +16,13 @@ from io3ops_gateway.running import Running
 _TRACE = re.compile(rb'(?:\\n)*Traceback \(most recent call last\):(?:[^"\\]|\\.)*')
 # What it adds about its own settings, which nobody here has written and nobody may change.
 _ADVICE = re.compile(rb'(?:\\n)*LiteLLM: model group (?:[^"\\]|\\.)*')
-# LiteLLM begins its messages with the class of the failure.
-_CLASS = re.compile(rb'"message": ?"(?:litellm\.)+([A-Z][A-Za-z]{2,50})\b')
+# LiteLLM begins its messages with the class of the failure. But a server may have written the whole message, so only known ones count.
+_CLASS = re.compile(
+    rb'"message": ?"(?:litellm\.)+(API(?:Connection|ResponseValidation)?Error|(?:Authentication|BadGateway|BadRequest|BudgetExceeded'
+    rb"|ContentPolicyViolation|ContextWindowExceeded|ImageFetch|InternalServer|InvalidRequest|JSONSchemaValidation|MidStreamFallback"
+    rb"|NotFound|OpenAI|PaymentRequired|PermissionDenied|RateLimit|RejectedRequest|ServiceUnavailable|UnprocessableEntity"
+    rb"|UnsupportedParams)Error|Timeout)\b"
+)
 _UNPRINTABLE = re.compile("[^ -~]")
 
 KINDS = {

@@ -28,7 +28,7 @@ from io3ops_gateway.errors import Refusal, StartError
 from io3ops_gateway.meter import Ledger, Meter
 from io3ops_gateway.provider_keys import ProviderKeys
 from io3ops_gateway.running import RUNNING, Running
-from io3ops_gateway.seen import Seen
+from io3ops_gateway.seen import Seen, is_count
 from io3ops_gateway.settings import from_environment
 
 
@@ -196,7 +196,7 @@ def _note_answer(seen: Seen, answer: Any) -> None:
     try:
         details = answer.usage.prompt_tokens_details
         cached = getattr(details, "cached_tokens", None)
-        if isinstance(cached, int):
+        if is_count(cached):
             seen.cached = cached
         seen.reason(answer.choices[0].finish_reason)
     except (AttributeError, IndexError, TypeError):

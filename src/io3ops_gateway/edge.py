@@ -93,6 +93,11 @@ class Edge:
             seen = begin(scope["headers"])
             try:
                 await self._request(scope, receive, seen.sent(send), seen)
+            except BaseException as error:
+                # Nobody foresaw it, or the process ends: without a word the line would say that all went well.
+                stopped = isinstance(error, asyncio.CancelledError)
+                seen.failed("stopping" if stopped else "cut" if seen.status else "error", type(error).__name__)
+                raise
             finally:
                 seen.ended = clock()
                 if self._journal is not None:
@@ -143,7 +148,7 @@ class Edge:
                 running.budget.reschedule(asyncio.get_running_loop().time())
 
     def close(self) -> None:
-        """The process ends."""
+        """The process ends, and nothing runs any more: what the log still waits with is written."""
         if self._journal is not None:
             self._journal.close()
 

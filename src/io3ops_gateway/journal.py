@@ -14,6 +14,8 @@ from io3ops_gateway.seen import Seen, line, stamp
 
 # LiteLLM tells of a call's end in a task of its own; a line without that says less, and that is all.
 LATE_SECONDS = 0.5
+# At the end of the process, for each of the two files; whoever stops it does not wait long.
+END_SECONDS = 0.25
 
 
 class Keeper(Protocol):
@@ -23,17 +25,22 @@ class Keeper(Protocol):
 
     def keep(self, entry: Mapping[str, Any]) -> bool: ...
 
+    def close(self, seconds: float = ...) -> bool: ...
+
 
 class Journal:
-    """`write`: takes a line, and neither waits nor raises; None: there is no request log. `recorder`: for what is asked for. `end`: waits
-    for what a slow disk holds up."""
+    """`write`: takes a line, and neither waits nor raises; None: there is no request log. `recorder`: for what is asked for.
+    `wait`: at the end, for so many seconds, for what a slow disk holds up."""
 
     def __init__(
-        self, write: Callable[[bytes], Any] | None, recorder: Keeper, end: Callable[[], Any] = lambda: None
+        self,
+        write: Callable[[bytes], Any] | None,
+        recorder: Keeper,
+        wait: Callable[[float], object] = lambda _seconds: None,
     ) -> None:
         self._write = write
-        self._end = end
         self._recorder = recorder
+        self._wait = wait
         self._waiting: dict[int, tuple[Seen, asyncio.TimerHandle]] = {}
 
     def admitted(self, seen: Seen, mode: ModePolicy, body: Mapping[str, Any]) -> None:
@@ -68,9 +75,12 @@ class Journal:
             self.told(seen)
 
     def close(self) -> None:
-        """The process ends."""
-        self.flush()
-        self._end()
+        """The process ends, and its event loop has: whoever ended since `flush` is written too, and a slow disk is given a moment."""
+        waiting, self._waiting = self._waiting, {}
+        for seen, _ in waiting.values():
+            self._put(seen)
+        self._wait(END_SECONDS)
+        self._recorder.close(END_SECONDS)
 
     def _put(self, seen: Seen) -> None:
         if self._write is not None:
@@ -78,5 +88,10 @@ class Journal:
 
     def _keep(self, seen: Seen, answer: bytes) -> None:
         entry = {"time": stamp(seen.time), "id": seen.id, "mode": seen.mode, "data_class": seen.data_class}
-        seen.recorded = self._recorder.keep({**entry, "request": orjson.dumps(seen.question), "answer": answer})
-        seen.question = seen.kept = None
+        question, seen.question, seen.kept = seen.question, None, None
+        try:
+            asked = orjson.dumps(question)
+        except orjson.JSONEncodeError:
+            # It is nested too deeply, and was refused for that.
+            return
+        seen.recorded = self._recorder.keep({**entry, "request": asked, "answer": answer})

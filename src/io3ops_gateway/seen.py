@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeGuard
 
 from io3ops_gateway.asgi import Headers, Message, Send
 from io3ops_gateway.policy import Place
@@ -21,7 +21,15 @@ REQUEST_ID = b"x-request-id"
 _ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 # A product and its version: letters, then digits with dots. A key or another secret has another shape.
 _CLIENT = re.compile(rb"([A-Za-z][A-Za-z/_-]{0,30}?)[/ ]v?([0-9]{1,5}(?:\.[0-9]{1,5}){0,3})\b")
-_WORD = re.compile(r"[A-Za-z][A-Za-z_]{0,39}")
+# Why an answer ends, in the words of OpenAI, Anthropic, Gemini and the local servers. A server may repeat a word of the prompt, so no other is let in.
+REASONS = frozenset(
+    ("stop", "length", "tool_calls", "function_call", "content_filter", "end_turn", "max_tokens", "stop_sequence", "tool_use", "pause_turn",
+     "refusal", "eos", "eos_token", "abort", "cancelled", "error", "load", "unload", "model_context_window_exceeded", "guardrail_intervened")
+)  # fmt: skip
+# No count of tokens is larger; and what is cannot be written.
+MOST_TOKENS = 1 << 53
+# Of an answer that is recorded: the recorder keeps less than that, so the rest of a long stream takes no memory.
+MOST_KEPT = 1_000_000
 clock = time.perf_counter
 
 
@@ -87,8 +95,10 @@ class Seen:
     kept: bytearray | None = None
 
     def attempt(self, place: Place) -> Attempt:
-        """Another attempt begins; the one before is over."""
+        """Another attempt begins; the one before is over, and what it told of its answer is not told of the next one's."""
         now = clock()
+        self.prompt = self.completion = self.cached = None
+        self.finish = ""
         if self.attempts and not self.attempts[-1].ended:
             self.attempts[-1].end(error="failed")
         self.attempts.append(Attempt(place, now))
@@ -96,15 +106,15 @@ class Seen:
 
     def used(self, prompt: object, completion: object) -> None:
         """Tokens, as a server or LiteLLM tells them."""
-        if isinstance(prompt, int) and prompt >= 0:
+        if is_count(prompt):
             self.prompt = prompt
-        if isinstance(completion, int) and completion >= 0:
+        if is_count(completion):
             self.completion = completion
 
     def reason(self, found: object) -> None:
         """Why an answer ended, in a server's word."""
         if not self.outcome:
-            self.finish = word(found) or self.finish
+            self.finish = found if isinstance(found, str) and found in REASONS else self.finish
 
     def failed(self, outcome: str, error: str) -> None:
         """What came of it, when that is not an answer; what was said first holds."""
@@ -122,7 +132,7 @@ class Seen:
             elif (body := message.get("body")) and self.outcome != LEFT:
                 self.first = self.first or clock()
                 self.bytes_out += len(body)
-                if self.kept is not None:
+                if self.kept is not None and len(self.kept) <= MOST_KEPT:
                     self.kept += body
             await send(message)
 
@@ -154,9 +164,9 @@ def product(agent: bytes) -> str:
     return f"{found[1].decode()} {found[2].decode()}" if found else "other"
 
 
-def word(found: object) -> str:
-    """A word of a server's or LiteLLM's, '' for anything longer."""
-    return found if isinstance(found, str) and _WORD.fullmatch(found) else ""
+def is_count(found: object) -> TypeGuard[int]:
+    """Whether it is a number of tokens."""
+    return type(found) is int and 0 <= found < MOST_TOKENS
 
 
 def line(seen: Seen) -> dict[str, Any]:

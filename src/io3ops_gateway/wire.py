@@ -17,17 +17,21 @@ from io3ops_gateway.policy import origin
 from io3ops_gateway.running import Running
 from io3ops_gateway.seen import Attempt
 
-# The end of a stream: more than the last line of any, but of an Ollama that tells a whole conversation's tokens.
+# The end of a stream: more than the last line of most. Of a longer one only its end is looked at.
 TAIL = 16_384
 _LAST_WORD = re.compile(rb'\[DONE\]|"finish_reason": ?"|"error"')
 NUMBERS = ("total_duration", "load_duration", "prompt_eval_duration", "eval_duration")
 
 
 def attempt_of(running: Running, request: httpx.Request) -> Attempt | None:
-    """The attempt that a request on the wire belongs to. LiteLLM also fetches what is none."""
+    """The attempt that a request on the wire belongs to. LiteLLM also fetches what is none, such as what a server says of a model."""
     attempts = running.seen.attempts
     found = attempts[-1] if attempts else None
-    return found if found and origin(str(request.url)) == origin(found.place.url) else None
+    url = str(request.url)
+    if found is None or request.method != "POST" or url.endswith("/api/show") or origin(url) != origin(found.place.url):
+        return None
+    # Its client sends once more, by itself and at once, what did not reach a server or got no answer.
+    return running.seen.attempt(found.place) if found.ended and found.error else found
 
 
 def begun(attempt: Attempt) -> None:
@@ -48,7 +52,10 @@ def answered(running: Running, attempt: Attempt, response: httpx.Response) -> No
         attempt.end(error=f"http_{status}" if status >= 400 else "")
     elif not response.is_closed and not response.is_stream_consumed:
         if isinstance(response.stream, httpx.AsyncByteStream):
-            response.stream = Watched(response.stream, running, attempt, urlsplit(str(response.request.url)).path)
+            # Bytes as they come: packed ones say nothing here, and a good end among them would look like none.
+            packed = response.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity")
+            path = "" if packed else urlsplit(str(response.request.url)).path
+            response.stream = Watched(response.stream, running, attempt, path)
     else:
         attempt.end()
         if attempt.place.local:
@@ -67,7 +74,7 @@ def note(running: Running, attempt: Attempt, found: dict[str, Any]) -> None:
 
 
 class Watched(httpx.AsyncByteStream):
-    """A stream on its way to LiteLLM.
+    """A stream on its way to LiteLLM. `path`: of the request; '' when nothing can be read from the bytes.
 
     Raises:
         httpx.RemoteProtocolError: a local server ended it before its last word.
@@ -103,6 +110,9 @@ class Watched(httpx.AsyncByteStream):
         if self._path.endswith(("/api/chat", "/api/generate")):
             last = _last(lines[-1]) if lines else {}
             note(self._running, self._attempt, last)
+            if len(lines) == 1 and len(tail) == TAIL:
+                # A line that is longer than what is kept of it, as of a server that streams all in one: whole, when it ends as one does.
+                return tail.rstrip().endswith(b"}")
             return last.get("done") is True or "error" in last
         if self._path.endswith("/completions"):
             for found in reversed([_last(line.removeprefix(b"data:")) for line in lines[-8:]]):

@@ -26,6 +26,21 @@ def test_every_container_is_contained_the_loader_too(compose: dict[str, Any], se
     assert found["stop_grace_period"] in ("3s", "6s")
 
 
+@pytest.mark.parametrize(
+    ("file", "service"),
+    [
+        ("compose.yaml", "runtime"),
+        ("compose.yaml", "gateway"),
+        ("compose.yaml", "loader"),
+        ("compose/egress.yaml", "egress"),
+    ],
+)
+def test_no_process_leaves_a_core_full_of_prompts(root: Path, file: str, service: str) -> None:
+    found = yaml.safe_load((root / file).read_text("utf-8"))["services"][service]
+    # One number: the hard limit too, so nothing inside can raise it again.
+    assert found["ulimits"] == {"core": 0}
+
+
 @pytest.mark.parametrize("service", ["runtime", "loader"])
 def test_no_prompt_is_served_by_someone_elses_machine_or_kept(compose: dict[str, Any], service: str) -> None:
     environment = compose["services"][service]["environment"]

@@ -90,8 +90,9 @@ def _locked(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise files.not_writable(folder / LOCK, error) from None
     try:
-        # Made by root, the gateway could not open it.
-        files.own(folder / LOCK, files.owner(folder) if os.geteuid() == 0 else None)
+        # Made by root, the gateway could not open it. By its descriptor: the folder is the gateway's, who could put a link to any file there.
+        if os.geteuid() == 0 and (owner := files.owner(folder)):
+            os.fchown(lock, *owner)
         deadline = time.monotonic() + PATIENCE
         while True:
             try:

@@ -13,7 +13,9 @@ import pytest
 
 from io3ops_gateway import door
 from io3ops_gateway import edge as edges
+from io3ops_gateway.asgi import Receive, Send
 from io3ops_gateway.edge import Edge
+from io3ops_gateway.journal import Journal
 from io3ops_gateway.keyring import KeyRing
 from io3ops_gateway.meter import Ledger, Meter
 from io3ops_gateway.policy import Door, ModePolicy, Place, Policy
@@ -703,6 +705,45 @@ def test_a_key_written_twice_counts_the_last_time_for_us_and_for_litellm(house: 
     """Two readers that took different ones could be led apart."""
     house.ask(body=b'{"model":"open","model":"near","messages":[]}')
     assert house.inner.bodies[0]["model"] == "near" and house.inner.runs[0].mode == "near"
+
+
+@pytest.mark.parametrize(
+    "error, begun, said",
+    [
+        (RuntimeError("a secret"), False, ("error", "RuntimeError")),
+        (RuntimeError("a secret"), True, ("cut", "RuntimeError")),
+        (asyncio.CancelledError(), True, ("stopping", "CancelledError")),
+    ],
+)
+def test_what_nobody_foresaw_is_no_good_answer_in_the_log(
+    house: House, error: BaseException, begun: bool, said: tuple[str, str]
+) -> None:
+    lines: list[bytes] = []
+
+    async def broken(_scope: Message, _receive: Receive, send: Send) -> None:
+        if begun:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+        raise error
+
+    house.edge._journal = Journal(lines.append, Nothing())
+    house.edge._full._app = broken
+    with pytest.raises(type(error)):
+        house.chat()
+    (line,) = map(json.loads, lines)
+    assert (line["outcome"], line["error"]) == said and b"secret" not in lines[0]
+
+
+class Nothing:
+    """A recorder that wants nothing."""
+
+    def wants(self, *_: object) -> bool:
+        return False
+
+    def keep(self, *_: object) -> bool:
+        return False
+
+    def close(self, seconds: float = 1.0) -> bool:
+        return True
 
 
 def test_a_client_that_leaves_ends_its_call_and_frees_its_place(house: House) -> None:

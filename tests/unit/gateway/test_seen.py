@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from io3ops_gateway import answers, recording
 from io3ops_gateway import journal as journals
 from io3ops_gateway import seen as seeing
 from io3ops_gateway.journal import Journal
@@ -112,11 +113,47 @@ def test_any_clock_gives_a_time(seconds: float) -> None:
     assert re.fullmatch(r"-?\d+-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", seeing.stamp(seconds))
 
 
-@pytest.mark.parametrize("told", ["a secret", "x" * 41, 7, None, ["stop"], "stop\n", "\x1b[1m"])
-def test_a_reason_is_one_word(told: object) -> None:
+@pytest.mark.parametrize("told", ["a secret", "x" * 41, 7, None, ["stop"], "stop\n", "\x1b[1m", "hunter", "Stop"])
+def test_a_reason_is_a_known_word(told: object) -> None:
+    """A server may say a word of the prompt."""
     found = a_request()
     found.reason(told)
     assert found.finish == ""
+    found.reason("tool_calls")
+    found.reason(told)
+    assert found.finish == "tool_calls"
+
+
+@pytest.mark.parametrize("told", [True, 10**30, 1 << 53, -1, 1.5, "3", None])
+def test_what_is_no_number_of_tokens_is_none(told: object) -> None:
+    """LiteLLM reads numbers of any size, and a line with one that does not fit could not be written."""
+    found = a_request(status=200)
+    found.used(told, told)
+    assert found.prompt is None and found.completion is None
+    orjson.dumps(seeing.line(found))
+
+
+def test_what_an_attempt_told_is_not_told_of_the_next_one() -> None:
+    """A local model answered, its answer was of no use (it had read less than was sent), and a cloud served: LiteLLM tells of that one."""
+    found = a_request(status=200)
+    found.attempt(HERE)
+    found.used(4096, 12)
+    found.reason("length")
+    found.attempt(AWAY)
+    assert (found.prompt, found.completion, found.finish) == (None, None, "")
+    found.used(9000, 5)
+    assert seeing.line(found)["gen_ai"] == {
+        "response": {"model": "g"},
+        "usage": {"input_tokens": 9000, "output_tokens": 5},
+    }
+
+
+@pytest.mark.parametrize("message, kind", [
+    ("litellm.BadRequestError: x", "BadRequestError"), ("litellm.litellm.Timeout: x", "Timeout"), ("litellm.MidStreamFallbackError: y", "MidStreamFallbackError"),
+    ("litellm.Hunter: 2", "http_500"), ("litellm.HunterError: 2", "http_500"), ("BadRequestError", "http_500"), ("litellm.TimeoutHunter", "http_500"),
+])  # fmt: skip
+def test_a_kind_of_error_is_a_known_one(message: str, kind: str) -> None:
+    assert answers.kind(orjson.dumps({"error": {"message": message}}), 500) == kind
 
 
 class Keeper:
@@ -126,6 +163,7 @@ class Keeper:
         self.wanted = wanted
         self.asked: list[tuple[str, str, bool]] = []
         self.kept: list[Mapping[str, Any]] = []
+        self.closed = False
 
     def wants(self, mode: str, data_class: str, allow_internal: bool) -> bool:
         self.asked.append((mode, data_class, allow_internal))
@@ -133,6 +171,10 @@ class Keeper:
 
     def keep(self, entry: Mapping[str, Any]) -> bool:
         self.kept.append(entry)
+        return True
+
+    def close(self, seconds: float = 1.0) -> bool:
+        self.closed = True
         return True
 
 
@@ -176,6 +218,23 @@ def test_at_the_end_what_waits_is_written() -> None:
     assert len(lines) == 1
 
 
+def test_who_ends_after_everybody_was_told_is_written_when_the_process_ends() -> None:
+    """A worker's loop is closed by then, and its process ends at once."""
+    lines: list[bytes] = []
+    waited: list[float] = []
+    keeper = Keeper()
+    journal = Journal(lines.append, keeper, waited.append)
+
+    async def run() -> None:
+        journal.flush()
+        journal.ended(a_request(status=200, path="full"))
+
+    asyncio.run(run())
+    assert lines == []
+    journal.close()
+    assert len(lines) == 1 and waited == [journals.END_SECONDS] and keeper.closed
+
+
 def test_what_is_asked_for_is_kept_and_the_line_says_so() -> None:
     lines: list[bytes] = []
     keeper = Keeper(wanted=True)
@@ -199,6 +258,33 @@ def test_what_is_asked_for_is_kept_and_the_line_says_so() -> None:
     ]
     line = json.loads(lines[0])
     assert line["recorded"] is True and b"hello" not in lines[0] and line["bytes_out"] == 9
+
+
+def test_of_a_long_answer_no_more_is_held_than_is_kept() -> None:
+    found = a_request(kept=bytearray())
+
+    async def send(_: Any) -> None: ...
+
+    async def run() -> None:
+        sent = found.sent(send)
+        for _ in range(64):
+            await sent({"type": "http.response.body", "body": b"x" * 1_000_000, "more_body": True})
+
+    asyncio.run(run())
+    assert (
+        found.kept is not None and recording.MOST_TEXT < len(found.kept) <= 2_000_000 and found.bytes_out == 64_000_000
+    )
+
+
+def test_a_question_that_cannot_be_written_costs_no_line() -> None:
+    """JSON that is read may be nested more deeply than JSON that is written."""
+    lines: list[bytes] = []
+    keeper = Keeper(wanted=True)
+    journal = Journal(lines.append, keeper)
+    found = a_request(status=400, outcome="refused", error="too_deep", path="edge", mode="m")
+    journal.admitted(found, ModePolicy(name="m", groups={}), orjson.loads(b"[" * 500 + b"]" * 500))
+    journal.ended(found)
+    assert len(lines) == 1 and not keeper.kept and "recorded" not in json.loads(lines[0])
 
 
 def test_a_log_that_the_table_does_not_want_is_not_written_and_content_still_is() -> None:

@@ -64,11 +64,8 @@ class Edge:
     def __init__(self, *answers: Message) -> None:
         self.answers = answers
         self.asked: list[str] = []
-        self.ended = False
+        self.ended = self.closed = False
         self.policy = types.SimpleNamespace(members={"near": ("near.1.a",)})
-
-    def close(self) -> None:
-        self.ended = True
 
     async def __call__(self, scope: Message, _receive: Receive, send: Send) -> None:
         self.asked.append(scope["type"])
@@ -77,6 +74,9 @@ class Edge:
 
     def end(self) -> None:
         self.ended = True
+
+    def close(self) -> None:
+        self.closed = True
 
 
 @pytest.fixture
@@ -237,7 +237,8 @@ def ends(worker: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def test_a_worker_that_has_served_ends_with_nothing_to_say(ends: Any, worker: Any) -> None:
     edge = Edge()
-    assert ends(lambda _job: edge) == (0, []) and edge.ended
+    assert ends(lambda _job: edge) == (0, [])
+    assert edge.closed, "what the log waits with is written before the process ends"
     environment = worker.os.environ
     assert environment["IO3_CONFIG"] == environment["CONFIG_FILE_PATH"] == "/c.yaml", "its own generation's"
 
