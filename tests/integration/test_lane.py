@@ -52,6 +52,7 @@ modes:
   endless: {{chain: [s]}}
   counted: {{chain: [s], limits: {{tokens_per_minute: 12}}}}
   counted2: {{chain: [s], limits: {{tokens_per_minute: 12}}}}
+  over: {{chain: [a], fallbacks: {{context_overflow: served}}}}
   cooled: {{chain: [a, b], cooldown: {{failures: 1, pause: 20s}}}}
 """
 CONTROL = ("/usr/bin/python3", "-I", "-S", "/opt/io3ops/io3ops_gateway/control.py")
@@ -148,6 +149,15 @@ PLAIN: list[tuple[str, dict[str, Any]]] = [
 ]
 MODES = ("one", "two", "served", "tuned")
 FAILURES = ("500", "429", "400", "401", "404", "context", "badjson", "cut", "slow:4")
+
+
+def test_a_prompt_that_is_too_long_says_nothing_against_the_model(clone: Clone, upstream: Watched) -> None:
+    """Its fallback serves it, and the lane goes on to ask the first one."""
+    upstream.reset(a="context")
+    assert chat(clone, "over").headers["x-io3-deployment"] == "served.1.d"
+    assert upstream.ways == ["lane", "full"] and upstream.sequence() == ["a", "d"]
+    upstream.reset()
+    assert chat(clone, "over").headers["x-io3-deployment"] == "over.1.a" and upstream.ways == ["lane"]
 
 
 def shown(answer: httpx.Response) -> dict[str, Any]:

@@ -10,7 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from io3ops_gateway import replay, truncation
+from io3ops_gateway import answers, replay, truncation
+from io3ops_gateway.full import FullPath
 from io3ops_gateway.replay import Outcome
 from io3ops_gateway.running import RUNNING, Running
 
@@ -250,3 +251,51 @@ def test_a_cloud_is_left_alone(monkeypatch: pytest.MonkeyPatch, running: Running
     running.local = False
     server = Server(httpx.Response(400, content=EXACT))
     assert ask(monkeypatch, server, CHAT, LONG).content == EXACT and server.bodies() == [LONG]
+
+
+def test_a_cut_that_the_lane_has_seen_is_said_in_its_words(monkeypatch: pytest.MonkeyPatch, running: Running) -> None:
+    said = truncation.refusal("m.1.a", 600, 512, counted=False)
+    running.outcome = Outcome(url=SERVED, deployment="m.1.a", status=400, overlong=said)
+    got = ask(monkeypatch, Server(), SERVED, LONG)
+    assert got.status_code == 400 and running.overlong is said and said.message in got.json()["error"]["message"]
+
+
+# -- for the client
+
+
+def full() -> FullPath:
+    async def app(*_: Any) -> None:
+        raise AssertionError
+
+    return FullPath(app, "key", bytes, str)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_litellms_error_becomes_openais_without_the_prompt(running: Running, known: bool) -> None:
+    running.overlong = truncation.refusal("m.1.a", 600, 512) if known else None
+    body = b'{"error":{"message":"litellm.ContextWindowExceededError: secret words of the prompt","code":"400"}}'
+    start, answer = full().revised(running, {"type": "http.response.start", "status": 400, "headers": []}, body)
+    error = json.loads(answer)["error"]
+    assert error["code"] == "context_length_exceeded" and b"secret" not in answer and b"litellm" not in answer
+    assert ("600 tokens" in error["message"]) == known and dict(start["headers"])[b"content-length"] == b"%d" % len(
+        answer
+    )
+    other = b'{"error":{"message":"no tools"}}'
+    assert full().revised(running, {**start, "headers": []}, other)[1] == other
+
+
+@pytest.mark.parametrize(
+    "last", [b"data: [DONE]\n\n", b"event: message_stop\ndata: {}\n\n", b"event: response.completed\ndata: {}\n\n"]
+)
+def test_the_end_of_a_cut_stream_is_an_error(running: Running, last: bytes) -> None:
+    path = full()
+    assert path.passed_on(running, last) == last
+    running.overlong = truncation.refusal("m.1.a", 600, 512)
+    assert path.passed_on(running, b"data: {}\n\n") == b"data: {}\n\n"
+    assert b"context_length_exceeded" in path.passed_on(running, last)
+
+
+def test_a_flag_is_a_header(running: Running) -> None:
+    assert b"x-io3-truncated" not in dict(answers.facts(running, 200))
+    running.truncated = True
+    assert dict(answers.facts(running, 200))[b"x-io3-truncated"] == b"true"
