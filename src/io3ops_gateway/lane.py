@@ -136,7 +136,8 @@ class Lane:
             return
         if running.status < 400 and running.deployment == stop.name:
             self._failed.discard(stop.name)
-        elif (running.status < 400 and not running.overflowed) or _blames(running.status):
+        elif _blames(running.status) and not running.overflowed:
+            # Who refused a long prompt is well, whoever served it then.
             self._failed.add(stop.name)
 
     async def serve(self, stop: Stop, call: Call, running: Running, client: Client, send: Send, more: Headers) -> bool:
