@@ -45,7 +45,7 @@ def record(tools: Tools, console: Console) -> int:
     help="How long, e.g. 90s, 30m, 2h; at most 24h. It ends by itself.",
 )
 def record_on(tools: Tools, console: Console, modes: tuple[str, ...], seconds: int) -> int:
-    """Keep the prompts and answers of a mode in .io3ops/logs/content.jsonl, for a while.
+    """Keep the prompts and answers of a mode in .io3ops/content/content.jsonl, for a while.
 
     Internal prompts only where the table says `record_internal: true` of the mode.
     """

@@ -96,6 +96,11 @@ class Settings:
         return self.state / "logs"
 
     @property
+    def content(self) -> Path:
+        """The folder of the prompts and answers that `io3ops record` asked for; nobody but the gateway writes it."""
+        return self.state / "content"
+
+    @property
     def recording(self) -> Path:
         """The folder of the file that asks the gateway to keep content for a while; the gateway only reads it."""
         return self.state / "recording"

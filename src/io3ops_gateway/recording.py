@@ -36,7 +36,7 @@ class Wish:
 
 
 class Recorder:
-    """`control`: the file that asks; `folder`: of the request log, where the content goes too. For one thread of each process."""
+    """`control`: the file that asks; `folder`: where the content goes. For one thread of each process."""
 
     def __init__(
         self,

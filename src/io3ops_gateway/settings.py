@@ -6,6 +6,7 @@ IO3_KEYS_FILE        client keys, hashed            /run/keys/keys.json
 IO3_PROVIDER_KEYS    folder of cloud providers' keys /run/provider_keys
 IO3_AUDIT_DIR        folder of the audit log        /run/audit
 IO3_LOG_DIR          folder of the request log      /run/logs
+IO3_CONTENT_DIR      folder of what it keeps        /run/content
 IO3_RECORDING        what `io3ops record` asks for  /run/recording/recording.json
 IO3_CA_DIR           extra certificate authorities  /etc/io3ops/ca
 IO3_HOST, IO3_PORT   address to listen on           0.0.0.0, 4000
@@ -32,6 +33,7 @@ class Settings:
     audit_dir: Path = Path("/run/audit")
     log_dir: Path = Path("/run/logs")
     recording: Path = Path("/run/recording/recording.json")
+    content_dir: Path = Path("/run/content")
     ca_dir: Path = Path("/etc/io3ops/ca")
     host: str = "0.0.0.0"
     port: int = 4000
@@ -54,6 +56,7 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
         provider_keys=Path(environment.get("IO3_PROVIDER_KEYS") or given.provider_keys),
         audit_dir=Path(environment.get("IO3_AUDIT_DIR") or given.audit_dir),
         log_dir=Path(environment.get("IO3_LOG_DIR") or given.log_dir),
+        content_dir=Path(environment.get("IO3_CONTENT_DIR") or given.content_dir),
         recording=Path(environment.get("IO3_RECORDING") or given.recording),
         ca_dir=Path(environment.get("IO3_CA_DIR") or given.ca_dir),
         host=environment.get("IO3_HOST") or given.host,

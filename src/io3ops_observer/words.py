@@ -13,7 +13,7 @@ OUTCOMES = frozenset({"ok", "refused", "error", "timeout", "client_left", "cut",
 PATHS = frozenset({"lane", "full", "edge"})
 FINISHES = frozenset({"stop", "length", "tool_calls", "content_filter", "function_call", "end_turn", "max_tokens", "stop_sequence", "tool_use"})  # fmt: skip
 # Of an endpoint that nobody serves the last word is the client's own.
-OPERATIONS = frozenset({"chat", "text_completion", "embeddings", "responses", "messages", "generations", "speech", "moderations"})  # fmt: skip
+OPERATIONS = frozenset({"chat", "text_completion", "embeddings", "responses", "messages", "images", "speech", "moderations"})  # fmt: skip
 # Classes of failure as httpx, aiohttp and LiteLLM call them.
 ERRORS = frozenset(
     {
@@ -21,7 +21,7 @@ ERRORS = frozenset(
         "Timeout", "TimeoutError", "CancelledError", "ClientError", "ClientConnectorError", "ServerDisconnectedError", "APIConnectionError",
         "APIError", "AuthenticationError", "BadRequestError", "BadGatewayError", "ContentPolicyViolationError", "ContextWindowExceededError",
         "InternalServerError", "NotFoundError", "PermissionDeniedError", "RateLimitError", "ServiceUnavailableError",
-        "UnprocessableEntityError", "MidStreamFallbackError", "cut", "timeout", "client_left", "stopping", "truncated",
+        "UnprocessableEntityError", "MidStreamFallbackError", "cut", "failed", "not_understood", "stopped", "context_length_exceeded",
     }
 )  # fmt: skip
 STATUSES = frozenset(map(str, [*range(200, 209), *range(300, 309), *range(400, 432), 444, 451, 499, *range(500, 512), 520, 522, 524, 529]))  # fmt: skip

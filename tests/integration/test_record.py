@@ -27,7 +27,7 @@ class Gateway:
     def __init__(self, clone: Path) -> None:
         self.now = time.time()
         self.passed = 0.0
-        self.folder = clone / ".io3ops/logs"
+        self.folder = clone / ".io3ops/content"
         self.folder.mkdir(parents=True, exist_ok=True)
         self.control = clone / ".io3ops/recording/recording.json"
         self.recorder = Recorder(self.control, self.folder, lambda: self.now, lambda: self.passed)
@@ -209,7 +209,7 @@ def test_on_and_off_reach_the_gateway(clone: Clone) -> None:
     done = run(clone, "on", "--mode", "executor", "--mode", "synthesizer", "--for", "2h")
     assert done.returncode == 0, done.stderr
     assert (
-        "prompts and answers of executor, synthesizer are written to .io3ops/logs/content.jsonl, which only its owner"
+        "prompts and answers of executor, synthesizer are written to .io3ops/content/content.jsonl, which only its owner"
         in done.stderr
     )
     assert "record_internal: true" in done.stderr
@@ -224,7 +224,7 @@ def test_on_and_off_reach_the_gateway(clone: Clone) -> None:
     assert gateway.recorder.keep({**ENTRY, "request": "q", "answer": "a"})
     shown = run(clone).stdout
     assert ("executor" in shown and "UTC (2 h)" in shown) or "UTC (120 min)" in shown
-    assert f".io3ops/logs/content.jsonl  {gateway.content.stat().st_size} bytes" in shown
+    assert f".io3ops/content/content.jsonl  {gateway.content.stat().st_size} bytes" in shown
     data = json.loads(run(clone, "--json").stdout)["data"]
     assert set(data["modes"]) == {"executor", "synthesizer"} and data["size"] == gateway.content.stat().st_size
     status = clone.io3ops("status", **AWAY).stdout

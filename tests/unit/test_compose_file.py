@@ -69,5 +69,5 @@ def test_what_the_host_lends_is_read_only_but_for_the_logs(compose: dict[str, An
         for volume in service["volumes"]
         if volume != "models:/models" and volume.get("read_only") is not True
     ]
-    assert writable == [("gateway", "/run/audit"), ("gateway", "/run/logs")]
+    assert writable == [("gateway", "/run/audit"), ("gateway", "/run/content"), ("gateway", "/run/logs")]
     assert compose["secrets"] == {"master_key": {"file": "./.io3ops/secrets/master_key"}}

@@ -119,7 +119,7 @@ def _size(count: int) -> str:
 def look(settings: Settings, now: float | None = None) -> Recording:
     """What is recorded. Raises NotWritable when the file cannot be read."""
     modes, problem = _load(settings)
-    content = settings.logs / CONTENT
+    content = settings.content / CONTENT
     try:
         size = content.lstat().st_size
     except OSError:
@@ -160,12 +160,12 @@ def stop(tools: Tools, mode: str = "", *, delete: bool = False, now: float | Non
         if delete:
             # After the wish: the gateway looks again before it keeps anything.
             try:
-                (settings.logs / CONTENT).unlink()
+                (settings.content / CONTENT).unlink()
                 deleted = True
             except FileNotFoundError:
                 pass
             except OSError as error:
-                raise files.not_writable(settings.logs / CONTENT, error) from None
+                raise files.not_writable(settings.content / CONTENT, error) from None
     return Ended(modes=ended, deleted=deleted)
 
 

@@ -276,7 +276,7 @@ def _start(run: Run, step: Step) -> None:
         files.private_folder(path.parent, run.owner)
         if path.exists():
             files.own(path, run.owner)
-    for folder in (settings.logs, settings.recording):
+    for folder in (settings.logs, settings.recording, settings.content):
         files.private_folder(folder, run.owner)
         for path in folder.glob("*.json*"):
             files.own(path, run.owner)
