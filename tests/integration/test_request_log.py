@@ -279,6 +279,11 @@ def test_nothing_of_a_hostile_client_or_server_is_in_a_line(bench: Bench, way: s
                 mode, **more, agent=f"{SECRET}/\xff 1\t(sk-12345)", user=evil, metadata={"x": evil}
             )
             assert answer.status == 200 and line["client"] == "other"
+    # Here LiteLLM has no word of its own for it.
+    for more in ({}, {"stream": True}):
+        for path in ("responses", "messages"):
+            answer, line = bench.ask("one", path, input=SECRET, messages=MESSAGES, max_tokens=9, **more)
+            assert answer.status == 200 and line["client"] == "pytest 9.1"
     bench.upstream.told(a="400", says=f"{evil} is too long")
     for stream in (False, True):
         _, line = bench.ask("one", stream=stream)
