@@ -80,6 +80,12 @@ def test_a_fallback_to_the_cloud() -> None:
     assert "window" not in line and line["gen_ai"]["response"] == {"model": "g"}
 
 
+def test_an_answer_that_was_not_finished_has_no_reason_for_its_end() -> None:
+    """LiteLLM says one before anybody knows that the client has left."""
+    found = a_request(status=200, outcome="client_left", finish="stop", completion=3)
+    assert seeing.line(found)["gen_ai"] == {"usage": {"output_tokens": 3}}
+
+
 def test_what_is_not_known_is_left_out() -> None:
     assert seeing.line(a_request(status=404)) == {
         "v": 1, "time": "2023-11-14T22:13:20.250Z", "id": "id-1", "status": 404, "path": "edge", "ms": 500.0
