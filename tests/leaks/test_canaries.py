@@ -448,6 +448,7 @@ def test_a_process_that_is_killed_leaves_no_core(rig: Rig) -> None:
         limits = rig.clone.docker("exec", inspected["Id"], "sh", "-c", LIMITS).stdout.splitlines()
         assert limits and {tuple(line.split()[4:6]) for line in limits} == {("0", "0")}, (service, limits)
     kept = requests(rig.canaries)
+    real = json.dumps({"model": "executor", "prompt": rig.canaries.new("a model's process"), "max_tokens": 1}).encode()
     for number in ("SEGV", "ABRT"):
         assert rig.send(next(kept)) != 0
         before = _workers(rig, containers["gateway"]["Id"])
@@ -455,6 +456,14 @@ def test_a_process_that_is_killed_leaves_no_core(rig: Rig) -> None:
         rig.clone.docker("exec", containers["gateway"]["Id"], "sh", "-c", f"kill -{number} {before[0]}")
         until("another worker serves", lambda b=before: _workers(rig, containers["gateway"]["Id"])[-1:] > b[:1], 20)
         until("it answers", lambda: rig.send(Sent(body=b"{}")) == 404, 20)
+        assert rig.send(Sent(path="/v1/completions", body=real)) == 200
+        # And what runs the models: Ollama's children.
+        models = _workers(rig, containers["runtime"]["Id"])
+        assert models
+        rig.clone.docker(
+            "exec", containers["runtime"]["Id"], "sh", "-c", f"kill -{number} {' '.join(map(str, models))}"
+        )
+        until("the model is loaded again", lambda: rig.send(Sent(path="/v1/completions", body=real)) == 200, 30)
     tidy = {s: rig.clone.docker("exec", c["Id"], "find", "/tmp", "/dev/shm").stdout for s, c in containers.items()}
     cores = [
         line for listed in tidy.values() for line in listed.splitlines() if line.rsplit("/", 1)[-1].startswith("core")
@@ -465,7 +474,7 @@ def test_a_process_that_is_killed_leaves_no_core(rig: Rig) -> None:
 
 
 def _workers(rig: Rig, container: str) -> list[int]:
-    """The gateway's parent is the child of `init`; its children are the workers."""
+    """The gateway's parent, or Ollama, is the child of `init`; its children do the work."""
     parent = rig.clone.docker("exec", container, "sh", "-c", WORKERS.format(1)).stdout.split()
     listed = rig.clone.docker("exec", container, "sh", "-c", WORKERS.format(parent[0])).stdout if parent else ""
     return sorted(int(pid) for pid in listed.split())
