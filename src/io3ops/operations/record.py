@@ -104,7 +104,7 @@ def _until(entry: Any) -> float:
 
 
 def _when(until: float, now: float) -> str:
-    minutes = math.ceil((until - now) / 60)
+    minutes = max(1, round((until - now) / 60))
     left = f"{minutes} min" if minutes < 120 else f"{minutes / 60:.0f} h"
     return f"until {time.strftime('%H:%M:%S', time.gmtime(until))} UTC ({left})"
 
