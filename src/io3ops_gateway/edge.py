@@ -7,17 +7,18 @@ seen: answered, failed, streamed to the end, or left by the client.
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from io3ops_gateway import answers, classes, door, endpoints
+from io3ops_gateway import answers, door, endpoints
 from io3ops_gateway import policy as rules
 from io3ops_gateway.admission import Admission
 from io3ops_gateway.asgi import App, Headers, Message, Receive, Send
-from io3ops_gateway.classes import INTERNAL, OVERRIDE, PROBE, PUBLIC
+from io3ops_gateway.classes import INTERNAL, PROBE
 from io3ops_gateway.client import Client
+from io3ops_gateway.decide import Decisions
 from io3ops_gateway.endpoints import Endpoint
 from io3ops_gateway.errors import Refusal
 from io3ops_gateway.full import STOPPING, FullPath
@@ -66,6 +67,7 @@ class Edge:
         self._full = FullPath(app, inner_key, hide, why)
         self._ring = ring
         self._meter = meter
+        self._decisions = Decisions(policy, meter)
         self._owned = [(b"authorization", f"Bearer {owner_key}".encode()), (PROBE, b"start")]
         self._config = config
         self._lane = lane
@@ -228,7 +230,7 @@ class Edge:
         running = None
         try:
             async with asyncio.timeout(None) as budget:
-                running, handed = self._admit(scope["headers"], endpoint, body, key, budget, seen)
+                running, handed = self._decisions.running(scope["headers"], endpoint, body, key, budget, seen)
                 if self._journal is not None:
                     self._journal.admitted(seen, self.policy.modes[running.mode], handed)
                 client = Client(running)
@@ -276,76 +278,6 @@ class Edge:
             if entry["id"] == wanted:
                 return entry
         raise Refusal(404, "model_not_found", f"there is no mode {wanted[:80]!r}; GET /v1/models lists them")
-
-    def _admit(
-        self,
-        headers: Headers,
-        endpoint: Endpoint,
-        body: dict[str, Any],
-        key: ClientKey,
-        budget: asyncio.Timeout,
-        seen: Seen,
-    ) -> tuple[Running, dict[str, Any]]:
-        """Decide about a request; with the fields that are handed on."""
-        mode, suffix = self.policy.mode(body.get("model"))
-        seen.mode = mode.name
-        if key.modes is not None and mode.name not in key.modes:
-            raise Refusal(403, "mode_not_allowed", f"this key may not use mode {mode.name}")
-        if mode.task != endpoint.task:
-            message = f"mode {mode.name} is for {mode.task}, and this endpoint for {endpoint.task}"
-            raise Refusal(400, "wrong_endpoint", message)
-        said = classes.mark(headers, body, suffix)
-        found = classes.decide(mode.data_class, key.data_class, said, self.policy.data_class)
-        seen.data_class, seen.data_class_from = found.data_class, found.source
-        reason = self._override(headers, body, key, mode, found.data_class)
-        leaves = found.data_class == PUBLIC or bool(reason)
-        group = self.policy.group(mode, PUBLIC if leaves else INTERNAL)
-        handed, ignored = endpoints.kept(endpoint, body)
-        endpoints.check_content(handed, internal=not leaves)
-        rules.apply(mode, endpoint, handed)
-        # The owner's own test of a mode (`io3ops smoke`) takes nothing of what clients may use.
-        testing = key.name == OWNER and any(name == PROBE for name, _ in headers)
-        # Last: whoever takes a slot gives it back in `_admitted`.
-        who = () if testing else ((f"mode {mode.name}", mode.limits), (f"key {key.name}", key.limits))
-        slots = self._meter.enter(*who)
-        budget.reschedule(asyncio.get_running_loop().time() + mode.total)
-        return (
-            Running(
-                budget=budget,
-                endpoint=endpoint,
-                key=key.name,
-                slots=slots,
-                mode=mode.name,
-                asked=str(body["model"]),
-                group=group,
-                data_class=found.data_class,
-                source=found.source,
-                leaves=leaves,
-                reason=reason,
-                ignored=ignored,
-                seen=seen,
-                truncation=mode.truncation,
-            ),
-            handed,
-        )
-
-    def _override(
-        self, headers: Headers, body: Mapping[str, Any], key: ClientKey, mode: rules.ModePolicy, data_class: str
-    ) -> str:
-        """The reason with which this request overrides its class; '' when it does not."""
-        stated = [value.decode("utf-8", "replace") for name, value in headers if name == OVERRIDE]
-        in_body = classes.metadata(body, "override_reason")
-        stated += [in_body if isinstance(in_body, str) else ""] if in_body is not None else []
-        if not stated:
-            return ""
-        reason = stated[0].strip()
-        if len(set(stated)) != 1 or not 10 <= len(reason) <= 300 or not reason.isprintable():
-            raise Refusal(400, "bad_override", "an override needs one reason in words, of 10 to 300 characters")
-        if mode.name not in self.policy.overrides.get(key.name, ()):
-            message = f"key {key.name} may not override the data class in mode {mode.name}"
-            raise Refusal(403, "override_not_allowed", message)
-        # What may leave anyway needs no override, and no entry in its record.
-        return reason if data_class == INTERNAL else ""
 
 
 def _written(body: dict[str, Any]) -> bytes:

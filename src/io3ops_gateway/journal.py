@@ -10,7 +10,8 @@ from typing import Any, Protocol
 import orjson
 
 from io3ops_gateway.policy import ModePolicy
-from io3ops_gateway.seen import Seen, line, stamp
+from io3ops_gateway.request_line import line, stamp
+from io3ops_gateway.seen import Seen
 
 # LiteLLM tells of a call's end in a task of its own; a line without that says less, and that is all.
 LATE_SECONDS = 0.5

@@ -208,7 +208,9 @@ def journals(wanted: Log, settings: Settings) -> Journal:
         budget=wanted.budget_mb * mb,
         rotate=wanted.rotate_mb * mb,
     )
-    return Journal(log.write if wanted.requests else None, Recorder(settings.recording, settings.content_dir), log.close)
+    return Journal(
+        log.write if wanted.requests else None, Recorder(settings.recording, settings.content_dir), log.close
+    )
 
 
 def workers(config: Mapping[str, Any], cores: int, memory: int) -> int:

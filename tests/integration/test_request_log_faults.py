@@ -104,7 +104,10 @@ def small(bench: Bench) -> Iterator[Small]:
 
 
 def test_only_what_was_asked_for_is_recorded(bench: Bench) -> None:
-    control, content = bench.clone.path / ".io3ops/recording/recording.json", bench.clone.path / ".io3ops/content/content.jsonl"
+    control, content = (
+        bench.clone.path / ".io3ops/recording/recording.json",
+        bench.clone.path / ".io3ops/content/content.jsonl",
+    )
     public = {"metadata": {"data_class": "public"}}
     until_then = {"until": time.time() + 600}
     control.write_text(json.dumps({"version": 1, "modes": {"one": until_then, "kept": until_then}}), "utf-8")

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from io3ops_gateway import answers, recording
+from io3ops_gateway import answers, recording, request_line
 from io3ops_gateway import journal as journals
 from io3ops_gateway import seen as seeing
 from io3ops_gateway.journal import Journal
@@ -55,10 +55,10 @@ def test_the_documents_examples_are_what_is_written(root: Path) -> None:
     place = Place(name="executor.1.smollm2", provider="local", local=True, url="x", window=4096, model="smollm2")
     timings = {"load_duration": 11_100_000, "prompt_eval_duration": 18_200_000, "eval_duration": 479_000_000}
     chat.attempts = [seeing.Attempt(place, 0.0006, 0.5121, 200, timings={**timings, "total_duration": 510_000_000})]
-    assert list(seeing.line(chat)) == list(first)
-    assert seeing.line(chat) == first | {"time": seeing.line(chat)["time"]}
-    assert seeing.line(chat)["attempts"][0] == first["attempts"][0]
-    assert len(orjson.dumps(seeing.line(chat))) < 600
+    assert list(request_line.line(chat)) == list(first)
+    assert request_line.line(chat) == first | {"time": request_line.line(chat)["time"]}
+    assert request_line.line(chat)["attempts"][0] == first["attempts"][0]
+    assert len(orjson.dumps(request_line.line(chat))) < 600
     known = set(re.findall(r"^\| `([a-z_0-9]+)`|, `([a-z_0-9]+)`(?=[^|]*\|)", text, re.MULTILINE))
     words = {word for pair in known for word in pair if word} | set(re.findall(r"`([a-z_]+)`", text))
     for example in (first, second, third):
@@ -71,7 +71,7 @@ def test_a_fallback_to_the_cloud() -> None:
     found = a_request(status=200, path="full", cost=0.0000312, completion=12, prompt=20)
     found.attempts = [seeing.Attempt(HERE, 10.0, 10.1, 0, "ConnectError"), seeing.Attempt(AWAY, 10.2, 10.4, 200)]
     found.first = 10.3
-    line = seeing.line(found)
+    line = request_line.line(found)
     assert line["attempts"] == [
         {"deployment": "m.1.a", "at": 0.0, "ms": 100.0, "error": "ConnectError"},
         {"deployment": "m.2.g", "provider": "openai", "cloud": True, "at": 200.0, "ms": 200.0},
@@ -83,11 +83,11 @@ def test_a_fallback_to_the_cloud() -> None:
 def test_an_answer_that_was_not_finished_has_no_reason_for_its_end() -> None:
     """LiteLLM says one before anybody knows that the client has left."""
     found = a_request(status=200, outcome="client_left", finish="stop", completion=3)
-    assert seeing.line(found)["gen_ai"] == {"usage": {"output_tokens": 3}}
+    assert request_line.line(found)["gen_ai"] == {"usage": {"output_tokens": 3}}
 
 
 def test_what_is_not_known_is_left_out() -> None:
-    assert seeing.line(a_request(status=404)) == {
+    assert request_line.line(a_request(status=404)) == {
         "v": 1, "time": "2023-11-14T22:13:20.250Z", "id": "id-1", "status": 404, "path": "edge", "ms": 500.0
     }  # fmt: skip
 
@@ -116,7 +116,7 @@ def test_ids_sort_by_time_and_differ() -> None:
 
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_any_clock_gives_a_time(seconds: float) -> None:
-    assert re.fullmatch(r"-?\d+-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", seeing.stamp(seconds))
+    assert re.fullmatch(r"-?\d+-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", request_line.stamp(seconds))
 
 
 @pytest.mark.parametrize("told", ["a secret", "x" * 41, 7, None, ["stop"], "stop\n", "\x1b[1m", "hunter", "Stop"])
@@ -136,7 +136,7 @@ def test_what_is_no_number_of_tokens_is_none(told: object) -> None:
     found = a_request(status=200)
     found.used(told, told)
     assert found.prompt is None and found.completion is None
-    orjson.dumps(seeing.line(found))
+    orjson.dumps(request_line.line(found))
 
 
 def test_what_an_attempt_told_is_not_told_of_the_next_one() -> None:
@@ -148,7 +148,7 @@ def test_what_an_attempt_told_is_not_told_of_the_next_one() -> None:
     found.attempt(AWAY)
     assert (found.prompt, found.completion, found.finish) == (None, None, "")
     found.used(9000, 5)
-    assert seeing.line(found)["gen_ai"] == {
+    assert request_line.line(found)["gen_ai"] == {
         "response": {"model": "g"},
         "usage": {"input_tokens": 9000, "output_tokens": 5},
     }
