@@ -87,7 +87,8 @@ def _recorded(running: Running, request: httpx.Request, *, stream: bool) -> http
     if not outcome.status:
         raise outcome.error(outcome.reason, request=request)
     headers = {"content-type": outcome.content_type}
-    attempt = wire.attempt_of(running, request)
+    # The lane's own: what is replayed is no attempt more.
+    attempt = running.seen.attempts[-1] if running.seen.attempts else None
     if outcome.status == 200 and stream and attempt is not None:
         # A stream that ended without its last word is as short here as it was on the wire.
         told = wire.Watched(httpx.ByteStream(outcome.body), running, attempt, request.url.path)
