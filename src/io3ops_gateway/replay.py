@@ -46,9 +46,14 @@ async def send(self: httpx.AsyncClient, request: httpx.Request, **options: Any) 
         return await _asked(self, request, running, options)
     if not outcome.status:
         raise outcome.error(outcome.reason, request=request)
-    return httpx.Response(
-        outcome.status, headers={"content-type": outcome.content_type}, content=outcome.body, request=request
-    )
+    headers = {"content-type": outcome.content_type}
+    attempt = wire.attempt_again(running, outcome.deployment)
+    if outcome.status != 200 or not options.get("stream") or attempt is None:
+        return httpx.Response(outcome.status, headers=headers, content=outcome.body, request=request)
+    # Watched as one from the wire: a stream that just stops is no finished one, whoever has read it first.
+    response = httpx.Response(200, headers=headers, stream=httpx.ByteStream(outcome.body), request=request)
+    wire.answered(running, attempt, response)
+    return response
 
 
 async def _asked(

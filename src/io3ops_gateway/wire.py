@@ -34,6 +34,12 @@ def attempt_of(running: Running, request: httpx.Request) -> Attempt | None:
     return running.seen.attempt(found.place) if found.ended and found.error else found
 
 
+def attempt_again(running: Running, deployment: str) -> Attempt | None:
+    """The attempt that the lane has made, and that LiteLLM makes now without a call."""
+    attempts = running.seen.attempts
+    return attempts[-1] if attempts and attempts[-1].place.name == deployment else None
+
+
 def failed(attempt: Attempt, error: BaseException) -> None:
     """No answer came."""
     attempt.end(error="stopped" if not isinstance(error, Exception) else type(error).__name__)
