@@ -118,8 +118,8 @@ def count(text: str) -> int:
 
 def _refuse(running: Running, request: httpx.Request, refused: Refusal) -> httpx.Response:
     running.overlong, running.overflowed = refused, True
-    if attempt := wire.attempt_of(running, request):
-        attempt.error = refused.code
+    if running.seen.attempts:
+        running.seen.attempts[-1].error = refused.code
     headers = {"content-type": "application/json"}
     return httpx.Response(400, headers=headers, content=truncation.known(refused, running.window), request=request)
 
@@ -162,7 +162,6 @@ async def _asked(
     if attempt.place.local:
         # For the server's own log. A cloud is told nothing that a client has chosen beside its prompt.
         request.headers["x-request-id"] = running.seen.id
-    wire.begun(attempt)
     try:
         response = await _send(self, request, **options)
     except BaseException as error:

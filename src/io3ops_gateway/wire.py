@@ -30,13 +30,8 @@ def attempt_of(running: Running, request: httpx.Request) -> Attempt | None:
     url = str(request.url)
     if found is None or request.method != "POST" or url.endswith("/api/show") or origin(url) != origin(found.place.url):
         return None
-    # Its client sends once more, by itself and at once, what did not reach a server or got no answer.
+    # Its client sends once more, by itself and at once, what did not reach a server or got no answer; a prompt that was too long goes again, cut.
     return running.seen.attempt(found.place) if found.ended and found.error else found
-
-
-def begun(attempt: Attempt) -> None:
-    """It is asked, or once more: LiteLLM repeats a refused connection by itself, and a prompt that was too long goes again, cut."""
-    attempt.status, attempt.error, attempt.ended = 0, "", 0.0
 
 
 def failed(attempt: Attempt, error: BaseException) -> None:
