@@ -150,7 +150,7 @@ class Lane:
         # Last before the wire, as on the full path.
         place = self._policy.place(stop.id, stop.target.url, leaves=running.leaves)
         running.window = place.window
-        headers = {"content-type": "application/json", "x-request-id": running.seen.id}
+        headers = {"content-type": "application/json", "x-request-id": running.seen.onward}
         if place.key:
             key = self._keys.get(place.key)
             if not key:

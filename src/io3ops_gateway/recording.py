@@ -99,7 +99,10 @@ class Recorder:
         return self._writer.close(seconds)
 
     def _put(self, lines: bytes) -> None:
-        self._file.append(lines)
+        # What a slow disk held up must not come back after `io3ops record off --delete`.
+        self._look()
+        if self._wishes:
+            self._file.append(lines)
 
     def _look(self) -> None:
         self._look_at = self._ticks() + LOOK_EVERY

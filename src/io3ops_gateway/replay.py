@@ -161,7 +161,7 @@ async def _asked(
         return await _send(self, request, **options)
     if attempt.place.local:
         # For the server's own log. A cloud is told nothing that a client has chosen beside its prompt.
-        request.headers["x-request-id"] = running.seen.id
+        request.headers["x-request-id"] = running.seen.onward
     try:
         response = await _send(self, request, **options)
     except BaseException as error:

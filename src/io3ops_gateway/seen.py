@@ -54,7 +54,8 @@ class Attempt:
 class Seen:
     """One request. `time`: of the wall's clock; `begun`, `body`, `first`, `ended`: moments of `clock`, 0 when not reached; `queued`: seconds. `path`: edge, lane or full.
 
-    `prompt`, `completion`, `cached`: tokens, None when nobody said; `told`: LiteLLM has told of the call's end.
+    `prompt`, `completion`, `cached`: tokens, None when nobody said; `told`: LiteLLM has told of the call's end; `chosen`: the client
+    has chosen the id.
     """
 
     id: str
@@ -87,10 +88,16 @@ class Seen:
     truncated: bool = False
     recorded: bool = False
     told: bool = False
+    chosen: bool = False
     attempts: list[Attempt] = field(default_factory=list)
     # What `io3ops record` keeps of question and answer; None: nothing. Neither is for the log.
     question: Mapping[str, Any] | None = None
     kept: bytearray | None = None
+
+    @property
+    def onward(self) -> str:
+        """The id, for a local server's own log: vLLM takes it for its own, and clients may choose one twice."""
+        return f"{self.id}-{random.getrandbits(32):08x}" if self.chosen else self.id
 
     def attempt(self, place: Place) -> Attempt:
         """Another attempt begins; the one before is over, and what it told of its answer is not told of the next one's."""
@@ -146,7 +153,9 @@ def begin(headers: Headers) -> Seen:
             given = value
         elif name == b"user-agent":
             client = product(value)
-    return Seen(given.decode() if _ID.fullmatch(given) else new_id(now), now, clock(), client=client)
+    if _ID.fullmatch(given):
+        return Seen(given.decode(), now, clock(), client=client, chosen=True)
+    return Seen(new_id(now), now, clock(), client=client)
 
 
 def new_id(now: float) -> str:

@@ -300,3 +300,10 @@ def test_a_log_that_the_table_does_not_want_is_not_written_and_content_still_is(
     journal.admitted(found, ModePolicy(name="m", groups={}), {})
     journal.ended(found)
     assert len(keeper.kept) == 1
+
+
+def test_a_local_server_gets_an_id_that_nobody_else_has() -> None:
+    chosen = seeing.begin([(b"x-request-id", b"mine")])
+    assert chosen.id == "mine" and chosen.onward.startswith("mine-") and chosen.onward != chosen.onward
+    ours = seeing.begin([])
+    assert ours.onward == ours.id
