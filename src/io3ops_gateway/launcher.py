@@ -12,7 +12,7 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -115,7 +115,8 @@ def serve(settings: Settings) -> None:
             where = stops(hooks.policy, hooks.entries) if hooks.policy.door.lane else {}
             lane = Lane(hooks.policy, where, hooks.files.keys, hooks.meter)
             hide, why = hooks.files.keys.hide, hooks.why
-            journal = journals(hooks.policy.log, settings)
+            column = gauge.worker(job.index)
+            journal = journals(hooks.policy.log, settings, column.lost)
             hooks.told = journal.told
             return Edge(
                 app,
@@ -129,7 +130,7 @@ def serve(settings: Settings) -> None:
                 config=job.digest,
                 lane=lane,
                 journal=journal,
-                gauge=gauge.worker(job.index),
+                gauge=column,
             )
 
         when_ready = _nothing if show_text else logs.withhold_text
@@ -199,8 +200,8 @@ def import_litellm() -> None:
         gc.enable()
 
 
-def journals(wanted: Log, settings: Settings) -> Journal:
-    """What keeps the request log, as the table wants it, and records what the owner asks for."""
+def journals(wanted: Log, settings: Settings, lost: Callable[[], None]) -> Journal:
+    """What keeps the request log, as the table wants it, and records what the owner asks for. `lost`: is told of each line that is."""
     mb = 1_000_000
     log = RequestLog(
         settings.log_dir,
@@ -208,9 +209,13 @@ def journals(wanted: Log, settings: Settings) -> Journal:
         budget=wanted.budget_mb * mb,
         rotate=wanted.rotate_mb * mb,
     )
-    return Journal(
-        log.write if wanted.requests else None, Recorder(settings.recording, settings.content_dir), log.close
-    )
+
+    def write(line: bytes) -> None:
+        if not log.write(line):
+            lost()
+
+    recorder = Recorder(settings.recording, settings.content_dir)
+    return Journal(write if wanted.requests else None, recorder, log.close)
 
 
 def workers(config: Mapping[str, Any], cores: int, memory: int) -> int:

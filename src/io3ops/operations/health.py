@@ -14,6 +14,8 @@ from io3ops.operations.config import Config
 from io3ops.routing.plan import Plan
 from io3ops.tools import Tools
 
+# A line that was lost so long ago: the log is written again, or nobody asks for anything.
+RECENT_SECONDS = 120
 OBSERVER_CHECK = ["/usr/bin/python3", "-I", "-S", "/opt/io3ops/io3ops_observer/healthcheck.py"]
 
 
@@ -84,6 +86,7 @@ def health(tools: Tools, *, deep: bool = False) -> tuple[Probe, ...]:
         ("gateway live", _live, ("containers",)),
         ("gateway ready", _ready, ("gateway live",)),
         ("modes listed", _modes, ("gateway ready",)),
+        ("request log", _request_log, ("gateway live",)),
     ]
     look = _Look(tools)
     if look.needs_keys:
@@ -217,6 +220,19 @@ def _modes(look: _Look) -> str:
     finally:
         client.close()
     return ", ".join(plan.modes)
+
+
+def _request_log(look: _Look) -> str:
+    if not look.plan.log.requests:
+        return "the table wants none"
+    where = look.tools.settings.logs.relative_to(look.tools.settings.root)
+    container = stack.own_containers(look.tools)["gateway"].id
+    said = look.tools.control.status(look.tools.engine.command(), container)
+    lost, ago = said.get("lost", 0), said.get("lost_ago", 0)
+    if lost and ago < RECENT_SECONDS:
+        hint = f"free space, or mend {where}; answers are not affected; io3ops logs gateway says why"
+        raise _Broken(f"{lost} lines could not be written, the last {ago} s ago", hint)
+    return f"{where}/requests.jsonl" + (f"; {lost} lines were lost since the gateway started" if lost else "")
 
 
 def _observer(look: _Look) -> str:

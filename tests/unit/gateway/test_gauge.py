@@ -55,3 +55,12 @@ def test_what_a_forked_worker_counts_is_seen_by_its_parent_and_outlives_it() -> 
     assert gauge.totals() == {"running": 1, "waiting": 1}
     gauge.forget(7)
     assert gauge.totals() == {"running": 0, "waiting": 0}
+
+
+def test_a_lost_line_is_known_to_all_and_outlives_its_worker() -> None:
+    gauge = Gauge()
+    gauge.worker(2).lost()
+    gauge.worker(9).lost()
+    gauge.forget(2)
+    found = gauge.totals()
+    assert found["lost"] == 2 and 0 <= found["lost_ago"] < 60
