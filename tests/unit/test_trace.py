@@ -228,3 +228,14 @@ def test_without_a_log_the_error_says_how_one_comes(tmp_path: Path) -> None:
     with pytest.raises(LogMissing) as found:
         trace.find(tmp_path / "nothing", "abcdefgh")
     assert found.value.code == "E65" and "make up" in found.value.hint
+
+
+def test_a_prompt_that_was_too_long_is_no_failure_of_the_runtime() -> None:
+    attempt = {"deployment": "m.1.a", "at": 1, "ms": 2, "status": 400, "error": "context_length_exceeded"}
+    line = {"v": 1, "time": "2026-11-24T18:10:03.123Z", "id": "x", "ms": 3, "window": 4096, "attempts": [attempt]}
+    refused = parse(json.dumps(line | {"outcome": "error", "error": "context_length_exceeded"}).encode())
+    assert refused is not None
+    assert "window of 4096 tokens" in advice(refused, waterfall(refused))
+    served = parse(json.dumps(line | {"attempts": [attempt, {"deployment": "n.1.b", "at": 3, "ms": 2}]}).encode())
+    assert served is not None
+    assert "longer than its window" in advice(served, waterfall(served))

@@ -5,9 +5,16 @@ from __future__ import annotations
 from io3ops.operations.request_records import Attempt, Record, shown
 from io3ops.operations.trace import Waterfall
 
+TOO_LONG = "context_length_exceeded"
+
 
 def advice(record: Record, found: Waterfall, kept: str = "") -> str:
     """One sentence when something stands out, else ''. `kept`: the table's keep_alive of the model that served."""
+    if record.error == TOO_LONG:
+        return (
+            f"the prompt does not fit into the window of {record.window or 'so many'} tokens: a shorter one, a larger `context:`,"
+            " or `fallbacks: context_overflow` in the table"
+        )
     failed = next((a for a in record.attempts if a.failed), None)
     said = _refusal(record) or (_failure(failed) if failed else "")
     if said:
@@ -59,6 +66,8 @@ def _failure(attempt: Attempt) -> str:
         what = f"{whose} refused the key: io3ops secrets"
     elif attempt.status == 429:
         what = f"{whose} was over its limit"
+    elif attempt.error == TOO_LONG:
+        what = "the prompt was longer than its window"
     else:
         what = f"{whose} failed: io3ops logs"
     return f"attempt at {shown(attempt.deployment, 80) or '?'} ended with {_why(attempt)}: {what}"
