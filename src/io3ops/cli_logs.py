@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 # Written here too: reading it from the operation would load much for `--help`.
 LAYERS = ("gateway", "runtime", "egress", "observer", "outlet", "loader", "engine", "requests")
-# When the table does not say: how long request logs are kept, and how much of them.
-KEEP_DAYS, BUDGET_MB = 30, 1000
 # As long as `top --once` waits for a layer that does not answer.
 FIRST_SECONDS = 5.0
 
@@ -118,9 +116,9 @@ def prune(
 
     if keep_days is None or budget_mb is None:
         # Only then the table is needed, which may have problems.
-        kept = getattr(config.load(tools.settings).table, "log", None)
-        keep_days = getattr(kept, "keep_days", KEEP_DAYS) if keep_days is None else keep_days
-        budget_mb = getattr(kept, "budget_mb", BUDGET_MB) if budget_mb is None else budget_mb
+        kept = config.load(tools.settings).table.log
+        keep_days = kept.keep_days if keep_days is None else keep_days
+        budget_mb = kept.budget_mb if budget_mb is None else budget_mb
     done = prune_logs.prune(tools.settings, keep_days=keep_days, budget_mb=budget_mb, everything=everything)
     count = len(done.removed)
     text = (
