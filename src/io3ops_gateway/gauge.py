@@ -14,7 +14,7 @@ RUNNING, WAITING, LOST, LOST_AT, WIDTH = 0, 1, 2, 3, 8
 
 
 class Gauge:
-    """A pair of counters for each worker of all generations that still run."""
+    """Four counters for each worker of all generations that still run."""
 
     def __init__(self) -> None:
         self._cells = memoryview(mmap.mmap(-1, WORKERS * WIDTH * 8)).cast("q")
@@ -39,7 +39,7 @@ class Gauge:
 
 
 class Column:
-    """One worker's two counters, for its event loop's thread only."""
+    """One worker's counters. `running` and `waiting` are for its event loop's thread, `lost` for whoever has the log's lock."""
 
     __slots__ = ("_cells", "_lost", "_lost_at", "_running", "_waiting")
 
@@ -55,9 +55,9 @@ class Column:
         """+1 when a request has to wait for a place, -1 when it does so no more."""
         self._cells[self._waiting] += change
 
-    def lost(self) -> None:
-        """A line of the request log could not be written."""
-        self._cells[self._lost] += 1
+    def lost(self, count: int = 1) -> None:
+        """So many lines of the request log could not be written."""
+        self._cells[self._lost] += count
         self._cells[self._lost_at] = int(time.monotonic())
 
 

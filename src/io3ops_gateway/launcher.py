@@ -200,22 +200,18 @@ def import_litellm() -> None:
         gc.enable()
 
 
-def journals(wanted: Log, settings: Settings, lost: Callable[[], None]) -> Journal:
-    """What keeps the request log, as the table wants it, and records what the owner asks for. `lost`: is told of each line that is."""
+def journals(wanted: Log, settings: Settings, lost: Callable[[int], None]) -> Journal:
+    """What keeps the request log, as the table wants it, and records what the owner asks for. `lost`: is told of lines that are."""
     mb = 1_000_000
     log = RequestLog(
         settings.log_dir,
         keep_days=wanted.keep_days,
         budget=wanted.budget_mb * mb,
         rotate=wanted.rotate_mb * mb,
+        lost=lost,
     )
-
-    def write(line: bytes) -> None:
-        if not log.write(line):
-            lost()
-
     recorder = Recorder(settings.recording, settings.content_dir)
-    return Journal(write if wanted.requests else None, recorder, log.close)
+    return Journal(log.write if wanted.requests else None, recorder, log.close)
 
 
 def workers(config: Mapping[str, Any], cores: int, memory: int) -> int:

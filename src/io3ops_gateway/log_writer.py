@@ -22,11 +22,19 @@ SAY_EVERY = 60.0
 
 
 class LogWriter:
-    """`put(lines)` writes, or raises OSError; `what` names it on stderr."""
+    """`put(lines)` writes, or raises OSError; `what` names it on stderr; `lost(count)`: is told of lines that are, by one thread at a time."""
 
-    def __init__(self, what: str, put: Callable[[bytes], None], *, ticks: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        what: str,
+        put: Callable[[bytes], None],
+        *,
+        ticks: Callable[[], float] = time.monotonic,
+        lost: Callable[[int], None] = lambda _count: None,
+    ) -> None:
         self.lost = 0
         self._what = what
+        self._tell = lost
         self._put = put
         self._ticks = ticks
         self._ready = threading.Condition()
@@ -119,6 +127,7 @@ class LogWriter:
     def _lose(self, count: int, why: str = "") -> None:
         with self._ready:
             self.lost += count
+            self._tell(count)
             now = self._ticks()
             due = bool(why) and now >= self._say_at
             if due:

@@ -47,6 +47,7 @@ class RequestLog:
         clock: Callable[[], float] = time.time,
         ticks: Callable[[], float] = ticks,
         look_every: float = LOOK_EVERY,
+        lost: Callable[[int], None] = lambda _count: None,
     ) -> None:
         self._keep_days = keep_days
         self._budget = budget
@@ -56,7 +57,7 @@ class RequestLog:
         self._ahead = clock() - ticks()
         self._too_large = False
         self._file = LineFile(folder, NAME, look_every)
-        self._writer = LogWriter("request log", self._put, ticks=ticks)
+        self._writer = LogWriter("request log", self._put, ticks=ticks, lost=lost)
 
     @property
     def lost(self) -> int:

@@ -299,3 +299,15 @@ def test_a_long_text_is_cut_between_characters() -> None:
     text, was = recording.cut("x" + "ü" * most)
     assert was and text == "x" + "ü" * ((most - 1) // 2)
     assert recording.cut(b"\xff{}") == ("\ufffd{}", False) and recording.cut("\ud800") == ("?", False)
+
+
+def test_a_lost_line_is_told_whoever_loses_it() -> None:
+    """Also one that waited for a slow disk: `io3ops health` must know."""
+    told: list[int] = []
+
+    def put(_lines: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    writer = LogWriter("request log", put, lost=told.append)
+    assert not writer.write(b"one") and not writer.write(b"two")
+    assert told == [1, 1] and writer.lost == 2
