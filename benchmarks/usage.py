@@ -109,7 +109,7 @@ def write(folder: Path, count: int) -> int:
             old = folder / f"requests-{at:%Y%m%dT%H%M%SZ}-{number}.jsonl"
             (folder / "requests.jsonl").rename(old)
             os.utime(old, (at.timestamp(), at.timestamp()))
-            file, size = open(folder / "requests.jsonl", "wb"), 0  # noqa: SIM115
+            file, size = open(folder / "requests.jsonl", "wb"), 0  # noqa: SIM115  (closed after the loop)
         size += file.write(line)
         whole += len(line)
     file.close()

@@ -39,7 +39,7 @@
     ├── gateway
     │   ├── 60 GatewayError      the gateway answered with an error
     │   ├── 61 ModesDiffer       it lists other modes than the table names
-    │   └── 62 ApplyFailed       a new table did not pass; the previous one is back
+    │   └── 62 ApplyFailed       a new table did not pass; the previous one serves on
     └── request log
         ├── 65 LogMissing        there is no request log, or it cannot be read
         └── 66 RequestUnknown    no request, or more than one, is what was asked for

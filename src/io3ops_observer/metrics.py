@@ -14,7 +14,7 @@ PER_TOKEN = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0,
 TOKENS = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576)
 QUEUE = (0.001, 0.01, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0)
 
-# A second series for each first one, which nothing here asks for.
+# A second series for each first one, which nothing here asks for. The library gives this function no types.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 REASONS = ("queue_full", "refused")
 

@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -138,7 +139,7 @@ def test_processes_that_write_and_rotate_at_once_lose_and_double_no_line(
         log = log_in(folder, rotate=50_000)
         assert all(log.write(line(worker, n)) for n in range(LINES)) and log.close(30)
 
-    pids = [fork(lambda worker=worker: work(worker)) for worker in range(PROCESSES)]  # type: ignore[misc]
+    pids = [fork(partial(work, worker)) for worker in range(PROCESSES)]
     assert [ended(pid) for pid in pids] == [0] * PROCESSES
     files = [path for path in (*full(folder), current(folder)) if path.exists()]
     assert len(files) > 3
@@ -165,7 +166,7 @@ def test_a_killed_process_costs_no_line_but_the_one_that_it_was_writing(folder: 
 
     for worker in range(4):
         heard, says = os.pipe()
-        pid = fork(lambda worker=worker, says=says: work(worker, says))  # type: ignore[misc]
+        pid = fork(partial(work, worker, says))
         os.close(says)
         seen = 0
         while seen < 100:
