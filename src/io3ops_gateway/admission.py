@@ -57,14 +57,10 @@ class Admission:
         else:
             # Does not suspend.
             await self._places.acquire()
-        self._running += 1
-        if self._gauge is not None:
-            self._gauge.running(1)
+        self._run(1)
 
     async def __aexit__(self, *_: object) -> None:
-        self._running -= 1
-        if self._gauge is not None:
-            self._gauge.running(-1)
+        self._run(-1)
         if self._waiting:
             now = self._clock()
             self._gap += WEIGHT * (now - self._last - self._gap)
@@ -76,18 +72,24 @@ class Admission:
             raise self._busy(f"the gateway is busy: {self._running} requests run and {self._waiting} wait")
         if not self._waiting:
             self._last = self._clock()
-        self._waiting += 1
-        if self._gauge is not None:
-            self._gauge.waiting(1)
+        self._queue(1)
         try:
             async with asyncio.timeout(self._seconds):
                 await self._places.acquire()
         except TimeoutError:
             raise self._busy(f"the gateway is busy: no place became free in {self._seconds:g} s") from None
         finally:
-            self._waiting -= 1
-            if self._gauge is not None:
-                self._gauge.waiting(-1)
+            self._queue(-1)
+
+    def _run(self, change: int) -> None:
+        self._running += change
+        if self._gauge is not None:
+            self._gauge.running(change)
+
+    def _queue(self, change: int) -> None:
+        self._waiting += change
+        if self._gauge is not None:
+            self._gauge.waiting(change)
 
     def _busy(self, message: str) -> Refusal:
         # Nothing has ended for longer than usual: then that is the gap now.

@@ -124,7 +124,11 @@ class Lane:
         if stop is None or stop.name in self._failed or running.reason:
             return None
         reply = Reply(
-            asked=running.asked, now=int(time.time()), new_id=_new_id, count=_count, prompt=partial(_count_prompt, body)
+            asked=running.asked,
+            now=int(time.time()),
+            new_id=_new_id,
+            count=replay.count,
+            prompt=partial(_count_prompt, body),
         )
         found = CODECS[stop.target.kind](endpoint, body, stop.target, reply)
         return (stop, found) if found else None
@@ -371,14 +375,9 @@ def _new_id(prefix: str) -> str:
     return f"{prefix}{uuid.uuid4()}"
 
 
-def _count(text: str) -> int:
-    """Tokens of a text, as LiteLLM counts the reasoning of a stream."""
-    return int(sys.modules["litellm"].token_counter(model="", text=text))
-
-
 def _count_prompt(body: Mapping[str, Any]) -> int:
     """Tokens of what was asked, in the same way."""
     if "messages" in body:
         return int(sys.modules["litellm"].token_counter(model="", messages=body["messages"]))
     given = body.get("prompt") or ""
-    return _count(given if isinstance(given, str) else "".join(given))
+    return replay.count(given if isinstance(given, str) else "".join(given))

@@ -10,7 +10,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
-import orjson
 
 from io3ops_gateway.codec import parsed
 from io3ops_gateway.policy import origin
@@ -103,14 +102,14 @@ class Watched(httpx.AsyncByteStream):
         self._attempt.end(error=error)
         lines = [line for line in tail.split(b"\n") if line.strip()]
         if self._path.endswith(("/api/chat", "/api/generate")):
-            last = _last(lines[-1]) if lines else {}
+            last = parsed(lines[-1]) if lines else {}
             note(self._running, self._attempt, last)
             if len(lines) == 1 and len(tail) == TAIL:
                 # A line that is longer than what is kept of it, as of a server that streams all in one: whole, when it ends as one does.
                 return tail.rstrip().endswith(b"}")
             return last.get("done") is True or "error" in last
         if self._path.endswith("/completions"):
-            for found in reversed([_last(line.removeprefix(b"data:")) for line in lines[-8:]]):
+            for found in reversed([parsed(line.removeprefix(b"data:")) for line in lines[-8:]]):
                 if isinstance(found.get("usage"), dict):
                     note(self._running, self._attempt, found)
                     break
@@ -120,11 +119,3 @@ class Watched(httpx.AsyncByteStream):
     async def aclose(self) -> None:
         self._attempt.end()
         await self._stream.aclose()
-
-
-def _last(line: bytes) -> dict[str, Any]:
-    try:
-        found = orjson.loads(line)
-    except orjson.JSONDecodeError:
-        return {}
-    return found if isinstance(found, dict) else {}

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
-from io3ops.adapters.docker_engine import DockerEngine
-from io3ops.errors import EngineLost
+from io3ops.adapters.docker_engine import DockerEngine, answering
 
 # Of one line; the rest of it is thrown away.
 LONGEST = 20_000
@@ -123,23 +122,7 @@ def _lines(frames: Iterator[bytes]) -> Iterator[tuple[str, str]]:
         yield time, text
 
 
-@contextlib.contextmanager
-def _answering() -> Iterator[None]:
-    import docker.errors
-    import requests
+def _answering() -> contextlib.AbstractContextManager[None]:
     import urllib3
 
-    try:
-        yield
-    except docker.errors.APIError as error:
-        raise EngineLost(
-            f"the engine refused: {error.explanation or error}", hint="`docker info` shows its state"
-        ) from None
-    except (
-        docker.errors.DockerException,
-        requests.RequestException,
-        urllib3.exceptions.HTTPError,
-        OSError,
-        *CUT,
-    ) as error:
-        raise EngineLost(f"the Docker engine stopped answering: {type(error).__name__}", hint="`make up`") from None
+    return answering("`make up`", (urllib3.exceptions.HTTPError, OSError, *CUT))

@@ -14,6 +14,7 @@ from io3ops.errors import EngineLost
 
 MIN_ENGINE = (25, 0)
 MIN_COMPOSE = (2, 24)
+AGAIN = "start it again (`make up` does); nothing is lost: models, key and config are kept"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,20 +83,20 @@ class DockerEngine:
         return EngineState(kind="ready", version=number, detail=f"engine {number}, Compose {compose.output.strip()}")
 
     def info(self) -> dict[str, Any]:
-        with self._answering():
+        with answering():
             return dict(self._connect().info())
 
     def image_id(self, reference: str) -> str | None:
         import docker.errors
 
-        with self._answering():
+        with answering():
             try:
                 return str(self._connect().images.get(reference).id)
             except docker.errors.ImageNotFound:
                 return None
 
     def images(self, repository: str) -> tuple[str, ...]:
-        with self._answering():
+        with answering():
             return tuple(tag for image in self._connect().images.list(repository) for tag in image.tags)
 
     def registry_answers(self, reference: str, timeout: int) -> tuple[bool, str]:
@@ -110,10 +111,10 @@ class DockerEngine:
         return True, ""
 
     def pull(self, reference: str, on_progress: Callable[[int, int], None]) -> None:
-        """Pull an image; `on_progress(bytes done, bytes known)`. The SDK's errors pass through `_answering`."""
+        """Pull an image; `on_progress(bytes done, bytes known)`. The SDK's errors pass through `answering`."""
         repository, _, tag = reference.partition(":")
         layers: dict[str, tuple[int, int]] = {}
-        with self._answering():
+        with answering():
             for event in self._connect().api.pull(repository, tag=tag, stream=True, decode=True):
                 if "error" in event:
                     raise EngineLost(f"pulling {reference} failed: {event['error']}", hint="run the same command again")
@@ -124,7 +125,7 @@ class DockerEngine:
 
     def containers(self, project: str) -> dict[str, Container]:
         """The project's containers by service name, stopped ones too."""
-        with self._answering():
+        with answering():
             found = self._connect().containers.list(
                 all=True, filters={"label": f"com.docker.compose.project={project}"}, ignore_removed=True
             )
@@ -132,52 +133,35 @@ class DockerEngine:
 
     def inspect(self, container: str) -> dict[str, Any]:
         """Everything that the engine tells about a container to whoever may ask it."""
-        with self._answering():
+        with answering():
             return dict(self._connect().containers.get(container).attrs)
 
     def tail(self, container: str, lines: int) -> str:
-        with self._answering():
+        with answering():
             written: bytes = self._connect().containers.get(container).logs(tail=lines)
             # Programs colour their lines even when nobody watches; in an error they would recolour the terminal.
             return re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", written.decode("utf-8", "replace")).rstrip()
 
     def execute(self, container: str, argv: list[str]) -> tuple[int, str]:
         """Run a command in a container; (exit code, output)."""
-        with self._answering():
+        with answering():
             code, output = self._connect().containers.get(container).exec_run(argv)
             return int(code or 0), output.decode("utf-8", "replace")
 
     def unpause(self, container: str) -> None:
-        with self._answering():
+        with answering():
             self._connect().containers.get(container).unpause()
 
     def volumes(self, project: str) -> tuple[str, ...]:
-        with self._answering():
+        with answering():
             found = self._connect().volumes.list(filters={"label": f"com.docker.compose.project={project}"})
             return tuple(v.name for v in found)
 
     def remove_networks(self, project: str) -> None:
         """Those left over from an overlay that is no longer used: Compose itself does not know them any more."""
-        with self._answering():
+        with answering():
             for network in self._connect().networks.list(filters={"label": f"com.docker.compose.project={project}"}):
                 network.remove()
-
-    @contextlib.contextmanager
-    def _answering(self) -> Iterator[None]:
-        import docker.errors
-        import requests
-
-        try:
-            yield
-        except docker.errors.APIError as error:
-            raise EngineLost(
-                f"the engine refused: {error.explanation or error}", hint="`docker info` shows its state"
-            ) from None
-        except (docker.errors.DockerException, requests.RequestException) as error:
-            raise EngineLost(
-                f"the Docker engine stopped answering: {type(error).__name__}",
-                hint="start it again (`make up` does); nothing is lost: models, key and config are kept",
-            ) from None
 
     def client(self, seconds: int) -> Any:
         """A connection of its own, for one thread; `seconds`: how long an answer may take. The SDK's errors pass through."""
@@ -205,6 +189,23 @@ class DockerEngine:
         if host.startswith("unix://") and os.path.exists(path) and not os.access(path, os.R_OK | os.W_OK):
             return EngineState(kind="denied", detail=f"this user may not use {path}")
         return EngineState(kind="stopped", detail=f"nothing answers at {host}")
+
+
+@contextlib.contextmanager
+def answering(hint: str = AGAIN, also: tuple[type[Exception], ...] = ()) -> Iterator[None]:
+    """The SDK's errors as EngineLost. `also`: what else means that the engine is lost."""
+    import docker.errors
+    import requests
+
+    lost: tuple[type[Exception], ...] = (docker.errors.DockerException, requests.RequestException, *also)
+    try:
+        yield
+    except docker.errors.APIError as error:
+        raise EngineLost(
+            f"the engine refused: {error.explanation or error}", hint="`docker info` shows its state"
+        ) from None
+    except lost as error:
+        raise EngineLost(f"the Docker engine stopped answering: {type(error).__name__}", hint=hint) from None
 
 
 def _container(found: Any) -> Container:

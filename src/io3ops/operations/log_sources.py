@@ -20,7 +20,7 @@ from io3ops.adapters.log_files import Growing
 from io3ops.adapters.process import Background
 from io3ops.console import printable
 from io3ops.errors import EngineLost, Io3opsError
-from io3ops.operations import engine, log_lines, stack
+from io3ops.operations import engine, log_lines, request_records, stack
 from io3ops.operations.log_lines import Line, Wish
 from io3ops.tools import Tools
 
@@ -58,7 +58,7 @@ def sources(tools: Tools, layers: Iterable[str], note: Note) -> list[Source]:
         else:
             found.append(DaemonLog(engine.DAEMON_LOG, note))
     if "requests" in layers:
-        found.append(RequestLog(tools.settings.logs / "requests.jsonl", note))
+        found.append(RequestLog(tools.settings.logs / request_records.CURRENT, note))
     return found
 
 
@@ -295,7 +295,7 @@ class RequestLog(_FileLog):
     """One line for each request; needs no engine."""
 
     def __init__(self, path: Path, note: Note) -> None:
-        super().__init__(path, "requests-*.jsonl", "request log", note)
+        super().__init__(path, request_records.OLDER, "request log", note)
 
     def past(self, wish: Wish) -> list[Line]:
         found: list[Line] = []

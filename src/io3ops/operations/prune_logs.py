@@ -14,9 +14,9 @@ from pathlib import Path
 
 from io3ops.adapters import files
 from io3ops.errors import AlreadyRunning
+from io3ops.operations.request_records import CURRENT
 from io3ops.settings import Settings
 
-CURRENT = "requests.jsonl"
 # Both as in the gateway's `request_log`.
 FULL = re.compile(r"requests-\d{8}T\d{6}Z-\d{4,}\.jsonl")
 LOCK = ".lock"

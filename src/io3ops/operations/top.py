@@ -16,7 +16,7 @@ from io3ops.adapters.container_view import ContainerView, Load
 from io3ops.adapters.log_files import Growing
 from io3ops.console import printable
 from io3ops.errors import Io3opsError
-from io3ops.operations import config, log_lines, models, stack
+from io3ops.operations import config, log_lines, models, request_records, stack
 from io3ops.operations.top_numbers import (
     LAST,
     MINUTE,
@@ -181,7 +181,7 @@ class Top:
         recent: deque[Ended] = deque()
         failures: deque[Failure] = deque(maxlen=LAST)
         try:
-            file = Growing(self._tools.settings.logs / "requests.jsonl", "requests-*.jsonl")
+            file = Growing(self._tools.settings.logs / request_records.CURRENT, request_records.OLDER)
         except OSError as error:
             part.failed(f"the request log cannot be read: {error.strerror or error}")
             return
