@@ -1,12 +1,17 @@
 """Which data class a request has: internal prompts stay on machines of the user's, public ones may leave. Pure.
 
 The mode, the key and the request may each say one. Internal wins, whoever says it; public holds when somebody says it and
-nobody says internal; what nobody marked has the table's class.
+nobody says internal; what nobody marked has the table's class. Tags can only tighten: `internal` among them is a mark, while
+`public` is a word that applications use for other things, so only a written-out `data_class` can make a prompt public.
 """
 
-from collections.abc import Iterable, Mapping
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
+from urllib.parse import parse_qsl
 
 from io3ops_gateway.errors import Refusal
 
@@ -16,6 +21,34 @@ CLASSES = (INTERNAL, PUBLIC)
 MARK, OVERRIDE, PROBE = b"x-io3-data-class", b"x-io3-override", b"x-io3-probe"
 # Where a body may carry a mark or tags: its own fields, and the places that SDKs put `metadata` in.
 PLACES = ("metadata", "litellm_metadata", "extra_body")
+TAGS = b"x-litellm-tags"
+# Fields that are the prompt itself, or a schema of the caller's: a `data_class` in them is content, not a mark.
+CONTENT = frozenset(
+    [
+        "messages",
+        "input",
+        "prompt",
+        "suffix",
+        "instructions",
+        "system",
+        "tools",
+        "functions",
+        "tool_choice",
+        "function_call",
+        "response_format",
+        "text",
+        "prediction",
+        "output_config",
+        "output_format",
+        "logit_bias",
+        "guided_json",
+        "guided_choice",
+    ]
+)
+# Parts of one message that are content in the same way.
+MESSAGE_CONTENT = frozenset({"content", "text", "arguments", "output", "tool_calls", "function_call", "summary"})
+_DATA_CLASS = re.compile("x?(?:io3(?:ops)?|iii|litellm)?(.+)")
+_FOLDED_PLACES = {name.replace("_", ""): name for name in (*PLACES, "tags", "override_reason")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,30 +59,40 @@ class Decision:
     source: str
 
 
-def mark(headers: Iterable[tuple[bytes, bytes]], body: Mapping[str, Any], suffix: str = "") -> str:
-    """What the request itself says: internal, public, or '' for nothing. `suffix`: of the model's name.
+def mark(headers: Iterable[tuple[bytes, bytes]], body: Mapping[str, Any], suffix: str = "", query: bytes = b"") -> str:
+    """What the request itself says: internal, public, or '' for nothing. `suffix`: of the model's name; `query`: of the URL.
 
     Raises:
-        Refusal: 400, a mark that is neither, marks that contradict each other, or a place that cannot be read.
+        Refusal: 400, a mark that is neither, marks that contradict each other, a place that cannot be read, or a name so
+            close to a mark's that the mark would be lost.
     """
-    said = [suffix] if suffix else []
+    said: list[Any] = [suffix] if suffix else []
+    tags: list[Any] = []
     for name, value in headers:
-        if name.startswith(b"x-io3-") and name not in (MARK, OVERRIDE, PROBE):
-            # A mark with a slip in its name would be no mark.
-            raise Refusal(
-                400,
-                "unknown_header",
-                f"there is no header {name[:40].decode('latin-1')!r}; a mark is {MARK.decode()!r}",
-            )
         if name == MARK:
             said.append(value.decode("latin-1"))
-        elif name == b"x-litellm-tags":
-            said += _tags(value.decode("latin-1").split(","))
-    said += _in_body(body)
+        elif name == TAGS:
+            tags += _tags(value.decode("latin-1").split(","))
+        elif _is_slip_of_a_header(name):
+            shown = name[:40].decode("latin-1")
+            raise Refusal(400, "unknown_header", f"there is no header {shown!r}; a mark is {MARK.decode()!r}")
+    for where in _mappings(body):
+        for field in where:
+            if meant := _slip(field):
+                raise _unread(field, f"write {meant!r}")
+        if where.get("data_class") is not None:
+            said.append(where["data_class"])
+        if where.get("tags") is not None:
+            given = where["tags"]
+            tags += _tags(given.split(",") if isinstance(given, str) else given if isinstance(given, list) else [given])
+    _check_elsewhere(body)
+    if query:
+        _check_query(query)
     found = {_known(value) for value in said}
-    if len(found) > 1:
+    tagged = {_known(value) for value in tags}
+    if len(found | tagged) > 1:
         raise Refusal(400, "contradictory_data_class", "the request's marks contradict each other: internal and public")
-    return found.pop() if found else ""
+    return next(iter(found | (tagged & {INTERNAL})), "")
 
 
 def decide(mode: str, key: str, request: str, default: str) -> Decision:
@@ -82,29 +125,93 @@ def _mappings(body: Mapping[str, Any], depth: int = 2) -> Iterable[Mapping[str, 
             raise Refusal(400, "bad_metadata", f"{place} must be an object: a mark in it could not be read")
 
 
-def _in_body(body: Mapping[str, Any]) -> list[Any]:
-    said: list[Any] = []
-    for where in _mappings(body):
-        if where.get("data_class") is not None:
-            said.append(where["data_class"])
-        if where.get("tags") is not None:
-            tags = where["tags"]
-            said += _tags(tags.split(",") if isinstance(tags, str) else tags if isinstance(tags, list) else [tags])
-    return said
-
-
-def _tags(tags: Iterable[Any]) -> list[Any]:
-    """The tags that are marks: `internal`, `public`, and whatever follows `data_class:`."""
-    said: list[Any] = []
+def _tags(tags: Iterable[Any]) -> Iterator[Any]:
+    """The tags that are marks: `internal`, `public`, and the value of `data_class:…`."""
     for tag in tags:
         if not isinstance(tag, str):
             raise Refusal(400, "bad_metadata", "tags must be a list of texts: a mark among them could not be read")
         word = tag.strip().casefold()
         if word in CLASSES:
-            said.append(word)
+            yield word
         elif word.startswith("data_class:"):
-            said.append(word.removeprefix("data_class:"))
-    return said
+            yield word.removeprefix("data_class:")
+        elif _slip(re.split("[:=]", word, maxsplit=1)[0]) == "data_class" or word.startswith("data_class="):
+            raise _unread(tag, "write the tag as 'data_class:internal', or just 'internal'")
+
+
+def _check_elsewhere(body: Mapping[str, Any]) -> None:
+    """Raises Refusal for a mark in a field, outside the prompt, where nothing reads it."""
+    read = {id(where) for where in _mappings(body)}
+    waiting = [value for name, value in body.items() if name not in CONTENT]
+    for name in ("messages", "input"):
+        given = body.get(name)
+        for part in given if isinstance(given, list) else ():
+            for key in part if isinstance(part, Mapping) else ():
+                if key not in MESSAGE_CONTENT:
+                    _check_unread(key)
+                    waiting.append(part[key])
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, Mapping):
+            if id(value) not in read:
+                for name in value:
+                    _check_unread(name)
+            waiting += value.values()
+        elif isinstance(value, list):
+            waiting += value
+
+
+def _check_unread(name: str) -> None:
+    if name == "data_class" or _slip(name) == "data_class":
+        raise _unread(name, "a mark is read at the top of the body and in its `metadata`")
+
+
+def _check_query(query: bytes) -> None:
+    for name, _ in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
+        if name == "data_class" or _slip(name) or _is_slip_of_a_header(name.lower().encode("utf-8", "replace")):
+            raise _unread(name, f"a mark in the URL is not read; send the header {MARK.decode()!r}")
+
+
+@lru_cache(maxsize=1024)
+def _is_slip_of_a_header(name: bytes) -> bool:
+    """Whether a header, which is none of ours, was meant to be one: a mark with a slip in its name would be no mark."""
+    if name in (OVERRIDE, PROBE):
+        return False
+    folded = _folded(name.decode("latin-1"))
+    return folded.startswith("xio3") or _near(folded, "xlitellmtags") or _is_data_class(folded)
+
+
+@lru_cache(maxsize=4096)
+def _slip(name: str) -> str:
+    """The field that `name` was meant to be: one of a mark's, written with other case, dashes, spaces, or one wrong letter. '' for none."""
+    if len(name) > 40 or name == "data_class" or name in _FOLDED_PLACES.values():
+        return ""
+    folded = _folded(name)
+    return "data_class" if _is_data_class(folded) else _FOLDED_PLACES.get(folded, "")
+
+
+def _folded(name: str) -> str:
+    """Letters and digits alone, without case and without Unicode's variants of them."""
+    return "".join(c for c in unicodedata.normalize("NFKC", name).casefold() if c.isalnum())
+
+
+def _is_data_class(folded: str) -> bool:
+    """Whether these letters are `dataclass`, with or without a prefix that headers have, and with one wrong letter at most."""
+    found = _DATA_CLASS.fullmatch(folded)
+    return any(_near(word, "dataclass") for word in (folded, found[1] if found else ""))
+
+
+def _near(word: str, wanted: str) -> bool:
+    """Whether one letter more, less, other, or swapped with its neighbour at most is between the two."""
+    if abs(len(word) - len(wanted)) > 1:
+        return False
+    same = next((n for n, (a, b) in enumerate(zip(word, wanted, strict=False)) if a != b), min(len(word), len(wanted)))
+    a, b = word[same:], wanted[same:]
+    return a[1:] == b[1:] or a[1:] == b or a == b[1:] or (a[1:2] + a[:1] == b[:2] and a[2:] == b[2:])
+
+
+def _unread(name: str, hint: str) -> Refusal:
+    return Refusal(400, "unread_mark", f"{name[:40]!r} looks like a mark, and would not be read as one: {hint}")
 
 
 def _known(value: object) -> str:

@@ -34,6 +34,7 @@ class Decisions:
         key: ClientKey,
         budget: asyncio.Timeout,
         seen: Seen,
+        query: bytes = b"",
     ) -> tuple[Running, dict[str, Any]]:
         """A request that is admitted, and the fields that are handed on. Its `slots` are the caller's to give back.
 
@@ -47,7 +48,7 @@ class Decisions:
         if mode.task != endpoint.task:
             message = f"mode {mode.name} is for {mode.task}, and this endpoint for {endpoint.task}"
             raise Refusal(400, "wrong_endpoint", message)
-        said = classes.mark(headers, body, suffix)
+        said = classes.mark(headers, body, suffix, query)
         found = classes.decide(mode.data_class, key.data_class, said, self._policy.data_class)
         seen.data_class, seen.data_class_from = found.data_class, found.source
         reason = self._override(headers, body, key, mode, found.data_class)

@@ -77,7 +77,8 @@ def table(host: int, dead: int) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """One request. `key`: owner, or the name of a client key. `query` with its question mark."""
+    """One request. `body`: bytes are sent as they are, anything else as JSON. `key`: owner, or the name of a client key.
+    `query` with its question mark."""
 
     name: str
     path: str
@@ -127,7 +128,7 @@ MARKS: list[tuple[str, dict[str, str], dict[str, Any], str, str]] = [
 
 def cases() -> list[Case]:
     """All of them, with fresh needles."""
-    return [*_failures(), *_marks(), *_embeddings(), *_others(), *_places(), *_tricks()]
+    return [*_failures(), *_marks(), *_embeddings(), *_others(), *_places(), *_tricks(), *_lost_marks()]
 
 
 def _case(name: str, path: str, mode: str, mark: Any, *, stream: bool = False) -> Case:
@@ -222,6 +223,52 @@ def _places() -> Iterator[Case]:
     yield Case(
         name="place: query", path="/v1/chat/completions", body=chat("mix-o-500", "x"), needle=mine, query=f"?q={mine}"
     )
+
+
+def _lost_marks() -> Iterator[Case]:
+    """Marks that a reader could lose: a key that stands twice, a slip in a name, a tag that says public."""
+    tail = '"messages":[{"role":"user","content":"secret NEEDLE"}],"max_tokens":8'
+    twice = {
+        "data_class": '"metadata":{"data_class":"internal","data_class":"public"}',
+        "data_class, escaped": '"metadata":{"data_class":"internal","data\\u005fclass":"public"}',
+        "data_class at the top": '"data_class":"internal","data_class":"public"',
+        "metadata": '"metadata":{"data_class":"internal"},"metadata":{"data_class":"public"}',
+        "metadata, escaped": '"metadata":{"data_class":"internal"},"m\\u0065tadata":{"data_class":"public"}',
+        "extra_body": '"extra_body":{"data_class":"internal"},"extra_body":{"data_class":"public"}',
+        "extra_body's metadata": '"extra_body":{"metadata":{"data_class":"internal"},"metadata":{"data_class":"public"}}',
+        "litellm_metadata": '"litellm_metadata":{"data_class":"internal"},"litellm_metadata":{"data_class":"public"}',
+        "quotes that hide it": '"user":"\\u0022\\u0022\\u0022\\u0022","data_class":"internal","data_class":"public"',
+        "model": '"model":"MODE:internal","model":"MODE:public"',
+        "model, escaped": '"model":"MODE:internal","mod\\u0065l":"MODE:public"',
+    }
+    for mode in ("mix-o-500", "cloudy"):
+        for name, fields in twice.items():
+            mine = needle()
+            first = "" if name.startswith("model") else '"model":"MODE",'
+            text = f"{{{first}{fields},{tail}}}".replace("MODE", mode).replace("NEEDLE", mine)
+            yield Case(
+                name=f"lost mark: {name} twice, {mode}", path="/v1/chat/completions", body=text.encode(), needle=mine
+            )
+        said: dict[str, tuple[dict[str, str], dict[str, Any]]] = {
+            "a public tag": ({}, {"tags": ["public"]}),
+            "a public tag in metadata": ({}, {"metadata": {"tags": ["x", "public"]}}),
+            "a public tag in words": ({}, {"metadata": {"tags": ["data_class:public"]}}),
+            "a public tag in litellm_metadata": ({}, {"litellm_metadata": {"tags": "public"}}),
+            "a public tag in extra_body": ({}, {"extra_body": {"tags": ["public"]}}),
+            "a public tag in a header": ({"x-litellm-tags": "public"}, {}),
+            "a public tag in words in a header": ({"x-litellm-tags": "a,data_class:public"}, {}),
+            "another header": ({"x-data-class": "public"}, {}),
+            "a header of another name": ({"x-io3ops-data-class": "public"}, {}),
+            "another letter case": ({}, {"metadata": {"dataClass": "public"}}),
+            "dashes": ({}, {"data-class": "public"}),
+            "another place": ({}, {"Metadata": {"data_class": "public"}}),
+        }  # fmt: skip
+        for name, (headers, fields) in said.items():
+            mine = needle()
+            body = chat(mode, f"secret {mine}") | fields
+            yield Case(
+                name=f"lost mark: {name}, {mode}", path="/v1/chat/completions", body=body, needle=mine, headers=headers
+            )
 
 
 def _tricks() -> Iterator[Case]:

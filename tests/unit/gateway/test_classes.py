@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -41,8 +42,122 @@ def said(place: str, data_class: str) -> tuple[Headers, dict[str, Any]]:
 @pytest.mark.parametrize("place", PLACES)
 def test_every_place_of_a_mark_is_read(place: str, data_class: str) -> None:
     headers, body = said(place, data_class)
-    assert mark(headers, body) == data_class
-    assert mark([*headers, (b"accept", b"*/*")], {"model": "m", **body}) == data_class
+    # A tag may make a prompt internal, and never public: applications tag things `public` for reasons of their own.
+    expected = "" if "tag" in place and data_class == "public" else data_class
+    assert mark(headers, body) == expected
+    assert mark([*headers, (b"accept", b"*/*")], {"model": "m", **body}) == expected
+
+
+@pytest.mark.parametrize("place", [place for place in PLACES if "tag" not in place])
+def test_a_public_tag_takes_nothing_from_a_public_mark(place: str) -> None:
+    headers, body = said(place, "public")
+    assert mark([*headers, (b"x-litellm-tags", b"public")], body) == "public"
+
+
+SLIPS = [
+    "dataClass", "DataClass", "DATA_CLASS", "data-class", "Data-Class", "dataclass", "data class", "data.class", "data_class ", "_data_class",
+    "io3_data_class", "x-io3-data-class", "X-IO3-Data-Class", "x_io3ops_data_class", "litellm_data_class", "\uff44ata_class",
+    "data_clas", "data_classs", "dta_class", "data_calss", "data_klass",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SLIPS)
+def test_a_slip_in_the_name_of_a_mark_is_refused(name: str) -> None:
+    """Silently unread, it would let the table's default decide where the prompt goes."""
+    bodies: list[dict[str, Any]] = [
+        {name: "internal"},
+        {"metadata": {name: "internal"}},
+        {"litellm_metadata": {name: "public"}},
+        {"extra_body": {"metadata": {name: "internal"}}},
+        {"options": {"a": [{name: "internal"}]}},
+        {"messages": [{"role": "user", "content": "x", name: "internal"}]},
+    ]
+    for body in bodies:
+        with pytest.raises(Refusal) as caught:
+            mark([], body)
+        assert (caught.value.status, caught.value.code) == (400, "unread_mark") and repr(name) in caught.value.message
+    with pytest.raises(Refusal) as caught:
+        mark([], {}, query=f"a=1&{quote(name)}=internal".encode())
+    assert caught.value.code == "unread_mark"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "x-io3ops-data-class", "x_io3_data_class", "x-io3_data-class", "x-data-class", "x-dataclass", "data-class", "data_class", "io3-data-class",
+        "x-io3-dataclass", "x-io3-data-clas", "x-data-clas", "x-iii-data-class", "x-litellm-data-class", "x-io3ops-override", "x_io3_override",
+        "x_litellm_tags", "x-litellm-tag", "x-litellmtags",
+    ],
+)  # fmt: skip
+def test_a_slip_in_the_name_of_a_header_is_refused(name: str) -> None:
+    with pytest.raises(Refusal) as caught:
+        mark([(b"accept", b"*/*"), (name.encode(), b"internal")], {})
+    assert (caught.value.status, caught.value.code) == (400, "unknown_header") and name in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "name", ["Metadata", "METADATA", "meta_data", "litellm-metadata", "litellmMetadata", "extraBody", "extra-body", "Tags", "TAGS", "overrideReason"]
+)  # fmt: skip
+def test_a_slip_in_the_name_of_a_place_is_refused(name: str) -> None:
+    for body in ({name: {"data_class": "internal"}}, {"extra_body": {name: {"data_class": "internal"}}}):
+        with pytest.raises(Refusal) as caught:
+            mark([], body)
+        assert (caught.value.status, caught.value.code) == (400, "unread_mark")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"metdata": {"data_class": "internal"}},
+        {"options": {"data_class": "internal"}},
+        {"metadata": {"user": {"data_class": "internal"}}},
+        {"extra_body": {"extra_headers": {"x-io3-data-class": "internal"}}},
+        {"extra_headers": {"x-io3-data-class": "internal"}},
+        {"messages": [{"role": "user", "content": "x"}, {"role": "user", "content": "y", "data_class": "internal"}]},
+        {"messages": [{"role": "user", "content": "x", "metadata": {"data_class": "internal"}}]},
+        {"input": [{"role": "user", "content": "x", "data_class": "internal"}]},
+    ],
+)
+def test_a_mark_where_nothing_reads_it_is_refused(body: dict[str, Any]) -> None:
+    with pytest.raises(Refusal) as caught:
+        mark([], body)
+    assert (caught.value.status, caught.value.code) == (400, "unread_mark")
+
+
+@pytest.mark.parametrize("tag", ["data_class=internal", "data-class:internal", "dataClass: internal", "DATA_CLASS = internal", "dataclass:public", "data class:internal"])  # fmt: skip
+def test_a_tag_that_was_meant_as_a_mark_is_refused(tag: str) -> None:
+    for headers, body in (
+        ([], {"tags": [tag]}),
+        ([], {"metadata": {"tags": ["a", tag]}}),
+        ([(b"x-litellm-tags", tag.encode())], {}),
+    ):
+        with pytest.raises(Refusal) as caught:
+            mark(headers, body)
+        assert (caught.value.status, caught.value.code) == (400, "unread_mark")
+
+
+def test_what_only_resembles_a_mark_in_the_prompt_or_elsewhere_is_taken() -> None:
+    schema = {"type": "object", "properties": {"data_class": {"type": "string"}, "dataClass": {}, "metadata": {}}}
+    body = {
+        "model": "m",
+        "messages": [
+            {"role": "user", "content": [{"type": "text", "text": "data-class: internal", "data_class": "x"}]},
+            {"role": "assistant", "content": None, "tool_calls": [{"function": {"arguments": {"data_class": "x"}}}]},
+        ],
+        "tools": [{"type": "function", "function": {"name": "f", "parameters": schema}}],
+        "response_format": {"type": "json_schema", "json_schema": {"name": "s", "schema": schema}},
+        "metadata": {"class": "economy", "data": "x", "classification": "x", "database_class": "x", "tag": "x", "user_id": "1"},
+        "options": {"num_ctx": 1},
+        "tags": ["data", "class:first", "env=prod", "dataset:x"],
+        "user": "data_class",
+    }  # fmt: skip
+    headers = [
+        (b"user-agent", b"dataclass"),
+        (b"x-stainless-lang", b"python"),
+        (b"x-request-id", b"1"),
+        (b"x-api-key", b"k"),
+    ]
+    assert mark(headers, body, query=b"api-version=2024-01-01&beta=true") == ""
 
 
 @pytest.mark.parametrize("written", ["INTERNAL", " Internal ", "internal\t"])
@@ -54,7 +169,7 @@ def test_case_and_spaces_do_not_hide_a_mark(place: str, written: str) -> None:
 def test_the_suffix_is_a_mark_and_silence_is_none() -> None:
     assert mark([], {}, "internal") == "internal" and mark([], {}, "public") == "public"
     assert mark([], {"metadata": {}, "tags": [], "extra_body": None, "data_class": None}) == ""
-    assert mark([(b"x-data-class", b"internal"), (b"tags", b"public"), (b"user-agent", b"internal,public")], {}) == ""
+    assert mark([(b"tags", b"public"), (b"user-agent", b"internal,public")], {}) == ""
     assert mark([(b"x-litellm-tags", b"a,,b")], {"tags": ["team-internal", "internal-1", "publicity"]}) == ""
 
 
