@@ -103,7 +103,9 @@ def call(endpoint: Endpoint, body: Mapping[str, Any], target: Target, reply: Rep
         return None
     try:
         if embeds:
-            return Embedding(*_embedding(fields, target), reply=reply) if "input" in fields else None
+            if "input" not in fields:
+                return None
+            return Embedding(*_embedding(fields, target), reply=reply, wanted=fields.get("encoding_format"))
         messages = _messages(fields, endpoint)
         if not messages:
             return None

@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 
 from io3ops_gateway.codec import NO_DETAILS, REASONS, THOUGHT, Facts, Reply, Whole, is_int, parsed
+from io3ops_gateway.codec_embeddings import formatted
 from io3ops_gateway.codec_stream import Streamed, spent
 
 TIMINGS = (
@@ -22,7 +23,11 @@ TIMINGS = (
 
 
 class Embedding(Whole):
-    """One call of /api/embed."""
+    """One call of /api/embed. `wanted`: the format of the vectors, which Ollama itself always writes as lists."""
+
+    def __init__(self, path: str, body: bytes, *, reply: Reply, wanted: str | None) -> None:
+        super().__init__(path, body, reply=reply)
+        self._wanted = wanted
 
     def answer(self, data: bytes) -> bytes | None:
         """A whole answer in the client's words; None: not understood."""
@@ -35,8 +40,11 @@ class Embedding(Whole):
             or not isinstance(tokens, int)
         ):
             return None
+        plain = [{"object": "embedding", "index": n, "embedding": vector} for n, vector in enumerate(vectors)]
+        entries = formatted(plain, self._wanted)
+        if entries is None:
+            return None
         self.facts = Facts(prompt=tokens, completion=0, timings=_timings(found))
-        entries = [{"object": "embedding", "index": n, "embedding": vector} for n, vector in enumerate(vectors)]
         usage = spent(tokens, 0) | NO_DETAILS
         return orjson.dumps({"model": self._reply.asked, "data": entries, "object": "list", "usage": usage})
 

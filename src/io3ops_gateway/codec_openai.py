@@ -104,7 +104,7 @@ def call(endpoint: Endpoint, body: Mapping[str, Any], target: Target, reply: Rep
         return None
     url = f"{target.url.rstrip('/')}{path}"
     if endpoint is endpoints.EMBEDDINGS:
-        return Embedding(url, data, reply=reply)
+        return Embedding(url, data, reply=reply, wanted=fields.get("encoding_format"))
     stream = fields.get("stream", False)
     usage = stream and fields.get("stream_options", {}).get("include_usage", False)
     return Generation(url, data, reply=reply, chat=endpoint is endpoints.CHAT, stream=stream, usage=usage)

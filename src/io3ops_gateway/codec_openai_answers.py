@@ -4,7 +4,8 @@ from typing import Any
 
 import orjson
 
-from io3ops_gateway.codec import NO_DETAILS, REASONS, THOUGHT, Facts, Whole, is_int, parsed
+from io3ops_gateway.codec import NO_DETAILS, REASONS, THOUGHT, Facts, Reply, Whole, is_int, parsed
+from io3ops_gateway.codec_embeddings import formatted
 from io3ops_gateway.codec_stream import spent
 
 KNOWN = {"id", "object", "created", "model", "choices", "usage", "system_fingerprint"}
@@ -17,7 +18,11 @@ COUNTS = ("prompt_tokens", "completion_tokens", "total_tokens")
 
 
 class Embedding(Whole):
-    """One call of /embeddings."""
+    """One call of /embeddings. `wanted`: the format of the vectors; some servers write lists whatever they are asked for."""
+
+    def __init__(self, path: str, body: bytes, *, reply: Reply, wanted: str | None) -> None:
+        super().__init__(path, body, reply=reply)
+        self._wanted = wanted
 
     def answer(self, data: bytes) -> bytes | None:
         """A whole answer in the client's words; None: not understood."""
@@ -28,9 +33,12 @@ class Embedding(Whole):
         prompt = used.get("prompt_tokens")
         if not isinstance(prompt, int) or not is_int(used.get("total_tokens")):
             return None
+        vectors = formatted(entries, self._wanted)
+        if vectors is None:
+            return None
         self.facts.prompt, self.facts.completion = prompt, 0
         usage = spent(prompt, 0) | {"total_tokens": used["total_tokens"]} | NO_DETAILS
-        return orjson.dumps({"model": self._reply.asked, "data": entries, "object": "list", "usage": usage})
+        return orjson.dumps({"model": self._reply.asked, "data": vectors, "object": "list", "usage": usage})
 
 
 def whole(found: dict[str, Any], asked: str, facts: Facts, *, chat: bool) -> bytes | None:

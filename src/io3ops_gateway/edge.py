@@ -10,8 +10,6 @@ import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
 from io3ops_gateway import answers, door, endpoints
 from io3ops_gateway import policy as rules
 from io3ops_gateway.admission import Admission
@@ -232,7 +230,9 @@ class Edge:
         running = None
         try:
             async with asyncio.timeout(None) as budget:
-                running, handed = self._decisions.running(scope["headers"], endpoint, body, key, budget, seen)
+                running, handed = self._decisions.running(
+                    scope["headers"], endpoint, body, key, budget, seen, scope.get("query_string", b"")
+                )
                 if self._journal is not None:
                     self._journal.admitted(seen, self.policy.modes[running.mode], handed)
                 client = Client(running)
@@ -266,7 +266,7 @@ class Edge:
         found = self._lane.call(running.endpoint, body, running) if self._lane else None
         if found and self._lane and await self._lane.serve(*found, running, client, send, more):
             return
-        await self._full(scope, send, running, client, _written(body), more)
+        await self._full(scope, send, running, client, body, more)
         if self._lane:
             self._lane.served(running)
 
@@ -280,13 +280,6 @@ class Edge:
             if entry["id"] == wanted:
                 return entry
         raise Refusal(404, "model_not_found", f"there is no mode {wanted[:80]!r}; GET /v1/models lists them")
-
-
-def _written(body: dict[str, Any]) -> bytes:
-    try:
-        return orjson.dumps(body)
-    except orjson.JSONEncodeError:
-        raise Refusal(400, "too_deep", "the body is nested too deeply") from None
 
 
 def _keys(headers: Headers) -> Iterable[bytes]:

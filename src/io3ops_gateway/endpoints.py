@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from io3ops_gateway.classes import PLACES
+from io3ops_gateway.codec_embeddings import FORMATS
 from io3ops_gateway.errors import Refusal
 
 
@@ -123,6 +124,8 @@ def check_content(body: Mapping[str, Any], *, internal: bool) -> None:
     Raises:
         Refusal: 400, naming what was found.
     """
+    if body.get("encoding_format") not in (None, *FORMATS):
+        raise Refusal(400, "bad_request", f"encoding_format must be one of: {', '.join(FORMATS)}")
     for name in ("messages", "tools", "functions"):
         given = body.get(name)
         if given is not None and not (isinstance(given, list) and all(isinstance(part, Mapping) for part in given)):

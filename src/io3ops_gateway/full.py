@@ -4,13 +4,16 @@ An ASGI call to the app in this process; the answer is held to what the edge say
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import orjson
 
 from io3ops_gateway import answers, truncation
 from io3ops_gateway.asgi import App, Headers, Message, Send
 from io3ops_gateway.client import Client
+from io3ops_gateway.codec_embeddings import formatted
+from io3ops_gateway.endpoints import EMBEDDINGS
 from io3ops_gateway.errors import Refusal
 from io3ops_gateway.running import RUNNING, Running
 
@@ -45,14 +48,16 @@ class FullPath:
         return {**scope, "headers": [*passed, *own], "query_string": b""}
 
     async def __call__(
-        self, scope: Message, send: Send, running: Running, client: Client, body: bytes, more: Headers
+        self, scope: Message, send: Send, running: Running, client: Client, fields: Mapping[str, Any], more: Headers
     ) -> None:
         """Serve one admitted request.
 
         Raises:
+            Refusal: it cannot be written.
             TimeoutError: its budget ended, or the client left.
         """
-        answer = _Answer(self, send, running, more)
+        body = _written(fields)
+        answer = _Answer(self, send, running, more, fields.get("encoding_format"))
         given = False
 
         async def once() -> Message:
@@ -77,8 +82,8 @@ class FullPath:
         finally:
             RUNNING.reset(token)
 
-    def revised(self, running: Running, start: Message, body: bytes) -> tuple[Message, bytes]:
-        """A whole answer as the client gets it, with the length that it then has."""
+    def revised(self, running: Running, start: Message, body: bytes, vectors: object = None) -> tuple[Message, bytes]:
+        """A whole answer as the client gets it, with the length that it then has. `vectors`: the format of embeddings."""
         if running.leaves:
             body = self._hide(body)
         if start["status"] >= 400:
@@ -103,7 +108,10 @@ class FullPath:
                 found = orjson.loads(body)
                 if isinstance(found, dict) and "model" in found:
                     # After a fallback LiteLLM names the model of the provider; applications talk to modes.
-                    body = orjson.dumps({**found, "model": running.asked})
+                    found["model"] = running.asked
+                if running.endpoint is EMBEDDINGS and isinstance(found, dict) and isinstance(found.get("data"), list):
+                    found["data"] = formatted(found["data"], vectors) or found["data"]
+                body = orjson.dumps(found)
             except orjson.JSONDecodeError:
                 pass
         headers = [(name, value) for name, value in start["headers"] if name != b"content-length"]
@@ -122,14 +130,22 @@ class FullPath:
         return answers.tidy(found)
 
 
+def _written(fields: Mapping[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(fields)
+    except orjson.JSONEncodeError:
+        raise Refusal(400, "too_deep", "the body is nested too deeply") from None
+
+
 class _Answer:
     """LiteLLM's answer on its way to the client."""
 
-    def __init__(self, path: FullPath, send: Send, running: Running, more: Headers) -> None:
+    def __init__(self, path: FullPath, send: Send, running: Running, more: Headers, vectors: object = None) -> None:
         self._path = path
         self._send = send
         self._running = running
         self._more = more
+        self._vectors = vectors
         self._streams = False
         self._held: Message | None = None
         self._parts = bytearray()
@@ -147,7 +163,7 @@ class _Answer:
             self._parts.extend(message.get("body", b""))
             if message.get("more_body"):
                 return
-            start, whole = self._path.revised(running, self._held, bytes(self._parts))
+            start, whole = self._path.revised(running, self._held, bytes(self._parts), self._vectors)
             self._held = None
             await self._send(start)
             message = {**message, "body": whole}
@@ -163,9 +179,9 @@ class _Answer:
         self._streams = any(n == b"content-type" and v.startswith(b"text/event-stream") for n, v in kept)
         self._running.seen.stream = self._streams
         message = {**message, "headers": [*kept, *answers.facts(self._running, message["status"]), *self._more]}
-        # Looked at as a whole: what LiteLLM says of itself, or of the name of a later step's model.
-        renamed = self._running.attempts > 1 and (b"content-type", b"application/json") in kept
-        if message["status"] >= 400 or renamed:
+        # Looked at as a whole: what LiteLLM says of itself, of the name of a later step's model, and every vector.
+        changed = self._running.attempts > 1 or self._running.endpoint is EMBEDDINGS
+        if message["status"] >= 400 or (changed and (b"content-type", b"application/json") in kept):
             self._held = message
         return message
 

@@ -189,10 +189,13 @@ def test_both_ways_are_the_same_to_a_client_and_to_the_model(clone: Clone, upstr
                 answer = post(clone, path, {"model": mode} | body)
                 found[lane].append((mode, path, body, "ok", shown(answer), list(upstream.calls)))
                 ways[lane] += upstream.ways
-        upstream.reset()
-        answer = post(clone, "embeddings", {"model": "embed", "input": ["a", "b"]})
-        found[lane].append(("embed", "embeddings", {}, "ok", shown(answer), list(upstream.calls)))
-        ways[lane] += upstream.ways
+        for more in ({}, {"encoding_format": "base64"}):
+            upstream.reset()
+            answer = post(clone, "embeddings", {"model": "embed", "input": ["a", "b"]} | more)
+            vectors = [entry["embedding"] for entry in answer.json()["data"]]
+            assert all(isinstance(vector, str if more else list) for vector in vectors), vectors
+            found[lane].append(("embed", "embeddings", more, "ok", shown(answer), list(upstream.calls)))
+            ways[lane] += upstream.ways
     assert set(ways[True]) == {"lane"} and set(ways[False]) == {"full"}
     for fast, full in zip(found[True], found[False], strict=True):
         assert fast == full

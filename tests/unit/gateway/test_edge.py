@@ -701,10 +701,71 @@ def test_only_known_headers_are_handed_on_with_the_inner_key_and_without_a_query
     assert b"sk-owner" not in repr(scope).encode()
 
 
-def test_a_key_written_twice_counts_the_last_time_for_us_and_for_litellm(house: House) -> None:
-    """Two readers that took different ones could be led apart."""
-    house.ask(body=b'{"model":"open","model":"near","messages":[]}')
-    assert house.inner.bodies[0]["model"] == "near" and house.inner.runs[0].mode == "near"
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"model":"open","model":"near","messages":[]}',
+        b'{"model":"quiet:internal","model":"quiet:public","messages":[]}',
+        b'{"model":"quiet","mod\\u0065l":"quiet:public","messages":[]}',
+        b'{"model":"quiet","messages":[],"metadata":{"data_class":"internal","data_class":"public"}}',
+        b'{"model":"quiet","messages":[],"metadata":{"data_class":"internal","data\\u005fclass":"public"}}',
+        b'{"model":"quiet","messages":[],"metadata":{"data_class":"internal"},"metadata":{"data_class":"public"}}',
+        b'{"model":"quiet","messages":[],"metadata":{"data_class":"internal"},"metadata":null}',
+        b'{"model":"quiet","messages":[],"extra_body":{"tags":["internal"],"tags":[]}}',
+        b'{"model":"quiet","messages":[{"role":"user","content":"a","content":"b"}]}',
+        # Escaped quotes elsewhere must not hide the missing ones.
+        b'{"model":"quiet","messages":[{"role":"user","content":"\\u0022\\u0022\\u0022\\u0022"}],"data_class":"internal","data_class":"public"}',
+        b'{"model":"quiet","messages":[{"role":"user","content":"\\"\\""}],"data_class":"internal","data_class":"public"}',
+    ],
+)
+def test_a_body_with_one_key_twice_is_refused(house: House, body: bytes) -> None:
+    """Parsers take the first, the last or both: where such a prompt may go cannot be known."""
+    found = house.ask(body=body)
+    assert (found.status, found.code) == (400, "duplicate_key") and house.inner.bodies == []
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "\\u0022model\\u0022:\\u0022",
+        '\\"model\\":1,\\"model\\":2',
+        "\\\\\\\\u0022",
+        "\\u00e9\\n\\t\\/",
+        "\\ud83d\\ude00",
+    ],
+)
+def test_quotes_and_escapes_in_a_prompt_are_no_keys(house: House, content: str) -> None:
+    body = f'{{"model":"near","seed":1.50,"messages":[{{"role":"user","content":"{content}"}},{{"role":"user","content":""}}]}}'
+    assert house.ask(body=body.encode()).status == 200
+    assert house.inner.bodies[0]["messages"][0]["content"] == json.loads(f'"{content}"')
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [("base64", "AAAAPwAAoL8="), ("float", [0.5, -1.25]), (None, [0.5, -1.25])],
+)
+def test_embeddings_through_litellm_have_the_format_that_was_asked_for(
+    house: House, wanted: str | None, expected: object
+) -> None:
+    """LiteLLM drops the field for Ollama and hands on a list."""
+
+    async def answer(_scope: Message, _receive: Receive, send: Send) -> None:
+        data = json.dumps({"object": "list", "model": "m", "data": [{"index": 0, "embedding": [0.5, -1.25]}]}).encode()
+        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(data)).encode())]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": data[:9], "more_body": True})
+        await send({"type": "http.response.body", "body": data[9:]})
+
+    house.inner.does = answer
+    asked = {"model": "vec", "input": "x"} | ({"encoding_format": wanted} if wanted else {})
+    found = house.ask("/v1/embeddings", asked)
+    assert found.status == 200 and found.body["data"] == [{"index": 0, "embedding": expected}]
+    assert found.headers["content-length"] == str(len(found.data))
+
+
+def test_an_unknown_format_of_embeddings_is_refused(house: House) -> None:
+    found = house.ask("/v1/embeddings", {"model": "vec", "input": "x", "encoding_format": "int8"})
+    assert (found.status, found.code) == (400, "bad_request") and "encoding_format" in found.body["error"]["message"]
 
 
 @pytest.mark.parametrize(
@@ -827,7 +888,9 @@ def test_internal_wins_and_goes_to_the_local_group(
     if said:
         assert run(house, house.chat(f"{model}:{said}", key=key)) == expected
         assert run(house, house.chat(model, key=key, metadata={"data_class": said})) == expected
-        assert run(house, house.chat(model, key=key, tags=[said])) == expected
+        # A tag makes a prompt internal and never public.
+        tagged = expected if said == "internal" else run(house, house.chat(model, key=key))
+        assert run(house, house.chat(model, key=key, tags=[said])) == tagged
 
 
 def test_unmarked_prompts_leave_only_where_the_table_says_so(tmp_path: Path) -> None:
