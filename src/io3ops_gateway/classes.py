@@ -47,6 +47,17 @@ CONTENT = frozenset(
 )
 # Parts of one message that are content in the same way.
 MESSAGE_CONTENT = frozenset({"content", "text", "arguments", "output", "tool_calls", "function_call", "summary"})
+# Most messages have only these fields, none of which can be a mark.
+PLAIN_MESSAGE = MESSAGE_CONTENT | {
+    "role",
+    "name",
+    "type",
+    "id",
+    "tool_call_id",
+    "call_id",
+    "status",
+    "reasoning_content",
+}
 _DATA_CLASS = re.compile("x?(?:io3(?:ops)?|iii|litellm)?(.+)")
 _FOLDED_PLACES = {name.replace("_", ""): name for name in (*PLACES, "tags", "override_reason")}
 
@@ -141,18 +152,22 @@ def _tags(tags: Iterable[Any]) -> Iterator[Any]:
 
 def _check_elsewhere(body: Mapping[str, Any]) -> None:
     """Raises Refusal for a mark in a field, outside the prompt, where nothing reads it."""
-    read = {id(where) for where in _mappings(body)}
-    waiting = [value for name, value in body.items() if name not in CONTENT]
+    waiting: list[object] = [
+        value for name, value in body.items() if name not in CONTENT and isinstance(value, dict | list)
+    ]
     for name in ("messages", "input"):
         given = body.get(name)
         for part in given if isinstance(given, list) else ():
-            for key in part if isinstance(part, Mapping) else ():
-                if key not in MESSAGE_CONTENT:
+            if isinstance(part, dict) and not part.keys() <= PLAIN_MESSAGE:
+                for key in part.keys() - MESSAGE_CONTENT:
                     _check_unread(key)
                     waiting.append(part[key])
+    if not waiting:
+        return
+    read = {id(where) for where in _mappings(body)}
     while waiting:
         value = waiting.pop()
-        if isinstance(value, Mapping):
+        if isinstance(value, dict):
             if id(value) not in read:
                 for name in value:
                     _check_unread(name)
