@@ -27,8 +27,10 @@ test: ## Run every test, with real containers
 check: ## Style, types, and whether the rendered config is current
 	$(DEV) .venv/bin/ruff check src tests benchmarks scripts && .venv/bin/mypy && $(IO3OPS) render-config --check
 lock: ## Resolve the requirements again, with hashes
-	$(DEV) for name in host dev uv; do $(LOCK) --python-version 3.11 $(ARGS) requirements/$$name.in -o requirements/$$name.lock || exit; done
+	$(DEV) for name in host uv; do $(LOCK) --python-version 3.11 $(ARGS) requirements/$$name.in -o requirements/$$name.lock || exit; done
 	@$(LOCK) --python-version 3.13 $(ARGS) requirements/observer.in -o requirements/observer.lock
 	@$(LOCK) --python-version 3.13 $(ARGS) --excludes requirements/gateway-unused.txt requirements/gateway.in -o requirements/gateway.lock
+	@sed -nE 's/^((aiohttp|fastapi|httptools|orjson|starlette|uvicorn|uvloop)==[^ ;]+).*/\1/p' requirements/gateway.lock > requirements/gateway-server.txt
+	@$(LOCK) --python-version 3.11 $(ARGS) requirements/dev.in -o requirements/dev.lock
 bench: ## Measure this stack's own times
 	$(DEV) .venv/bin/python benchmarks/stack.py
