@@ -26,10 +26,11 @@ python=
 for candidate in ${IO3OPS_PYTHON:-python3.13 python3.12 python3.11 python3.14 python3}; do
     if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then python="$candidate"; break; fi
 done
+[ -n "$python" ] || [ -z "${IO3OPS_PYTHON:-}" ] || fail "IO3OPS_PYTHON=$IO3OPS_PYTHON does not start a Python 3.11 or newer" "correct or unset IO3OPS_PYTHON"
 uv="$(command -v uv || true)"
 say "making .venv from $lock"
 if [ -n "$uv" ]; then
-    [ -x .venv/bin/python ] || "$uv" venv --quiet --allow-existing --python "${python:-${IO3OPS_PYTHON:->=3.11}}" .venv ||
+    [ -x .venv/bin/python ] || "$uv" venv --quiet --allow-existing --python "${python:->=3.11}" .venv ||
         fail "uv could not make .venv" "the lines above are uv's own; Python 3.11 or newer is needed"
 else
     [ -n "$python" ] || fail "Python 3.11 or newer is missing" "install python3, or uv"
