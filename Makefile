@@ -4,6 +4,7 @@
 HOST := @scripts/bootstrap.sh host &&
 DEV := @scripts/bootstrap.sh dev &&
 IO3OPS := .venv/bin/io3ops
+PYTHON := src tests benchmarks scripts
 LOCK := .venv/bin/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-python-downloads --custom-compile-command 'make lock'
 
 help: ## List the targets
@@ -24,11 +25,13 @@ reset: ## Remove models, key and state too (asks first)
 	$(HOST) $(IO3OPS) down --purge
 test: ## Run every test, with real containers
 	$(DEV) .venv/bin/python -m pytest $(ARGS)
-check: ## Style, types, and whether the rendered config is current
-	$(DEV) .venv/bin/ruff check src tests benchmarks scripts && .venv/bin/mypy && $(IO3OPS) render-config --check
+check: ## Style, types, lint, and whether the rendered config is current (ARGS=--all: no lint tool may be missing)
+	$(DEV) .venv/bin/ruff check $(PYTHON) && .venv/bin/ruff format --check --quiet $(PYTHON) && .venv/bin/mypy && $(IO3OPS) render-config --check && scripts/lint.sh $(ARGS)
 lock: ## Resolve the requirements again, with hashes
-	$(DEV) for name in host dev uv; do $(LOCK) --python-version 3.11 $(ARGS) requirements/$$name.in -o requirements/$$name.lock || exit; done
+	$(DEV) for name in host uv; do $(LOCK) --python-version 3.11 $(ARGS) requirements/$$name.in -o requirements/$$name.lock || exit; done
 	@$(LOCK) --python-version 3.13 $(ARGS) requirements/observer.in -o requirements/observer.lock
 	@$(LOCK) --python-version 3.13 $(ARGS) --excludes requirements/gateway-unused.txt requirements/gateway.in -o requirements/gateway.lock
+	@sed -nE 's/^((aiohttp|fastapi|httptools|orjson|starlette|uvicorn|uvloop)==[^ ;]+).*/\1/p' requirements/gateway.lock > requirements/gateway-server.txt
+	@$(LOCK) --python-version 3.11 $(ARGS) requirements/dev.in -o requirements/dev.lock
 bench: ## Measure this stack's own times
 	$(DEV) .venv/bin/python benchmarks/stack.py

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Makes or updates .venv from a lock with hashes. It runs before Python can, so it is shell and thin.
-# usage: scripts/bootstrap.sh host|dev
+# usage: [IO3OPS_PYTHON=python3.14] scripts/bootstrap.sh host|dev
 set -eu
 cd "$(dirname "$0")/.."
 kind="${1:-host}"
@@ -23,9 +23,10 @@ fi
 if [ -e .venv/bin/python ] && ! { .venv/bin/python -c '' 2>/dev/null && [ "$(cat .venv/.io3ops-path 2>/dev/null)" = "$PWD" ]; }; then rm -rf .venv; fi
 
 python=
-for candidate in python3.13 python3.12 python3.11 python3.14 python3; do
+for candidate in ${IO3OPS_PYTHON:-python3.13 python3.12 python3.11 python3.14 python3}; do
     if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then python="$candidate"; break; fi
 done
+[ -n "$python" ] || [ -z "${IO3OPS_PYTHON:-}" ] || fail "IO3OPS_PYTHON=$IO3OPS_PYTHON does not start a Python 3.11 or newer" "correct or unset IO3OPS_PYTHON"
 uv="$(command -v uv || true)"
 say "making .venv from $lock"
 if [ -n "$uv" ]; then

@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # Sourced by the RUN steps of the gateway Dockerfile: takes what the builder's network needs from optional
 # build secrets. It lives only as long as one RUN and writes only to /tmp/build, which it removes at the end.
 #   extra_ca             PEM bundle of a company's own certificate authorities
@@ -30,6 +31,7 @@ fi
 apt_install() {
     set -- --yes --no-install-recommends "$@"
     if [ -n "${DEBIAN_MIRROR:-}" ]; then
+        # shellcheck source=/dev/null
         suite="$(. /etc/os-release && echo "$VERSION_CODENAME")"
         printf 'deb %s main\n' "$DEBIAN_MIRROR $suite" "$DEBIAN_MIRROR $suite-updates" \
             "${DEBIAN_SECURITY_MIRROR:-${DEBIAN_MIRROR%/}-security} $suite-security" > /tmp/build/sources.list
