@@ -108,7 +108,7 @@ def test_a_slip_in_the_name_of_a_place_is_refused(name: str) -> None:
 @pytest.mark.parametrize(
     "body",
     [
-        {"metdata": {"data_class": "internal"}},
+        {"met-a-data": {"data_class": "internal"}},
         {"options": {"data_class": "internal"}},
         {"metadata": {"user": {"data_class": "internal"}}},
         {"extra_body": {"extra_headers": {"x-io3-data-class": "internal"}}},
