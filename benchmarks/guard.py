@@ -21,10 +21,10 @@ from pathlib import Path
 import httpx
 import yaml
 
-from io3ops.operations.images import GATEWAY_INPUTS, digest
+from io3ops.operations.stack.images import GATEWAY_INPUTS, digest
+from io3ops.routing.load import parse_table
 from io3ops.routing.plan import make_plan
 from io3ops.routing.render import render
-from io3ops.routing.table import parse_table
 
 ROOT = Path(__file__).resolve().parents[1]
 TABLE = b"""version: 1

@@ -22,10 +22,10 @@ import httpx
 import yaml
 from guard import ROOT, TABLE, docker, many_at_a_time, one_at_a_time, start
 
-from io3ops.operations.images import GATEWAY_INPUTS, digest
+from io3ops.operations.stack.images import GATEWAY_INPUTS, digest
+from io3ops.routing.load import parse_table
 from io3ops.routing.plan import make_plan
 from io3ops.routing.render import render
-from io3ops.routing.table import parse_table
 
 WAYS = ("off", "on")
 

@@ -24,10 +24,10 @@ import yaml
 
 from io3ops.adapters import files
 from io3ops.console import Console
-from io3ops.operations import images
+from io3ops.operations.stack import images
+from io3ops.routing.load import parse_table
 from io3ops.routing.plan import Plan, make_plan
 from io3ops.routing.render import render
-from io3ops.routing.table import parse_table
 from io3ops.settings import read_settings
 from io3ops.tools import Tools, make_tools
 

@@ -5,10 +5,12 @@ It is not part of the image; whoever can mount a file into the container and sta
 
 import importlib
 import sys
+from collections.abc import Iterable
 from types import SimpleNamespace
 from typing import Any
 
-from io3ops_gateway import launcher, rehearsal
+from io3ops_gateway.litellm_proxy import startup
+from io3ops_gateway.server import launcher, warmup
 
 
 class Bare:
@@ -27,15 +29,15 @@ async def nothing(_edge: Any) -> None:
     return
 
 
-def import_litellm() -> None:
-    imported()
-    worker: Any = importlib.import_module("io3ops_gateway.worker")
+def import_litellm(ours: Iterable[str]) -> None:
+    imported(ours)
+    worker: Any = importlib.import_module("io3ops_gateway.server.worker")
     worker.build_edge = lambda _job, _make: Bare()
     worker.check_held = lambda _edge: None
-    sys.modules["io3ops_gateway.callback"] = SimpleNamespace(policy=None)  # type: ignore[assignment]
+    sys.modules["io3ops_gateway.litellm_proxy.hooks"] = SimpleNamespace(policy=None)  # type: ignore[assignment]
 
 
-imported = launcher.import_litellm
+imported = startup.import_litellm
 launcher.import_litellm = import_litellm
-rehearsal.rehearse = nothing
+warmup.rehearse = nothing
 sys.exit(launcher.main())

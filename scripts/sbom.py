@@ -26,7 +26,7 @@ from cyclonedx.model.component import Component, ComponentType
 from cyclonedx.output.json import JsonV1Dot6
 from packageurl import PackageURL
 
-from io3ops.operations.images import EGRESS_INPUTS, GATEWAY_INPUTS, RUNTIME_INPUTS, digest
+from io3ops.operations.stack.images import EGRESS_INPUTS, GATEWAY_INPUTS, RUNTIME_INPUTS, digest
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCK = "requirements/gateway.lock"

@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from io3ops_gateway import codec_ollama, codec_openai, endpoints
-from io3ops_gateway.codec import Call, Reply, Target
+from io3ops_gateway.codec import ollama_requests, openai_requests
+from io3ops_gateway.codec.base import Call, Reply, Target
+from io3ops_gateway.policy import endpoints
 
-CODECS = {"ollama": codec_ollama.call, "openai_compatible": codec_openai.call}
+CODECS = {"ollama": ollama_requests.call, "openai_compatible": openai_requests.call}
 NOW = 1_700_000_000
 
 

@@ -6,7 +6,7 @@ import json
 import re
 from typing import Any
 
-from io3ops_gateway.codec import Call, Cut, Strange
+from io3ops_gateway.codec.base import Call, Cut, Strange
 
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 

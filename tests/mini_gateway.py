@@ -1,6 +1,6 @@
 """A gateway's parent with tiny workers: `supervisor.Supervisor` as it is, and no uvicorn and no LiteLLM behind it.
 
-`python -m tests.mini_gateway FOLDER PORT [NAME=NUMBER ...]`: serves FOLDER/litellm.yaml; NAME is a constant of `generations` or `commands`, or `stop`, or `room`. A worker
+`python -m tests.mini_gateway FOLDER PORT [NAME=NUMBER ...]`: serves FOLDER/litellm.yaml; NAME is a constant of `rollout` or `control_socket`, or `stop`, or `room`. A worker
 answers each line of a connection with `WORD PID GENERATION`; `hold` keeps the connection until the client says `more`. The file's
 `tests:` says how workers behave: `word`, and `start`: ok, fail, exit, kill, hang, end (after it was ready); `start2`: of a worker that
 takes another's place. `wait: {INDEX: FILE}`: not ready before the file is there; `deaf`: it does not listen to `stop`; `mute`: it does not say that it has left; `tardy`: it
@@ -20,15 +20,15 @@ from typing import Any, NoReturn
 
 import yaml
 
-from io3ops_gateway import commands, generations, listeners, supervisor
 from io3ops_gateway.errors import GatewayError
-from io3ops_gateway.gauge import Gauge
+from io3ops_gateway.limits.counters import Gauge
+from io3ops_gateway.server import control_socket, rollout, sockets, supervisor
 
 
 class Serving:
     """One worker after its `go`."""
 
-    def __init__(self, job: generations.Job, word: str, heard: bytes, deaf: bool, mute: bool, tardy: str) -> None:
+    def __init__(self, job: rollout.Job, word: str, heard: bytes, deaf: bool, mute: bool, tardy: str) -> None:
         self.job = job
         self.said = f"{word} {os.getpid()} {job.generation}\n".encode()
         self.deaf, self.mute, self.tardy = deaf, mute, tardy
@@ -97,7 +97,7 @@ class Serving:
                 self.job.channel.sendall(b'{"event": "left"}\n')
 
 
-def work(job: generations.Job, gauge: Gauge) -> NoReturn:
+def work(job: rollout.Job, gauge: Gauge) -> NoReturn:
     gauge.worker(job.index).running(+1)
     said: dict[str, Any] = yaml.safe_load(job.config.read_bytes()).get("tests") or {}
     mark = job.config.with_suffix(f".{job.index}.begun")
@@ -133,7 +133,7 @@ def work(job: generations.Job, gauge: Gauge) -> NoReturn:
 def main(folder: Path, port: int, numbers: dict[str, float]) -> None:
     stop, room = numbers.pop("stop", 1), int(numbers.pop("room", 64))
     for name, value in numbers.items():
-        setattr(commands if hasattr(commands, name) else generations, name, value)
+        setattr(control_socket if hasattr(control_socket, name) else rollout, name, value)
     forgotten = os.open(folder / "forgotten", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     gauge = Gauge()
 
@@ -145,7 +145,7 @@ def main(folder: Path, port: int, numbers: dict[str, float]) -> None:
         supervisor.Supervisor(
             config=folder / "litellm.yaml",
             control=folder / "control.sock",
-            first=listeners.bind("127.0.0.1", port, shared=False),
+            first=sockets.bind("127.0.0.1", port, shared=False),
             stop_seconds=stop,
             work=lambda job: work(job, gauge),
             count=lambda config: config["io3ops_policy"]["door"]["workers"],

@@ -1,6 +1,6 @@
 """`python -m io3ops`: the same as the `io3ops` command."""
 
-from io3ops.cli import run
+from io3ops.cli.main import run
 
 if __name__ == "__main__":
     run()

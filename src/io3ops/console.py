@@ -18,6 +18,7 @@ Progress = Callable[[int, int], None]
 _SEQUENCE = re.compile(
     r"(?:\x1b\[|\x9b)[0-9:;<=>?]*[ -/]*[@-~]|(?:\x1b[\]P^_X]|[\x9d\x90\x9e\x9f\x98])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?"
 )
+BAR = 40
 
 
 class Console:

@@ -2,7 +2,7 @@
 
 import sys
 
-from io3ops_gateway.launcher import main
+from io3ops_gateway.server.launcher import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -56,7 +56,7 @@ COUNTS = {"prompt_eval_count": 3, "eval_count": 2}
 TIMES = {"total_duration": 40_000_000, "load_duration": 5_000_000, "prompt_eval_duration": 10_000_000, "eval_duration": 20_000_000}  # fmt: skip
 USAGE = {"usage": {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}}
 HEAD = b"HTTP/1.1 %d x\r\ncontent-type: %b\r\nconnection: close\r\n%b\r\n"
-CONTROL = ("/usr/bin/python3", "-I", "-S", "/opt/io3ops/io3ops_gateway/control.py")
+CONTROL = ("/usr/bin/python3", "-I", "-S", "/opt/io3ops/io3ops_gateway/scripts/control.py")
 
 
 class Upstream:

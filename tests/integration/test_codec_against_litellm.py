@@ -1,7 +1,7 @@
 """The codec beside LiteLLM's own code: the same request down both ways, to the same prepared answer.
 
 A real gateway on the full path; what it sends to the upstream and what it answers is what the codec must send and answer.
-Where the two differ on purpose, a test says so. The codec's own part is checked for every case in tests/unit/test_codec.py too.
+Where the two differ on purpose, a test says so. The codec's own part is checked for every case in tests/unit/gateway/codec/test_codec.py too.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ def test_both_ways_are_one(both: Both, case: Case) -> None:
         assert seen(answer) == seen(full.content)
 
 
-# -- where they differ on purpose: LiteLLM's side of it (the codec's is in tests/unit/test_codec.py). Should one of these fail
+# -- where they differ on purpose: LiteLLM's side of it (the codec's is in tests/unit/gateway/codec/test_codec.py). Should one of these fail
 # after an update, LiteLLM has changed, and the codec may follow.
 
 
@@ -162,7 +162,7 @@ def test_some_texts_are_lost(both: Both, lost: str) -> None:
 
 @pytest.mark.parametrize(("body", "data"), [(CHAT, part("x")), (CHAT | {"model": "oai"}, X)])
 def test_a_closed_connection_is_no_good_end(both: Both, body: dict[str, Any], data: bytes) -> None:
-    """LiteLLM by itself would call it `stop`: `wire` tells it."""
+    """LiteLLM by itself would call it `stop`: `http_observer` tells it."""
     chunks = streamed(both, data, body)
     assert text(chunks) == "x" and chunks[-1]["error"]["code"] and "data: [DONE]" not in chunks
 

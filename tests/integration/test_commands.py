@@ -80,21 +80,21 @@ def test_completion_is_a_script_for_the_shell(clone: Clone, shell: str) -> None:
 
 def test_help_loads_nothing_that_it_does_not_need(clone: Clone) -> None:
     """What keeps `--help` under 150 ms, without a clock."""
-    code = "import sys, io3ops.cli; print(sorted({'docker', 'duckdb', 'httpx', 'jinja2', 'ollama', 'yaml', 'dataclasses'} & set(sys.modules)))"
+    code = "import sys, io3ops.cli.main; print(sorted({'docker', 'duckdb', 'httpx', 'jinja2', 'ollama', 'yaml', 'dataclasses'} & set(sys.modules)))"
     assert clone.run(sys.executable, "-c", code).stdout.strip() == "[]"
 
 
 def test_a_bug_is_its_own_exit_code_and_asks_for_a_report(clone: Clone) -> None:
-    code = "import sys, io3ops.cli as c; sys.argv = ['io3ops', 'status']; c._tools = lambda: 1 / 0; c.run()"
+    code = "import sys, io3ops.cli.command as c, io3ops.cli.main as m; sys.argv = ['io3ops', 'status']; c._tools = lambda: 1 / 0; m.run()"
     done = clone.run(sys.executable, "-c", code)
     assert done.returncode == 70 and "ZeroDivisionError" in done.stderr and "please report" in done.stderr
 
 
 def test_ctrl_c_is_130(clone: Clone) -> None:
     code = """
-import sys, io3ops.cli as c
+import sys, io3ops.cli.command as c, io3ops.cli.main as m
 def stop(): raise KeyboardInterrupt
-sys.argv = ['io3ops', 'status']; c._tools = stop; c.run()"""
+sys.argv = ['io3ops', 'status']; c._tools = stop; m.run()"""
     done = clone.run(sys.executable, "-c", code)
     assert done.returncode == 130 and "Traceback" not in done.stderr
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from tests.clone import Clone, free_port, until
 
-from io3ops.operations.images import GATEWAY_INPUTS, digest
+from io3ops.operations.stack.images import GATEWAY_INPUTS, digest
 
 
 def expect(done: subprocess.CompletedProcess[str], code: int, *words: str) -> None:

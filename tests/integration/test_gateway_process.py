@@ -38,7 +38,7 @@ modes:
   story: {{chain: [s]}}
   embed: {{chain: [vec]}}
 """
-CONTROL = ("/usr/bin/python3", "-I", "-S", "/opt/io3ops/io3ops_gateway/control.py")
+CONTROL = ("/usr/bin/python3", "-I", "-S", "/opt/io3ops/io3ops_gateway/scripts/control.py")
 FINISHES = '"finish_reason":"stop"'
 
 

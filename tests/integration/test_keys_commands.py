@@ -18,7 +18,7 @@ from tests.clone import Clone
 
 from io3ops.adapters import files
 from io3ops.errors import KeyFileUnsafe
-from io3ops.operations import audit
+from io3ops.operations.privacy import audit
 
 # Nothing answers there, so that no test depends on an engine.
 AWAY = {"DOCKER_HOST": "tcp://127.0.0.1:9"}

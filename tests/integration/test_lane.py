@@ -55,7 +55,7 @@ modes:
   over: {{chain: [a], fallbacks: {{context_overflow: served}}}}
   cooled: {{chain: [a, b], cooldown: {{failures: 1, pause: 20s}}}}
 """
-CONTROL = ("/usr/bin/python3", "-I", "-S", "/opt/io3ops/io3ops_gateway/control.py")
+CONTROL = ("/usr/bin/python3", "-I", "-S", "/opt/io3ops/io3ops_gateway/scripts/control.py")
 
 
 class Watched(FakeUpstream):

@@ -12,11 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from tests.clone import Clone
 from tests.tables import tables
 
-from io3ops.operations.images import GATEWAY_INPUTS, digest
-from io3ops.operations.validate import PYTHON, loaded, planned
+from io3ops.operations.stack.images import GATEWAY_INPUTS, digest
+from io3ops.operations.stack.validate import PYTHON, loaded, planned
+from io3ops.routing.load import parse_table
 from io3ops.routing.plan import Plan, make_plan
 from io3ops.routing.render import render
-from io3ops.routing.table import parse_table
 
 pytestmark = pytest.mark.containers
 
@@ -44,7 +44,9 @@ def test_what_litellm_holds_is_what_was_planned(running: Clone, root: Path, tmp_
         path.chmod(0o755)
     image = f"io3ops/gateway:{digest(running.path, GATEWAY_INPUTS)}"
     mount = ["-v", f"{tmp_path}:/t:ro", "--entrypoint", PYTHON]
-    done = running.docker("run", "--rm", "--network", "none", *mount, image, "-m", "io3ops_gateway.loads", "/t")
+    done = running.docker(
+        "run", "--rm", "--network", "none", *mount, image, "-m", "io3ops_gateway.litellm_proxy.validate", "/t"
+    )
     held = loaded(done.stdout)
     assert set(held) == set(plans), done.stdout[-2000:] + done.stderr[-2000:]
     for name, plan in plans.items():

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 import pytest
 
 from io3ops_gateway.errors import Refusal
-from io3ops_gateway.meter import PARALLEL, Ledger, Meter
+from io3ops_gateway.limits.rate_limits import PARALLEL, Ledger, Meter
 
 WORKERS = 4
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from tests.clone import Clone
 
-from io3ops.operations import record
-from io3ops_gateway import log_writer, recording
-from io3ops_gateway.recording import Recorder
+from io3ops.operations.privacy import recording as record
+from io3ops_gateway.request_log import background_writer, content_capture
+from io3ops_gateway.request_log.content_capture import Recorder
 
 # Nothing answers there, so that no test depends on an engine.
 AWAY = {"DOCKER_HOST": "tcp://127.0.0.1:9"}
@@ -54,7 +54,7 @@ class Gateway:
 
 @pytest.fixture(autouse=True)
 def _a_busy_machine_is_no_slow_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log_writer, "SLOW", 60)
+    monkeypatch.setattr(background_writer, "SLOW", 60)
 
 
 @pytest.fixture
@@ -117,7 +117,7 @@ def test_the_file_is_looked_at_once_a_second(gateway: Gateway, monkeypatch: pyte
     assert gateway.wants()
     looked = []
     real = os.stat
-    monkeypatch.setattr(recording.os, "stat", lambda path, **more: looked.append(path) or real(path, **more))
+    monkeypatch.setattr(content_capture.os, "stat", lambda path, **more: looked.append(path) or real(path, **more))
     for _ in range(100):
         gateway.passed += 0.009
         assert gateway.recorder.wants("executor", "public", False)
@@ -169,7 +169,7 @@ def test_long_texts_are_cut_and_say_so(gateway: Gateway) -> None:
 def test_a_full_file_stops_it_says_so_once_and_goes_on_when_it_was_removed(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(recording, "MOST", 5_000_000)
+    monkeypatch.setattr(content_capture, "MOST", 5_000_000)
     gateway.asked()
     kept = 0
     while gateway.recorder.keep({**ENTRY, "request": "q" * 400_000, "answer": "a"}):
@@ -307,7 +307,7 @@ def test_both_sides_understand_the_same(until: object) -> None:
         host = set(record.parse(data))
     except ValueError:
         host = set()
-    assert host == set(recording.wishes(data))
+    assert host == set(content_capture.wishes(data))
 
 
 def test_both_sides_count_the_same_times(gateway: Gateway) -> None:

@@ -20,9 +20,9 @@ import pytest
 from tests.clone import until
 
 from io3ops.errors import AlreadyRunning, NotWritable
-from io3ops.operations import prune_logs
-from io3ops_gateway import appending, log_writer, request_log
-from io3ops_gateway.request_log import DAY, ROTATED, RequestLog, number, ticks
+from io3ops.operations.request_log import prune as prune_logs
+from io3ops_gateway.request_log import append_file, background_writer, rotating_file
+from io3ops_gateway.request_log.rotating_file import DAY, ROTATED, RequestLog, number, ticks
 
 PROCESSES, LINES = 8, 2000
 
@@ -42,7 +42,7 @@ class Clock:
 @pytest.fixture(autouse=True)
 def _a_busy_machine_is_no_slow_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     """Or a line would be with the thread, and not yet in the file, when a test looks."""
-    monkeypatch.setattr(log_writer, "SLOW", 60)
+    monkeypatch.setattr(background_writer, "SLOW", 60)
 
 
 @pytest.fixture
@@ -133,7 +133,7 @@ def works_again(folder: Path, clock: Clock, log: RequestLog, capsys: pytest.Capt
 def test_processes_that_write_and_rotate_at_once_lose_and_double_no_line(
     folder: Path, monkeypatch: pytest.MonkeyPatch, slow: float
 ) -> None:
-    monkeypatch.setattr(log_writer, "SLOW", slow)
+    monkeypatch.setattr(background_writer, "SLOW", slow)
 
     def work(worker: int) -> None:
         log = log_in(folder, rotate=50_000)
@@ -314,10 +314,10 @@ def test_a_file_that_another_worker_began_meanwhile_is_not_rotated(
     def rotated_by_another(path: Path) -> int:
         current(folder).rename(folder / "requests-20260101T000000Z-0001.jsonl")
         current(folder).write_bytes(line(1, 0) + b"\n")
-        return appending.open_folder(path)
+        return append_file.open_folder(path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(request_log, "open_folder", rotated_by_another)
+        patch.setattr(rotating_file, "open_folder", rotated_by_another)
         assert log.write(line(0, 2))
     assert log.write(line(0, 3)) and read(current(folder)) == [(1, 0), (0, 3)]
     assert read(*full(folder)) == [(0, 0), (0, 1), (0, 2)]
@@ -433,7 +433,7 @@ def test_one_that_comes_between_the_look_and_the_opening_is_not_written(
     put: Callable[[Path], None],
     why: str,
 ) -> None:
-    monkeypatch.setattr(appending, "_regular", lambda _name, _folder: True)
+    monkeypatch.setattr(append_file, "_regular", lambda _name, _folder: True)
     put(current(folder))
     signal.alarm(30)
     stays_whole(folder, clock, why, capsys)

@@ -15,7 +15,7 @@ from cyclonedx.validation.json import JsonStrictValidator
 from scripts import sbom
 from tests.clone import Clone
 
-from io3ops.operations.images import OLLAMA_VERSION
+from io3ops.operations.stack.images import OLLAMA_VERSION
 
 pytestmark = pytest.mark.containers
 

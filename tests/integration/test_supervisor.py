@@ -23,7 +23,7 @@ import pytest
 import yaml
 from tests.clone import ROOT, free_port, until
 
-from io3ops_gateway import control
+from io3ops_gateway.scripts import control
 
 
 def config(workers: Any = 1, **tests: Any) -> str:
@@ -644,7 +644,7 @@ def test_the_command_of_the_container(gateway: Gateway, tmp_path: Path) -> None:
 
     def run(*words: str, stdin: bytes = b"", path: str = f"{tmp_path}/control.sock") -> tuple[int, bytes, bytes]:
         done = subprocess.run(
-            [sys.executable, "-I", "-S", str(ROOT / "src/io3ops_gateway/control.py"), *words],
+            [sys.executable, "-I", "-S", str(ROOT / "src/io3ops_gateway/scripts/control.py"), *words],
             input=stdin, capture_output=True, timeout=30, env={"IO3_CONTROL": path},
         )  # fmt: skip
         return done.returncode, done.stdout, done.stderr

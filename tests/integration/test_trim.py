@@ -19,9 +19,10 @@ pytestmark = pytest.mark.containers
 LOOK = """
 import json, sys
 from pathlib import Path
-from io3ops_gateway import launcher, trim
-launcher.prepare_environment(__import__("os").environ, config=Path("/none"), key="sk-of-nobody-at-all", ca_bundle=None)
-launcher.import_litellm()
+from io3ops_gateway.litellm_proxy import startup, trim
+from io3ops_gateway.server.launcher import OURS
+startup.prepare_environment(__import__("os").environ, config=Path("/none"), key="sk-of-nobody-at-all", ca_bundle=None)
+startup.import_litellm(OURS)
 import litellm
 from litellm.litellm_core_utils import litellm_logging
 from litellm.llms.ollama.common_utils import OllamaModelInfo
@@ -65,8 +66,8 @@ def test_everything_that_is_trimmed_was_there(running: Clone, image: str) -> Non
     assert after["middlewares"] == ["LazyFeatureMiddleware"]
     assert before["hooks"] > 5 and after["hooks"] == 0
     assert not before["auth"] and after["auth"]
-    assert "zero_cost_diagnostic" in before["diagnose"] and after["diagnose"] == "io3ops_gateway.trim"
-    assert (before["usage"], after["usage"]) == ("litellm.router", "io3ops_gateway.trim")
+    assert "zero_cost_diagnostic" in before["diagnose"] and after["diagnose"] == "io3ops_gateway.litellm_proxy.trim"
+    assert (before["usage"], after["usage"]) == ("litellm.router", "io3ops_gateway.litellm_proxy.trim")
     assert before["priced"] == after["priced"] == [True, True, False], "the same answers, sooner"
     assert len(after["lists"]) == 5, "who is told of a call"
     assert len(after["absent"]) == 3

@@ -19,7 +19,7 @@ from tests.fake_ollama import serve
 pytestmark = pytest.mark.containers
 
 WINDOW, VECTOR_WINDOW = 512, 256
-CONTROL = ("/usr/bin/python3", "-I", "-S", "/opt/io3ops/io3ops_gateway/control.py")
+CONTROL = ("/usr/bin/python3", "-I", "-S", "/opt/io3ops/io3ops_gateway/scripts/control.py")
 WORD = " hello"
 
 

@@ -110,7 +110,7 @@ def test_colours_are_for_terminals_only(logged: Clone) -> None:
 
 
 def test_duckdb_is_loaded_by_usage_alone(logged: Clone) -> None:
-    code = "import sys, io3ops.cli; print('duckdb' in sys.modules)"
+    code = "import sys, io3ops.cli.main; print('duckdb' in sys.modules)"
     assert logged.run(sys.executable, "-c", code).stdout.strip() == "False"
-    code = "import sys, io3ops.cli as c; sys.argv = ['io3ops', 'trace']; import atexit; atexit.register(lambda: print('duckdb' in sys.modules)); c.run()"
+    code = "import sys, io3ops.cli.command as c, io3ops.cli.main as m; sys.argv = ['io3ops', 'trace']; import atexit; atexit.register(lambda: print('duckdb' in sys.modules)); m.run()"
     assert logged.run(sys.executable, "-c", code).stdout.strip().endswith("False")

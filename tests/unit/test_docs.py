@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import io3ops.errors
-from io3ops.cli import main
+from io3ops.cli.command import main
 from io3ops.settings import CHOICES
 
 

@@ -24,7 +24,7 @@ def imports(path: Path) -> set[str]:
 @pytest.mark.parametrize("layer", sorted(ALLOWED))
 def test_imports_point_one_way(root: Path, layer: str) -> None:
     """Adapters may hand `Processes` around; beyond that they never know each other."""
-    for path in sorted((root / "src/io3ops" / layer).glob("*.py")):
+    for path in sorted((root / "src/io3ops" / layer).rglob("*.py")):
         for name in sorted(imports(path)):
             if not name.startswith("io3ops."):
                 continue

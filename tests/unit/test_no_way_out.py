@@ -20,14 +20,14 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from tests.tables import CALLERS, CLOUDS, LOCAL, cloud_host, enabled, members, tables
 
+from io3ops.routing.load import parse_table
 from io3ops.routing.plan import make_plan
 from io3ops.routing.render import render
-from io3ops.routing.table import parse_table
-from io3ops_gateway.edge import Edge, Message, Receive, Send
-from io3ops_gateway.keyring import KeyRing
-from io3ops_gateway.meter import Ledger, Meter
-from io3ops_gateway.policy import Policy, from_config
-from io3ops_gateway.running import RUNNING, Running
+from io3ops_gateway.edge.app import Edge, Message, Receive, Send
+from io3ops_gateway.limits.rate_limits import Ledger, Meter
+from io3ops_gateway.policy.client_keys import KeyRing
+from io3ops_gateway.policy.policy import Policy, from_config
+from io3ops_gateway.request.context import RUNNING, Running
 
 CHECKS = [HealthCheck.too_slow, HealthCheck.data_too_large]
 # Shrinking renders hundreds of tables; add Phase.shrink to look for a small one.

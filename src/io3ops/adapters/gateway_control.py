@@ -8,13 +8,13 @@ from typing import Any
 from io3ops.adapters.process import Processes
 from io3ops.errors import GatewayError
 
-CONTROL = ("/usr/bin/python3", "-I", "-S", "/opt/io3ops/io3ops_gateway/control.py")
+CONTROL = ("/usr/bin/python3", "-I", "-S", "/opt/io3ops/io3ops_gateway/scripts/control.py")
 # Longer than the gateway itself waits for a generation, so that its own answer is heard.
 SECONDS = 100.0
 
 
 class GatewayControl:
-    """Speaks with `io3ops_gateway.control` in a container."""
+    """Speaks with `io3ops_gateway.scripts.control` in a container."""
 
     def __init__(self, processes: Processes) -> None:
         self._processes = processes

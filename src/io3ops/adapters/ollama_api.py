@@ -118,7 +118,7 @@ class OllamaApi:
             if embeddings:
                 self._client.embed(model=name, input="", options={"num_ctx": context}, keep_alive=keep_alive)
             else:
-                # The library has no word for `shift`, which is part of how a model is loaded (io3ops_gateway/truncation.py).
+                # The library has no word for `shift`, which is part of how a model is loaded (io3ops_gateway/policy/context_window.py).
                 body = {"model": name, "stream": False, "shift": False, "keep_alive": keep_alive}
                 answer = self._client._client.post("/api/generate", json=body | {"options": {"num_ctx": context}})
                 answer.raise_for_status()

@@ -14,11 +14,11 @@ from urllib.parse import urlsplit
 
 from io3ops.adapters.process import Processes
 
-RELAY = ("/usr/bin/python3", "-I", "-S", "/opt/io3ops/io3ops_gateway/relay.py")
+RELAY = ("/usr/bin/python3", "-I", "-S", "/opt/io3ops/io3ops_gateway/scripts/relay.py")
 
 
 class Relay:
-    """Opens port-forwards through a container that has `io3ops_gateway.relay`."""
+    """Opens port-forwards through a container that has `io3ops_gateway.scripts.relay`."""
 
     def __init__(self, processes: Processes) -> None:
         self._processes = processes

@@ -10,23 +10,12 @@ import yaml
 
 from io3ops.routing.kinds import Entry, duration
 from io3ops.routing.language import CLOUD_KINDS, CLOUD_URLS, LOCAL_KINDS, TASKS, cloud_tag
-from io3ops.routing.problems import Problem, did_you_mean, table_error
+from io3ops.routing.problems import Problem, did_you_mean
 from io3ops.routing.source import Reader
-from io3ops.routing.table import LOOPBACK, Document, Mode, Model, Provider, Table, build, read_document
+from io3ops.routing.table import LOOPBACK, Document, Mode, Model, Provider, Table
 
 IN_STACK = ("runtime", "runtime-public", "gateway", "egress", "observer", "outlet", "loader")
 _CLOUD_HOSTS = {urlsplit(url).hostname for url in CLOUD_URLS.values()}
-
-
-def accept(data: bytes, path: str) -> tuple[Table, list[Problem]]:
-    """The table in `data` and its warnings. Raises TableInvalid with every problem; `path` is only for messages."""
-    document, problems = read_document(data)
-    if document is not None:
-        table = build(document)
-        problems += check(document, table)
-        if not any(p.level == "error" for p in problems):
-            return table, sorted(problems)
-    raise table_error(path, problems)
 
 
 def check(document: Document, table: Table) -> list[Problem]:

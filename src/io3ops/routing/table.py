@@ -209,14 +209,6 @@ class Document:
     observe: Entry | None = None
 
 
-def parse_table(data: bytes, path: str) -> Table:
-    """The table in `data`. Raises TableInvalid with every problem; `path` is only for messages."""
-    # The checks build on this module.
-    from io3ops.routing.check import accept
-
-    return accept(data, path)[0]
-
-
 def read_document(data: bytes) -> tuple[Document | None, list[Problem]]:
     """The settings of a table, and the problems that each shows by itself."""
     root, problems = parse_nodes(data)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 STAND_INS = ("uvicorn", "uvicorn.protocols", "uvicorn.protocols.http", "uvicorn.protocols.http.httptools_impl")
-OURS = ("io3ops_gateway.server", "io3ops_gateway.worker")
+OURS = ("io3ops_gateway.server.http_protocol", "io3ops_gateway.server.worker")
 
 
 @pytest.fixture
@@ -64,6 +64,6 @@ def worker(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     vars(sys.modules[STAND_INS[-1]])["HttpToolsProtocol"] = object
     for name in OURS:
         monkeypatch.delitem(sys.modules, name, raising=False)
-    yield importlib.import_module("io3ops_gateway.worker")
+    yield importlib.import_module("io3ops_gateway.server.worker")
     for name in OURS:
         sys.modules.pop(name, None)

@@ -1,0 +1,1 @@
+"""The command line: flags -> one operation -> console -> exit code."""

@@ -1,0 +1,1 @@
+"""`io3ops bench`: what the gateway costs, measured."""

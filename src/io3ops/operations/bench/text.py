@@ -1,0 +1,148 @@
+"""A bench report as sentences, as a table, as a picture, and as data. Pure: no colour, no terminal, always the same text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from io3ops.console import BAR
+from io3ops.operations.bench.numbers import FEWEST, Report, Row, Spread
+
+
+def data(report: Report) -> dict[str, Any]:
+    found = asdict(report) | {"errors": [{"error": what, "count": count} for what, count in report.errors]}
+    return found | {"in_words": [sentence(r) for r in report.rows if r.headline]}
+
+
+def text(report: Report, *, plot: bool) -> str:
+    """Everything for people; `plot` adds the picture."""
+    parts = [table(report.rows), picture(report.rows) if plot else "", "\n".join(_words(report))]
+    return "\n\n".join(p for p in parts if p)
+
+
+def _words(report: Report) -> list[str]:
+    lines = [sentence(r) for r in report.rows if r.headline]
+    failed = sum(count for _, count in report.errors)
+    lines.append(
+        f"errors: {failed} of {report.requests} requests" if failed else f"errors: none in {report.requests} requests"
+    )
+    lines += [f"  {count} × {what}" for what, count in report.errors]
+    if report.cut:
+        lines.append(f"the time was over before the rounds were ({report.seconds:.0f} s): `--seconds` gives more")
+    return lines + [f"note: {n}" for n in report.notes]
+
+
+# -- the table
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Medians with the middle half, and the difference of the pairs with the range that it is in, 95 % sure."""
+    if not rows:
+        return ""
+    lines: list[tuple[str, ...]] = [("", "direct", "through the gateway", "difference of the pairs", "")]
+    case = ""
+    for row in rows:
+        if row.case != case:
+            case = row.case
+            lines.append((f"{case} ({row.gateway.count} round{'s' if row.gateway.count > 1 else ''})", "", "", "", ""))
+        verdict = "" if row.verdict == "measured" else row.verdict
+        lines.append(
+            (f"  {row.measure}, {row.unit}", _spread(row.direct), _spread(row.gateway), _difference(row), verdict)
+        )
+    wide = [max(len(line[n]) for line in lines if line[1]) for n in range(4)]
+    shown = ("  ".join(c.ljust(w) for c, w in zip(line, (*wide, 0), strict=True)).rstrip() for line in lines)
+    legend = "medians (with the middle half); of the differences the median (and where it is, 95 % sure)"
+    return "\n".join([*shown, "", legend])
+
+
+def _spread(found: Spread | None) -> str:
+    return f"{_plain(found.median)} ({_plain(found.low)} to {_plain(found.high)})" if found else "-"
+
+
+def _difference(row: Row) -> str:
+    found = row.difference
+    if found is None:
+        return "-"
+    if found.low is None or found.high is None:
+        return _signed(found.median)
+    return f"{_signed(found.median)} ({_signed(found.low)} to {_signed(found.high)})"
+
+
+# -- the picture
+
+
+def picture(rows: Iterable[Row]) -> str:
+    """Bars of what matters most, by case, and the differences around zero."""
+    leading = [r for r in rows if r.headline]
+    lines = []
+    for row in leading:
+        lines.append(f"{row.case}: {row.measure}, {row.unit}")
+        ways = [(name, found) for name, found in (("direct", row.direct), ("gateway", row.gateway)) if found]
+        top = max(found.high for _, found in ways)
+        lines += [f"  {name:<8}{bar(found, top):<{BAR}}  {_plain(found.median)}" for name, found in ways]
+    known = [r for r in leading if r.unit == "ms" and r.difference and r.difference.low is not None]
+    if lines:
+        lines += ["", "█ up to the middle half, ▒ the middle half, │ the median"]
+    return "\n".join([*lines, *(["", *_around_zero(known)] if known else [])])
+
+
+def bar(found: Spread, top: float) -> str:
+    """From 0 to the end of the middle half, `top` being the whole width."""
+    low, middle, high = (round(v / top * BAR) if top else 0 for v in (found.low, found.median, found.high))
+    drawn = "█" * low + "▒" * (high - low)
+    at = min(max(middle - 1, 0), BAR - 1)
+    return f"{drawn[:at]}│{drawn[at + 1 :]}"
+
+
+def _around_zero(rows: Sequence[Row]) -> list[str]:
+    found = [(r.case, r.difference) for r in rows if r.difference]
+    least = min(0.0, *(d.low or 0.0 for _, d in found))
+    most = max(0.0, *(d.high or 0.0 for _, d in found))
+    width = (most - least) or 1.0
+
+    def place(value: float) -> int:
+        return round((value - least) / width * (BAR - 1))
+
+    wide = max(len(case) for case, _ in found)
+    lines = [f"{'added by the gateway, ms':<{wide}}  {_plain(least)}{_plain(most):>{BAR - len(_plain(least))}}"]
+    for case, one in found:
+        cells = [" "] * BAR
+        start, end, zero = place(one.low or 0.0), place(one.high or 0.0), place(0.0)
+        cells[start : end + 1] = "─" * (end + 1 - start)
+        cells[zero] = "┼" if start <= zero <= end else "┊"
+        cells[place(one.median)] = "●"
+        lines.append(f"{case:<{wide}}  {''.join(cells)}  {_signed(one.median)}")
+    return [*lines, "┊ ┼ no difference, ─ where it is, 95 % sure, ● the median of the pairs"]
+
+
+# -- in words
+
+
+def sentence(row: Row) -> str:
+    """What the pairs say about a row, as plainly as it can be said."""
+    of = {"answer": "an answer", "first token": "the first token", "requests": "the rate of requests"}
+    found, what = row.difference, of.get(row.measure, row.measure)
+    if found is None:
+        return f"{row.case}: {what} {_plain(row.gateway.median)} {row.unit} through the gateway; nothing to compare it with"
+    if found.low is None or found.high is None:
+        return f"{row.case}: too few pairs to tell a difference from noise ({found.pairs}; {FEWEST} are needed)"
+    bounds = f"{_signed(found.low)} to {_signed(found.high)} {row.unit}"
+    if row.verdict == "below the noise":
+        return (
+            f"{row.case}: the difference ({_signed(found.median)} {row.unit}) is smaller than the spread of the pairs "
+            f"({bounds}): not measurable here"
+        )
+    assert row.direct is not None
+    share = 100 * abs(found.median) / row.direct.median if row.direct.median else 0.0
+    less, more = ("is lower", "is higher") if row.unit == "per s" else ("comes sooner", "comes later")
+    change = f"{more if found.median > 0 else less} by {_plain(abs(found.median))} {row.unit} ({share:.0f} %)"
+    return f"{row.case}: {what} {change} through the gateway (95 % sure: {bounds})"
+
+
+def _plain(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+
+
+def _signed(value: float) -> str:
+    return f"{'+' if value >= 0 else '-'}{_plain(abs(value))}"

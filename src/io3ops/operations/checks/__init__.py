@@ -1,0 +1,1 @@
+"""`io3ops status` and `io3ops health`: what runs, and whether it works."""

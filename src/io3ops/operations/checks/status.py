@@ -1,0 +1,117 @@
+"""`io3ops status`: what runs now, from the engine's and the runtime's own words."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from io3ops.errors import Io3opsError
+from io3ops.operations.models import models
+from io3ops.operations.privacy import recording as record
+from io3ops.operations.stack import engine
+from io3ops.operations.stack import project as stack
+from io3ops.operations.table import config, preset
+from io3ops.tools import Tools
+
+
+@dataclass(frozen=True, kw_only=True)
+class Service:
+    name: str
+    status: str
+    health: str
+    image: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModeLine:
+    mode: str
+    models: tuple[str, ...]
+    loaded: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Status:
+    """`drift`: litellm.yaml is not what the table says. `recording`: modes whose content is kept, and until which Unix time.
+    `problem`: why something could not be asked."""
+
+    running: bool
+    project: str
+    engine: str
+    endpoint: str
+    preset: str
+    services: tuple[Service, ...]
+    modes: tuple[ModeLine, ...]
+    drift: bool
+    recording: dict[str, float]
+    problem: str
+
+
+def status(tools: Tools) -> Status:
+    """Raises TableInvalid; everything else that fails is said in `problem`."""
+    loaded_config = config.load(tools.settings)
+    plan = loaded_config.plan
+    state = engine.observe(tools)
+    services: tuple[Service, ...] = ()
+    loaded: set[str] = set()
+    problem = "" if state.kind == "ready" else state.detail
+    recording: dict[str, float] = {}
+    try:
+        recording = record.look(tools.settings).modes
+    except Io3opsError as error:
+        problem = problem or error.message
+    wanted = stack.services(plan)
+    if state.kind == "ready":
+        found = stack.own_containers(tools)
+        services = tuple(
+            Service(
+                name=s,
+                status=found[s].status if s in found else "absent",
+                health=found[s].health if s in found else "",
+                image=found[s].image if s in found else "",
+            )
+            for s in wanted
+        )
+        if all(s.status == "running" for s in services):
+            try:
+                loaded = {m.name for m in models.states(tools, plan) if m.loaded}
+            except Io3opsError as error:
+                problem = error.message
+    return Status(
+        running=bool(services) and all(s.status == "running" and s.health != "unhealthy" for s in services),
+        project=tools.settings.project,
+        engine=state.detail,
+        endpoint=tools.settings.base_url,
+        preset=preset.current(tools.settings, preset.all_presets()) or "your own table",
+        services=services,
+        modes=tuple(
+            ModeLine(
+                mode=m,
+                models=tuple(d.runtime_name for d in plan.chain(m)),
+                loaded=plan.chain(m)[0].runtime_name in loaded,
+            )
+            for m in plan.modes
+        ),
+        drift=not loaded_config.rendered.current,
+        recording=recording,
+        problem=problem,
+    )
+
+
+def text(found: Status) -> str:
+    lines = [f"engine    {found.engine}", f"project   {found.project}"]
+    lines += [f"{s.name:<9} {s.status}{', ' + s.health if s.health else ''}  {s.image}" for s in found.services]
+    lines += [
+        f"endpoint  {found.endpoint}",
+        f"table     {found.preset}{' (litellm.yaml differs: io3ops apply)' if found.drift else ''}",
+    ]
+    lines += [f"  {m.mode:<12} {' → '.join(m.models)}{'  (loaded)' if m.loaded else ''}" for m in found.modes]
+    if found.recording:
+        lines.append(
+            f"recording {record.line(found.recording, time.time())}: prompts and answers are kept (io3ops record off)"
+        )
+    if found.problem:
+        lines.append(f"problem   {found.problem}")
+    if not found.running:
+        some = any(s.status == "running" for s in found.services)
+        lines.append(f"the stack {'runs only in part' if some else 'does not run'}: make up")
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""`io3ops keys` and `io3ops secrets`: client keys, and the providers' API keys."""

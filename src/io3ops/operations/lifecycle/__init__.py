@@ -1,0 +1,1 @@
+"""`io3ops up`, `down`, `apply` and `smoke`."""

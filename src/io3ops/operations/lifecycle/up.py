@@ -1,0 +1,454 @@
+"""`io3ops up`: an ordered list of steps. Each first says, as data, whether it is needed and why; then it acts.
+
+`--dry-run` walks the same list and only prints the decisions, so the two cannot drift apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from io3ops.adapters import files
+from io3ops.adapters.docker_engine import Container, EngineState
+from io3ops.adapters.gateway_http import GatewayHttp
+from io3ops.console import Console, Step
+from io3ops.errors import EngineLost, Io3opsError
+from io3ops.operations.lifecycle import smoke
+from io3ops.operations.models import models
+from io3ops.operations.stack import engine, images, observe, project, reload, validate
+from io3ops.operations.stack import owner_key as key
+from io3ops.operations.stack.project import compose_variables
+from io3ops.operations.table import config as config_operation
+from io3ops.operations.table import provider_key_files
+from io3ops.operations.table.config import Config
+from io3ops.settings import Settings
+from io3ops.tools import Tools
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """Whether a step has to act, and why (or why not)."""
+
+    needed: bool
+    cause: str
+
+
+@dataclass(kw_only=True)
+class Run:
+    """What one `up` has learnt so far."""
+
+    tools: Tools
+    config: Config
+    engine: EngineState
+    dry: bool = False
+    info: Mapping[str, Any] = field(default_factory=dict)
+    containers: Mapping[str, Container] = field(default_factory=dict)
+    images: images.Images | None = None
+    variables: dict[str, str] = field(default_factory=dict)
+    key: str = ""
+    models: tuple[models.ModelState, ...] = ()
+    checks: tuple[smoke.Check, ...] = ()
+    acted: list[str] = field(default_factory=list)
+
+    def look(self) -> None:
+        """Observe the engine again."""
+        self.info = self.tools.engine.info()
+        self.containers = self.tools.engine.containers(self.tools.settings.project)
+
+    @property
+    def owner(self) -> tuple[int, int] | None:
+        return project.key_owner(self.info) if self.info else None
+
+    @property
+    def ready_engine(self) -> bool:
+        return self.engine.kind == "ready"
+
+    def running(self, service: str) -> bool:
+        found = self.containers.get(service)
+        return bool(found and found.running)
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpStep:
+    """`decide` observes and never changes anything; `act` is called only when it said so."""
+
+    name: str
+    decide: Callable[[Run], Decision]
+    act: Callable[[Run, Step], None]
+
+
+def up(tools: Tools, console: Console, *, dry_run: bool = False) -> Run:
+    """Bring the stack to what the table says. A failure keeps what runs; a second call continues.
+
+    Raises the first failing step's error.
+    """
+    run = start(tools, console, dry_run=dry_run)
+    walk(run, console, tuple(step_named(name) for name in MODELS_FIRST) if _serves(run) else STEPS)
+    if not dry_run:
+        remember(run)
+    return run
+
+
+def start(tools: Tools, console: Console, *, dry_run: bool = False) -> Run:
+    """Read the table and the key, and look at what is there. Raises TableInvalid or KeyFileUnsafe."""
+    config = config_operation.load(tools.settings)
+    for warning in config.warnings:
+        console.note(f"warning: {warning}")
+    for name in provider_key_files.keyless(tools.settings, config.plan):
+        console.note(f"warning: there is no key {name!r}, so what needs it is left out: `io3ops secrets set {name}`")
+    # The key is read before anything is installed or built: a mistake here must not cost minutes.
+    key_now = files.read_key(tools.settings.key_file) or ""
+    run = Run(tools=tools, config=config, engine=engine.observe(tools), dry=dry_run, key=key_now)
+    if run.ready_engine:
+        run.look()
+    return run
+
+
+def _serves(run: Run) -> bool:
+    """Whether the running stack can fetch the new table's models while the old table goes on serving."""
+    plan = run.config.plan
+    if not (run.running("gateway") and run.running("runtime")) or plan.external_urls:
+        return False
+    try:
+        run.models = models.states(run.tools, plan)
+    except Io3opsError:
+        # It runs, and does not work: mending it comes first.
+        return False
+    return True
+
+
+def applied_copy(settings: Settings) -> Path:
+    """The last litellm.yaml that passed; `io3ops apply` puts it back when a newer one does not."""
+    return settings.state / "applied" / "litellm.yaml"
+
+
+def remember(run: Run) -> None:
+    files.write_atomic(applied_copy(run.tools.settings), run.config.text.encode())
+
+
+def step_named(name: str) -> UpStep:
+    return next(step for step in STEPS if step.name == name)
+
+
+def walk(run: Run, console: Console, steps: tuple[UpStep, ...]) -> None:
+    """Decide and act, step by step. Raises the first failing step's error, or EngineLost when the engine is to blame."""
+    try:
+        _walk(run, console, steps)
+    except EngineLost:
+        raise
+    except Io3opsError as error:
+        # A dead engine looks like a dead gateway, a failed build or a failed Compose: name the layer that is to blame.
+        if run.ready_engine and run.tools.engine.probe().kind == "stopped":
+            raise EngineLost(
+                "the Docker engine stopped answering in the middle",
+                details=error.message,
+                hint="start it again (`make up` does) and run the same command; models, key and config are kept",
+            ) from None
+        raise
+
+
+def _walk(run: Run, console: Console, steps: tuple[UpStep, ...]) -> None:
+    for step in steps:
+        decision = step.decide(run)
+        if not decision.needed or run.dry:
+            console.skip(step.name, decision.cause if not decision.needed else f"would act: {decision.cause}")
+            if decision.needed:
+                # What follows must decide as if this had been done.
+                run.acted.append(step.name)
+            continue
+        with console.step(step.name, decision.cause) as progress:
+            step.act(run, progress)
+        run.acted.append(step.name)
+
+
+def _engine(run: Run) -> Decision:
+    if not run.ready_engine:
+        refused = engine.refusal(run.engine, run.tools.machine, run.tools.settings.install_docker)
+        if refused:
+            raise refused
+    return Decision(needed=not run.ready_engine, cause=run.engine.detail)
+
+
+def _ensure_engine(run: Run, step: Step) -> None:
+    run.engine = engine.ensure(run.tools, run.engine, step)
+    run.look()
+
+
+def _ports(run: Run) -> Decision:
+    project.check_owner(run.tools.settings, run.containers)
+    project.check_port(run.tools.settings, run.containers)
+    observe.check_port(run.tools.settings, run.config.plan, run.containers.get("observer"))
+    return Decision(
+        needed=False, cause=f"127.0.0.1:{run.tools.settings.port} is {'ours' if run.running('gateway') else 'free'}"
+    )
+
+
+def _key(run: Run) -> Decision:
+    if not run.key:
+        return Decision(needed=True, cause="no master key yet")
+    return Decision(needed=False, cause=f"{run.tools.settings.key_file.relative_to(run.tools.settings.root)} is there")
+
+
+def _make_key(run: Run, step: Step) -> None:
+    run.key = key.ensure(run.tools.settings, run.owner)
+    step.outcome = f"made {run.tools.settings.key_file.relative_to(run.tools.settings.root)} (0600)"
+
+
+def _config(run: Run) -> Decision:
+    if run.config.current:
+        return Decision(needed=False, cause="runtime/litellm.yaml is what the table says")
+    if run.config.hand_edited:
+        raise config_operation.refuse_hand_edit(run.tools.settings, run.config)
+    missing = run.config.rendered.on_disk is None
+    return Decision(needed=True, cause="runtime/litellm.yaml is missing" if missing else "the table changed")
+
+
+def _render(run: Run, step: Step) -> None:
+    taken = ""
+    if run.running("gateway") and run.images is not None:
+        if _stays(run):
+            # Tried and taken over by the running gateway, and only then written: nobody notices one that fails.
+            step.activity("config")("handed to the running gateway")
+            _hand_over(run)
+            taken = "the running gateway took it over; "
+        else:
+            # Something works already: it is replaced only by a file that LiteLLM loads.
+            step.activity("config")("held against LiteLLM's own loader")
+            validate.validate(run.tools, run.config, run.images.gateway.tag)
+    step.outcome = f"{taken}wrote {', '.join(config_operation.write(run.tools.settings, run.config))}"
+
+
+def _images(run: Run) -> Decision:
+    if not run.ready_engine:
+        return Decision(needed=True, cause="known once the engine answers")
+    run.images = images.decide(
+        run.tools,
+        runs_runtime=run.config.plan.runs_runtime,
+        outside=bool(run.config.plan.outside or run.config.plan.collector),
+        gpu=project.gpu_overlay(run.tools.settings, run.tools.machine, run.info),
+    )
+    missing = run.images.missing
+    verb = {"build": "build", "official": "take"}
+    causes = "; ".join(f"{verb[i.how]} {i.name}: {i.cause}" for i in missing)
+    return Decision(needed=bool(missing), cause=causes or "inputs unchanged")
+
+
+def _make_images(run: Run, step: Step) -> None:
+    assert run.images is not None
+    images.ensure(run.tools, run.images, step)
+
+
+def _stack(run: Run) -> Decision:
+    if not run.ready_engine or run.images is None:
+        return Decision(needed=True, cause="known once the engine answers")
+    run.variables = project.variables(run.tools, run.config, run.images, run.info, run.key)
+    wanted = project.services(run.config.plan)
+    paused = [s for s in wanted if s in run.containers and run.containers[s].status == "paused"]
+    if paused:
+        return Decision(needed=True, cause=f"unpause {', '.join(paused)}")
+    down = [s for s in wanted if not run.running(s)]
+    surplus = [s for s in run.containers if s not in wanted]
+    written, _ = files.read_env(run.tools.settings.env_file)
+    if down:
+        return Decision(needed=True, cause=f"start {', '.join(down)}")
+    if surplus:
+        return Decision(needed=True, cause=f"remove {', '.join(surplus)}: not in the table")
+    changed = [k for k, v in project.persistent(run.variables, run.tools.settings).items() if written.get(k) != v]
+    if changed:
+        return Decision(needed=True, cause=f"changed: {', '.join(changed)}")
+    if project.in_hand(run.tools.settings) != project.handed_out(run.tools.settings, run.config.plan):
+        return Decision(needed=True, cause="what the table hands to the containers changed: keys, hosts or names")
+    # `.env` says what was asked for; the containers say what they got.
+    gateway = run.containers["gateway"]
+    if (gateway.key, gateway.image) != (run.variables["IO3OPS_KEY_FINGERPRINT"], run.images.gateway.tag):
+        return Decision(needed=True, cause="the gateway runs with another key or image")
+    if run.tools.settings.port not in gateway.ports:
+        return Decision(needed=True, cause=f"the gateway is not published on port {run.tools.settings.port}")
+    sick = [s for s in wanted if run.containers[s].health == "unhealthy"]
+    return Decision(needed=bool(sick), cause=f"unhealthy: {', '.join(sick)}" if sick else f"{', '.join(wanted)} run")
+
+
+def _start(run: Run, step: Step) -> None:
+    settings = run.tools.settings
+    key.ensure(settings, run.owner)
+    files.sync_folder(settings.state / "ca", files.ca_certificates(settings.ca_dir))
+    if run.config.plan.observe.on:
+        files.private_folder(settings.logs, run.owner)
+    for path in (settings.keys_file, settings.audit_file):
+        files.private_folder(path.parent, run.owner)
+        if path.exists():
+            files.own(path, run.owner)
+    for folder in (settings.logs, settings.recording, settings.content):
+        files.private_folder(folder, run.owner)
+        for path in folder.glob("*.json*"):
+            files.own(path, run.owner)
+    project.hand_out(settings, project.handed_out(settings, run.config.plan), run.owner)
+    if run.owner:
+        for folder in (settings.state / "ca", settings.table.parent):
+            files.let_read(folder, run.owner)
+    sick = [s for s in project.services(run.config.plan) if run.running(s) and run.containers[s].health == "unhealthy"]
+    for found in run.containers.values():
+        if found.status == "paused":
+            run.tools.engine.unpause(found.id)
+    run.tools.compose.up(project.services(run.config.plan), run.variables)
+    for service in sick:
+        run.tools.compose.restart(service, run.variables)
+    # Compose takes a service that the table no longer needs for one that is merely not asked for.
+    for service in [s for s in run.containers if s not in project.services(run.config.plan)]:
+        run.tools.compose.remove(service, run.variables)
+    # Last: `.env` says what runs. Written before, a failed start would look like a finished one.
+    files.write_env(settings.env_file, project.persistent(run.variables, settings))
+    run.look()
+    step.outcome = "containers started"
+
+
+def _stays(run: Run) -> bool:
+    """Whether the gateway's container can take the new table as it is: then it is told, and not replaced."""
+    assert run.images is not None
+    wanted = project.variables(run.tools, run.config, run.images, run.info, run.key)
+    gateway = run.containers["gateway"]
+    asked = (wanted["IO3OPS_KEY_FINGERPRINT"], wanted["IO3OPS_CA_DIGEST"], run.images.gateway.tag)
+    written, _ = files.read_env(run.tools.settings.env_file)
+    same = all(written.get(name) == wanted[name] for name in ("COMPOSE_FILE", "IO3OPS_UID", "IO3OPS_GID"))
+    port = run.tools.settings.port in gateway.ports
+    return (gateway.key, gateway.ca, gateway.image) == asked and same and port and gateway.status != "paused"
+
+
+def _hand_over(run: Run) -> None:
+    reload.hand_over(run.tools, run.containers["gateway"].id, run.config.text)
+
+
+def _restarts(run: Run, service: str) -> int:
+    found = run.containers.get(service)
+    return found.restarts if found else 0
+
+
+def _runtime(run: Run) -> Decision:
+    if not run.config.plan.runs_runtime:
+        return Decision(needed=False, cause=f"external: {', '.join(run.config.plan.external_urls)}")
+    found = run.containers.get("runtime")
+    if found and found.running and found.health == "healthy":
+        return Decision(needed=False, cause="healthy")
+    return Decision(needed=True, cause="wait until Ollama answers")
+
+
+def _wait_runtime(run: Run, step: Step) -> None:
+    waiting = project.Waiting(service="runtime", what="Ollama", ready=lambda c: c.health == "healthy")
+    project.wait(run.tools, waiting, _restarts(run, "runtime"), step.activity("runtime"))
+    step.outcome = "healthy"
+
+
+def _models(run: Run) -> Decision:
+    if not run.running("gateway") or (run.dry and "stack" in run.acted):
+        return Decision(needed=True, cause="known once the runtime answers")
+    run.models = models.states(run.tools, run.config.plan)
+    missing = [s for s in run.models if s.missing]
+    if not missing:
+        return Decision(needed=False, cause=f"{len(run.models)} of {len(run.models)} installed")
+    sizes = sum(s.planned.model.download_mb for s in missing)
+    return Decision(
+        needed=True, cause=f"fetch {', '.join(s.planned.model.name for s in missing)} ({sizes:,} MB): not installed"
+    )
+
+
+def _fetch(run: Run, step: Step) -> None:
+    missing = tuple(s for s in run.models if s.missing)
+    models.fetch(run.tools, missing, run.variables or compose_variables(run.tools), step)
+    step.outcome = f"installed {', '.join(s.planned.model.name for s in missing)}"
+
+
+def _gateway(run: Run) -> Decision:
+    if "stack" not in run.acted and run.running("gateway"):
+        client = GatewayHttp(run.tools.settings.base_url, run.key)
+        try:
+            if client.ready():
+                if client.serves()[1] != reload.digest(run.config.text):
+                    return Decision(needed=True, cause="it serves another config than the table's")
+                return Decision(needed=False, cause=f"lists {', '.join(run.config.plan.modes)}")
+        finally:
+            client.close()
+    return Decision(needed=True, cause="wait until LiteLLM is ready and lists the modes")
+
+
+def _wait_gateway(run: Run, step: Step) -> None:
+    client = GatewayHttp(run.tools.settings.base_url, run.key)
+    try:
+        waiting = project.Waiting(service="gateway", what="the gateway", ready=lambda _: client.ready())
+        project.wait(run.tools, waiting, _restarts(run, "gateway"), step.activity("gateway"))
+        found = client.serves()[1]
+    finally:
+        client.close()
+    if found != reload.digest(run.config.text):
+        _hand_over(run)
+    # On a connection of its own: the one before is served to its end by the workers that leave.
+    client = GatewayHttp(run.tools.settings.base_url, run.key)
+    try:
+        smoke.check_modes(client, run.config.plan)
+    finally:
+        client.close()
+    step.outcome = f"lists {', '.join(run.config.plan.modes)}"
+
+
+def _preload(run: Run) -> Decision:
+    if not run.running("gateway") or (run.dry and ("stack" in run.acted or "models" in run.acted)):
+        return Decision(needed=True, cause="known once the models are there")
+    if "models" in run.acted:
+        run.models = models.states(run.tools, run.config.plan)
+    waiting = [s for s in models.first_choices(run.config.plan, run.models) if not s.ready]
+    return Decision(
+        needed=bool(waiting),
+        cause=f"load {', '.join(s.planned.model.name for s in waiting)}" if waiting else "models are loaded",
+    )
+
+
+def _load(run: Run, step: Step) -> None:
+    waiting = tuple(s for s in models.first_choices(run.config.plan, run.models) if not s.ready)
+    models.preload(run.tools, waiting, step)
+    step.outcome = f"loaded {', '.join(s.planned.model.name for s in waiting)}"
+
+
+def _smoke(run: Run) -> Decision:
+    passed = files.read_bytes(applied_copy(run.tools.settings))
+    if run.acted or passed != run.config.text.encode():
+        return Decision(needed=True, cause="one short call per mode")
+    return Decision(needed=False, cause="nothing changed (`io3ops smoke` tests any time)")
+
+
+def _call_modes(run: Run, step: Step) -> None:
+    run.checks = smoke.smoke(run.tools.settings, run.config.plan, run.key, step.activity("calling"))
+    failed = smoke.failure(run.checks)
+    if failed:
+        raise failed
+    step.outcome = f"{len(run.checks)} of {len(run.checks)} modes answer"
+
+
+STEPS = (
+    UpStep(name="engine", decide=_engine, act=_ensure_engine),
+    UpStep(name="port", decide=_ports, act=lambda _run, _step: None),
+    UpStep(name="key", decide=_key, act=_make_key),
+    UpStep(name="config", decide=_config, act=_render),
+    UpStep(name="images", decide=_images, act=_make_images),
+    UpStep(name="stack", decide=_stack, act=_start),
+    UpStep(name="runtime", decide=_runtime, act=_wait_runtime),
+    UpStep(name="models", decide=_models, act=_fetch),
+    UpStep(name="gateway", decide=_gateway, act=_wait_gateway),
+    UpStep(name="preload", decide=_preload, act=_load),
+    UpStep(name="smoke", decide=_smoke, act=_call_modes),
+)
+
+# A fetch that fails must not take down what serves: the table is switched when its models are there.
+MODELS_FIRST = (
+    "engine",
+    "port",
+    "key",
+    "images",
+    "models",
+    "preload",
+    "config",
+    "stack",
+    "runtime",
+    "gateway",
+    "smoke",
+)

@@ -1,0 +1,1 @@
+"""`io3ops logs`: every layer's lines, merged by time."""

@@ -1,0 +1,1 @@
+"""`io3ops models` and `io3ops pull`."""

@@ -1,0 +1,1 @@
+"""`io3ops verify-isolation`, `audit` and `record`."""

@@ -1,0 +1,198 @@
+"""`io3ops record`: ask the gateway to keep the prompts and answers of some modes for a while. It reads the same file."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from io3ops.adapters import files
+from io3ops.errors import NameInvalid, NotWritable
+from io3ops.operations.stack import project
+from io3ops.operations.table import config
+from io3ops.routing.problems import did_you_mean, scrub
+from io3ops.settings import Settings
+from io3ops.tools import Tools
+
+NAME = "recording.json"
+CONTENT = "content.jsonl"
+LONGEST = 24 * 3600
+UNITS = {"s": 1, "m": 60, "h": 3600}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recording:
+    """`modes`: each that is recorded now, and until which Unix time. `size` None: nothing was kept. `problem`: why the
+    file that says it is not understood; then nothing is recorded."""
+
+    modes: dict[str, float]
+    file: str
+    size: int | None
+    problem: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """The modes that are recorded no more, and whether what was kept is gone."""
+
+    modes: tuple[str, ...]
+    deleted: bool
+
+
+# -- pure
+
+
+def duration(text: str) -> int:
+    """Seconds of `90s`, `30m`, `2h`. Raises ValueError that says what is allowed."""
+    found = re.fullmatch(r"([1-9][0-9]{0,5})([smh])", text)
+    if not found:
+        raise ValueError(f"{text!r} is not a duration like 30m or 2h")
+    seconds = int(found[1]) * UNITS[found[2]]
+    if seconds > LONGEST:
+        raise ValueError(f"{text} is too long: at most {LONGEST // 3600}h")
+    return seconds
+
+
+def parse(data: bytes) -> dict[str, float]:
+    """Mode -> Unix time. Raises ValueError where the gateway would record nothing."""
+    try:
+        document = json.loads(data)
+        if type(document["version"]) is not int or document["version"] != 1:
+            raise ValueError(f"version {document['version']!r} is not known to this io3ops")
+        return {mode: _until(entry) for mode, entry in document["modes"].items()}
+    except (TypeError, KeyError, AttributeError, RecursionError):
+        raise ValueError("it is not what `io3ops record` writes") from None
+
+
+def render(modes: Mapping[str, float]) -> bytes:
+    document = {"version": 1, "modes": {mode: {"until": until} for mode, until in sorted(modes.items())}}
+    return (json.dumps(document, indent=1) + "\n").encode()
+
+
+def current(modes: Mapping[str, float], now: float) -> dict[str, float]:
+    """Those whose time is not up. Too long a time does not count for the gateway either."""
+    return {mode: until for mode, until in modes.items() if 0 < until - now <= LONGEST}
+
+
+def line(modes: Mapping[str, float], now: float) -> str:
+    """One line for `status`, '' while nothing is recorded."""
+    return ", ".join(f"{mode} {_when(until, now)}" for mode, until in sorted(modes.items()))
+
+
+def text(found: Recording, now: float) -> str:
+    lines = [
+        f"{mode:<12} prompts and answers are kept {_when(until, now)}" for mode, until in sorted(found.modes.items())
+    ]
+    if found.problem:
+        lines.append(f"nothing is recorded: {found.problem}; `io3ops record on` and `off` write it anew")
+    elif not lines:
+        lines.append("nothing is recorded; `io3ops record on --mode MODE --for 30m` begins")
+    if found.size is not None:
+        lines.append(f"{found.file}  {_size(found.size)}; `io3ops record off --delete` removes it")
+    return "\n".join(lines)
+
+
+def _until(entry: Any) -> float:
+    until = entry["until"]
+    if type(until) not in (int, float) or not math.isfinite(until) or entry.keys() - {"until", "internal"}:
+        raise ValueError("`until` is no time, or something unknown stands beside it")
+    return float(until)
+
+
+def _when(until: float, now: float) -> str:
+    minutes = max(1, round((until - now) / 60))
+    left = f"{minutes} min" if minutes < 120 else f"{minutes / 60:.0f} h"
+    return f"until {time.strftime('%H:%M:%S', time.gmtime(until))} UTC ({left})"
+
+
+def _size(count: int) -> str:
+    return f"{count / 10**6:,.1f} MB" if count >= 10**5 else f"{count:,} bytes"
+
+
+# -- on the disk
+
+
+def look(settings: Settings, now: float | None = None) -> Recording:
+    """What is recorded. Raises NotWritable when the file cannot be read."""
+    modes, problem = _load(settings)
+    content = settings.content / CONTENT
+    try:
+        size = content.lstat().st_size
+    except OSError:
+        size = None
+    return Recording(
+        modes=current(modes, time.time() if now is None else now),
+        file=_shown(settings, content),
+        size=size,
+        problem=problem,
+    )
+
+
+def start(tools: Tools, modes: tuple[str, ...], seconds: int, now: float | None = None) -> Recording:
+    """Record these modes from now on. Raises NameInvalid, NotWritable, AlreadyRunning; TableInvalid."""
+    settings, now = tools.settings, time.time() if now is None else now
+    known = config.load(settings).plan.modes
+    for mode in modes:
+        _check(mode, known)
+    with files.exclusive(settings.state / "recording.lock"):
+        # What is not understood asks for nothing, so nothing is lost by writing over it.
+        before, _ = _load(settings)
+        _write(tools, current(before, now) | {mode: math.ceil(now + seconds) for mode in modes})
+    return look(settings, now)
+
+
+def stop(tools: Tools, mode: str = "", *, delete: bool = False, now: float | None = None) -> Ended:
+    """Record this mode no more, or none. Raises NameInvalid, NotWritable, AlreadyRunning; TableInvalid for an unknown mode."""
+    settings, now = tools.settings, time.time() if now is None else now
+    with files.exclusive(settings.state / "recording.lock"):
+        before, problem = _load(settings)
+        if mode and mode not in before:
+            _check(mode, config.load(settings).plan.modes)
+        left = {name: until for name, until in current(before, now).items() if mode and name != mode}
+        if before != left or problem:
+            _write(tools, left)
+        ended = tuple(name for name in current(before, now) if name not in left)
+        deleted = False
+        if delete:
+            # After the wish: the gateway looks again before it keeps anything.
+            try:
+                (settings.content / CONTENT).unlink()
+                deleted = True
+            except FileNotFoundError:
+                pass
+            except OSError as error:
+                raise files.not_writable(settings.content / CONTENT, error) from None
+    return Ended(modes=ended, deleted=deleted)
+
+
+def _check(mode: str, known: tuple[str, ...]) -> None:
+    if mode not in known:
+        near = did_you_mean(mode, known)
+        raise NameInvalid(f"there is no mode {scrub(repr(mode))}{near}", hint=f"the table's modes: {', '.join(known)}")
+
+
+def _load(settings: Settings) -> tuple[dict[str, float], str]:
+    path = settings.recording / NAME
+    data = files.read_bytes(path, NotWritable)
+    if data is None:
+        return {}, ""
+    try:
+        return parse(data), ""
+    except ValueError as error:
+        return {}, f"{_shown(settings, path)} is not understood: {scrub(str(error))}"
+
+
+def _write(tools: Tools, modes: Mapping[str, float]) -> None:
+    path = tools.settings.recording / NAME
+    owner = project.gateway_user(tools, path)
+    files.private_folder(path.parent, owner)
+    files.write_atomic(path, render(modes), 0o600, owner)
+
+
+def _shown(settings: Settings, path: Path) -> str:
+    return str(path.relative_to(settings.root))

@@ -1,0 +1,1 @@
+"""Reading and pruning the request log."""

@@ -1,0 +1,1 @@
+"""The Compose project: its engine, images, variables, start and reload."""

@@ -1,0 +1,61 @@
+"""A rendered file held against LiteLLM's own loader, in the gateway's image, before it takes the place of one that works."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from typing import Any
+
+from io3ops.adapters import files
+from io3ops.errors import GatewayError
+from io3ops.operations.stack import images
+from io3ops.operations.table.config import Config
+from io3ops.routing.plan import Plan
+from io3ops.routing.render import fallbacks, route
+from io3ops.tools import Tools
+
+PYTHON = "/opt/gateway/bin/python"
+
+
+def validate(tools: Tools, config: Config, image: str) -> None:
+    """Raises GatewayError when LiteLLM refuses the file, or holds something else than the plan. Takes some seconds."""
+    folder = tools.settings.state / "candidate"
+    files.write_atomic(folder / "litellm.yaml", config.text.encode())
+    files.let_read(folder, (-1, -1))
+    done = images.run_once(
+        tools,
+        image,
+        PYTHON,
+        ["-m", "io3ops_gateway.litellm_proxy.validate", "/candidate"],
+        network="none",
+        options=["--volume", f"{folder}:/candidate:ro"],
+    )
+    shutil.rmtree(folder, ignore_errors=True)
+    found = loaded(done.output)
+    if "litellm.yaml" not in found:
+        raise GatewayError(
+            "LiteLLM does not load the rendered file, so it was not written",
+            details=done.tail(6),
+            hint="this is a mistake of io3ops, or an image that does not fit it: please report the lines above",
+        )
+    if found["litellm.yaml"] != planned(config.plan):
+        raise GatewayError(
+            "LiteLLM holds something else than the table says, so the file was not written",
+            details=f"planned: {json.dumps(planned(config.plan))}\nheld:    {json.dumps(found['litellm.yaml'])}",
+            hint="this is a mistake of io3ops: please report the lines above",
+        )
+
+
+def loaded(output: str) -> dict[str, Any]:
+    """What `io3ops_gateway.litellm_proxy.validate` printed, by file name; refused files are not in it."""
+    return dict(json.loads(line.removeprefix("HELD ")) for line in output.splitlines() if line.startswith("HELD "))
+
+
+def planned(plan: Plan) -> dict[str, Any]:
+    """What the loader must hold for a plan, in the loader's words."""
+    return {
+        "deployments": [[d.group, d.id, route(d), d.order] for d in plan.deployments],
+        "fallbacks": [{mode: [target]} for mode, target in dict(fallbacks(plan)).get("fallbacks", [])],
+        "modes": sorted(plan.modes),
+        "aliases": {alias: m.name for m in plan.policies for alias in m.aliases},
+    }

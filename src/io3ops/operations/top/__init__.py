@@ -1,0 +1,1 @@
+"""`io3ops top`: a live view of the stack."""

@@ -1,0 +1,240 @@
+"""`io3ops top`: what each layer does now. Every part is asked by a thread of its own, so one that hangs holds nobody up.
+
+Touches: the engine's and the runtime's API, `docker exec` into the gateway, the request log. Asks no model.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from io3ops.adapters.container_view import ContainerView, Load
+from io3ops.adapters.log_files import Growing
+from io3ops.console import printable
+from io3ops.errors import Io3opsError
+from io3ops.operations.logs import lines as log_lines
+from io3ops.operations.models import models
+from io3ops.operations.request_log import records as request_records
+from io3ops.operations.stack import project
+from io3ops.operations.table import config
+from io3ops.operations.top.numbers import (
+    LAST,
+    MINUTE,
+    Ended,
+    Failure,
+    Layer,
+    Model,
+    Snapshot,
+    cpu,
+    ended,
+    failure,
+    rates,
+)
+from io3ops.tools import Tools
+
+EVERY = 1.0
+# Less often: Ollama writes a line into its log for each.
+MODELS_EVERY = 5.0
+# A single answer may take so long; what is older than that is said to be.
+PATIENCE = 3
+OLD = 2 * PATIENCE
+# Between two looks at the processors when there is none before.
+FIRST_LOOK = 0.3
+# As far as the log is read back for the last failures.
+BACK = 20_000
+
+
+class Part:
+    """What one thread found last, or why it did not. Read by others."""
+
+    def __init__(self) -> None:
+        self.value: Any = None
+        self.problem = ""
+        self.time: float | None = None
+        self.first = threading.Event()
+
+    def found(self, value: Any) -> None:
+        self.value, self.problem, self.time = value, "", time.monotonic()
+        self.first.set()
+
+    def failed(self, problem: str) -> None:
+        self.value, self.problem, self.time = None, printable(problem, 200), time.monotonic()
+        self.first.set()
+
+    def trouble(self, now: float) -> str:
+        if self.time is None:
+            return "no answer yet"
+        late = now - self.time
+        return self.problem or (f"no answer for {late:.0f} s" if late > OLD else "")
+
+
+class Top:
+    """Four threads from `begin` to `close`."""
+
+    def __init__(self, tools: Tools) -> None:
+        self._tools = tools
+        self._over = threading.Event()
+        self._parts = {name: Part() for name in ("containers", "gateway", "models", "requests")}
+        looks: dict[str, Callable[[Part], None]] = {
+            "containers": self._containers, "gateway": self._gateway, "models": self._models, "requests": self._requests
+        }  # fmt: skip
+        self._threads = [
+            threading.Thread(target=self._run, args=(look, self._parts[name]), daemon=True)
+            for name, look in looks.items()
+        ]
+
+    def begin(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def wait(self, seconds: float) -> None:
+        """Until each part has answered once, but not longer."""
+        end = time.monotonic() + seconds
+        for part in self._parts.values():
+            part.first.wait(max(0.0, end - time.monotonic()))
+
+    def close(self) -> None:
+        self._over.set()
+        for thread in self._threads:
+            # One that hangs in a call dies with this process.
+            thread.join(0.5)
+
+    def snapshot(self) -> Snapshot:
+        part, clock = self._parts, time.monotonic()
+        problems = {name: one.trouble(clock) for name, one in part.items()}
+        layers = tuple(layer for layer, _ in (part["containers"].value or {}).values())
+        if not problems["containers"] and not any(layer.state == "running" for layer in layers):
+            problems["containers"] = "the stack does not run: make up"
+        if not any(layer.name == "gateway" and layer.state == "running" for layer in layers):
+            # There is nobody to ask, and that is said already.
+            problems["gateway"] = problems["models"] = ""
+        said = part["gateway"].value or {}
+        total, modes, failures = part["requests"].value or (None, (), ())
+        return Snapshot(
+            time=time.time(),
+            project=self._tools.settings.project,
+            layers=layers,
+            models=part["models"].value or (),
+            running=_count(said.get("running")),
+            waiting=_count(said.get("waiting")),
+            total=total,
+            modes=modes,
+            failures=failures,
+            problems={name: problem for name, problem in problems.items() if problem},
+        )
+
+    def _run(self, look: Callable[[Part], None], part: Part) -> None:
+        """A look returns when it can go on no longer, and is begun again."""
+        while not self._over.is_set():
+            try:
+                look(part)
+            except Io3opsError as error:
+                part.failed(error.message)
+            except Exception as error:
+                # Whatever a layer answers while it goes away, the view stays.
+                part.failed(f"{type(error).__name__}: {error}")
+            self._over.wait(EVERY)
+
+    def _containers(self, part: Part) -> None:
+        view = ContainerView(self._tools.engine, seconds=PATIENCE)
+        before: dict[str, Load] = {}
+        try:
+            while not self._over.is_set():
+                found = project.own_containers(self._tools)
+                running = [c.id for c in found.values() if c.running]
+                now = {container: load for container in running if (load := view.load(container))}
+                if now.keys() - before.keys() and not self._over.wait(FIRST_LOOK):
+                    before = now
+                    now = {container: load for container in running if (load := view.load(container))}
+                part.found({name: (_layer(name, c, before, now), c.id) for name, c in sorted(found.items())})
+                before = now
+                self._over.wait(EVERY)
+        finally:
+            view.close()
+
+    def _gateway_id(self) -> str:
+        """The gateway's container while it runs, else ''."""
+        self._parts["containers"].first.wait(OLD)
+        layer, container = (self._parts["containers"].value or {}).get("gateway", (None, ""))
+        return container if layer and layer.state == "running" else ""
+
+    def _gateway(self, part: Part) -> None:
+        container = self._gateway_id()
+        docker = self._tools.engine.command()
+        part.found(self._tools.control.status(docker, container, seconds=PATIENCE) if container else None)
+
+    def _models(self, part: Part) -> None:
+        if not self._gateway_id():
+            part.found(())
+            return
+        plan = config.load(self._tools.settings).plan
+        urls = dict.fromkeys(m.url for m in plan.models if m.kind == "ollama")
+        with contextlib.ExitStack() as open_ways:
+            # One connection for all looks: each costs a process in the gateway's container.
+            apis = [open_ways.enter_context(models.runtime_api(self._tools, url, timeout=PATIENCE)) for url in urls]
+            while not self._over.is_set() and self._gateway_id():
+                loaded = [m for api in apis for m in api.loaded()]
+                part.found(tuple(Model(name=m.name, memory=m.memory, vram=m.vram, until=m.until) for m in loaded))
+                self._over.wait(MODELS_EVERY)
+
+    def _requests(self, part: Part) -> None:
+        recent: deque[Ended] = deque()
+        failures: deque[Failure] = deque(maxlen=LAST)
+        try:
+            file = Growing(self._tools.settings.logs / request_records.CURRENT, request_records.OLDER)
+        except OSError as error:
+            part.failed(f"the request log cannot be read: {error.strerror or error}")
+            return
+        try:
+            for line in reversed(list(_recent(file.before()))):
+                _take(line, recent, failures)
+            while not self._over.is_set():
+                for line in filter(None, map(log_lines.request_line, file.new())):
+                    _take(line, recent, failures)
+                now = time.time()
+                while recent and recent[0].time < now - MINUTE:
+                    recent.popleft()
+                part.found((*rates(recent, now), tuple(failures)[::-1]))
+                self._over.wait(EVERY)
+        finally:
+            file.close()
+
+
+def _recent(lines: Iterator[bytes]) -> Iterator[log_lines.Line]:
+    """The last minute's, and as far back as there may be failures to show; the last first."""
+    begin, bad = time.time() - MINUTE, 0
+    for count, raw in enumerate(lines):
+        line = log_lines.request_line(raw)
+        if line is None or line.record is None:
+            continue
+        if line.time < begin and (bad >= LAST or count >= BACK):
+            return
+        bad += failure(line.record, line.time) is not None
+        yield line
+
+
+def _take(line: log_lines.Line, recent: deque[Ended], failures: deque[Failure]) -> None:
+    if line.record is not None:
+        recent.append(ended(line.record, line.time))
+        if bad := failure(line.record, line.time):
+            failures.append(bad)
+
+
+def _layer(name: str, container: Any, before: dict[str, Load], now: dict[str, Load]) -> Layer:
+    load = now.get(container.id)
+    return Layer(
+        name=name,
+        state=container.status,
+        health=container.health,
+        cpu=cpu(before.get(container.id), load) if load else None,
+        memory=load.memory if load else None,
+        limit=load.limit or None if load else None,
+    )
+
+
+def _count(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None

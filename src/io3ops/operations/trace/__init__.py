@@ -1,0 +1,1 @@
+"""`io3ops trace`: one request, part by part."""

@@ -1,0 +1,114 @@
+"""A traced request as a head, a waterfall and one line of advice, and as data. Pure; `colour` alone adds escapes."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from io3ops.operations.request_log.records import Record, shown
+from io3ops.operations.trace.trace import Part, Waterfall
+
+STYLES = {
+    "body": "36", "wait": "35", "gateway": "36", "attempt": "32", "failed": "31", "load": "33", "prompt": "34", "generation": "32", "rest": "2",
+}  # fmt: skip
+LONGEST_NAME = 34
+
+
+def data(record: Record, found: Waterfall, said: str) -> dict[str, Any]:
+    """The same for programs; every text printable and cut."""
+    fields = {k: v for k, v in asdict(record).items() if k != "raw"}
+    return {
+        "request": _harmless(fields),
+        "waterfall": _harmless(asdict(found)),
+        "advice": said,
+    }
+
+
+def _harmless(value: Any) -> Any:
+    if isinstance(value, str):
+        return shown(value, 200)
+    if isinstance(value, dict):
+        return {k: _harmless(v) for k, v in value.items()}
+    return [_harmless(v) for v in value] if isinstance(value, (list, tuple)) else value
+
+
+def text(record: Record, found: Waterfall, said: str, width: int, *, colour: bool) -> str:
+    parts = [head(record, width), waterfall(found, width, colour=colour)]
+    if said:
+        parts.append(f"→ {said}")
+    return "\n\n".join(parts)
+
+
+# -- the head
+
+
+def head(record: Record, width: int) -> str:
+    """What is known, one line each; what is not is left out."""
+    tokens = [
+        f"{n:,} {w}"
+        for n, w in ((record.input_tokens, "in"), (record.output_tokens, "out"), (record.cached_tokens, "cached"))
+        if n is not None
+    ]
+    marks = [
+        w
+        for there, w in ((record.truncated, "truncated"), (record.override, "override"), (record.recorded, "recorded"))
+        if there
+    ]
+    outcome = [str(record.status) if record.status is not None else "", record.outcome, record.error]
+    rows = [
+        ("request", record.id),
+        ("time", record.time),
+        ("mode", record.mode),
+        ("class", f"{record.data_class} (from {record.data_class_from or 'the default'})" if record.data_class else ""),
+        ("key", f"{record.key} ({record.key_id})" if record.key and record.key_id else record.key or record.key_id),
+        ("client", record.client),
+        ("outcome", " ".join(o for o in outcome if o)),
+        ("path", f"{record.path}{', streamed' if record.stream else ''}"),
+        ("model", record.model),
+        ("tokens", ", ".join(tokens) + (f"; window {record.window:,}" if record.window else "") if tokens else ""),
+        ("finish", ", ".join(record.finish_reasons)),
+        ("cost", f"${record.cost_usd:.6f}" if record.cost_usd else ""),
+        ("marks", ", ".join(marks)),
+    ]
+    return "\n".join(f"{name:<8} {shown(value, max(width - 9, 8))}" for name, value in rows if value)
+
+
+# -- the picture
+
+
+def waterfall(found: Waterfall, width: int, *, colour: bool) -> str:
+    """One row for each part on one axis: name, bar, milliseconds, share."""
+    rows = [row for part in found.parts for row in (part, *part.inner)]
+    inner = {id(p) for part in found.parts for p in part.inner}
+    names = [("  " if id(p) in inner else "") + p.name + (f"  {p.note}" if p.note else "") for p in rows]
+    figures = len(f"{found.total:,.1f}")
+    wide = min(max([len("first byte"), *map(len, names)]), max(LONGEST_NAME, width // 3), max(width - figures - 24, 12))
+    room = max(width - wide - figures - 11, 8)
+    lines = [
+        _row(name, wide, _bar(part, found.total, room), room, part.ms, found.total, STYLES[part.kind] if colour else "")
+        for name, part in zip(names, rows, strict=True)
+    ]
+    if found.first is not None:
+        at = min(int(found.first / found.total * room), room - 1) if found.total else 0
+        lines.append(_row("first byte", wide, " " * at + "▲", room, found.first, found.total, "1" if colour else ""))
+    lines.append(_row("in all", wide, "", room, found.total, found.total, ""))
+    notes = []
+    if found.cut > 0.05:
+        notes.append(f"the parts' clocks say {found.cut:.1f} ms more than the whole: cut")
+    if not found.measured:
+        notes.append("the log does not say how long it took in all: what is known of it is shown")
+    return "\n".join([*lines, *notes])
+
+
+def _row(name: str, wide: int, bar: str, room: int, ms: float, total: float, style: str) -> str:
+    share = f"{100 * ms / total:.0f} %" if total else "-"
+    drawn = f"\x1b[{style}m{bar:<{room}}\x1b[0m" if style else f"{bar:<{room}}"
+    return f"{shown(name, wide):<{wide}} {drawn} {ms:>{len(f'{total:,.1f}')},.1f} ms {share:>5}"
+
+
+def _bar(part: Part, total: float, room: int) -> str:
+    """Cells of the axis; what is there but less than half of one is a thin line."""
+    if not total:
+        return ""
+    begin, end = round(part.at / total * room), round(part.end / total * room)
+    return " " * begin + "█" * (end - begin) if end > begin else " " * min(begin, room - 1) + "▏"

@@ -1,0 +1,1 @@
+"""`io3ops usage`: what went where."""

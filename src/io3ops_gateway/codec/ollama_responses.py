@@ -1,0 +1,205 @@
+"""Ollama's answers in OpenAI's words, whole and streamed, as LiteLLM's proxy sends them. Pure.
+
+Chunks, keys and reasons are LiteLLM's; where it was wrong and a client would suffer, it says so below.
+"""
+
+import json
+from typing import Any
+
+import orjson
+
+from io3ops_gateway.codec.base import NO_DETAILS, REASONS, THOUGHT, Facts, Reply, Whole, is_int
+from io3ops_gateway.codec.embeddings import formatted
+from io3ops_gateway.codec.sse import Streamed, spent
+from io3ops_gateway.request.payload import parsed
+
+TIMINGS = (
+    "total_duration",
+    "load_duration",
+    "prompt_eval_count",
+    "prompt_eval_duration",
+    "eval_count",
+    "eval_duration",
+)
+
+
+class Embedding(Whole):
+    """One call of /api/embed. `wanted`: the format of the vectors, which Ollama itself always writes as lists."""
+
+    def __init__(self, path: str, body: bytes, *, reply: Reply, wanted: str | None) -> None:
+        super().__init__(path, body, reply=reply)
+        self._wanted = wanted
+
+    def answer(self, data: bytes) -> bytes | None:
+        """A whole answer in the client's words; None: not understood."""
+        found = parsed(data)
+        vectors = found.get("embeddings")
+        tokens = found.get("prompt_eval_count")
+        if (
+            not isinstance(vectors, list)
+            or not all(isinstance(v, list) for v in vectors)
+            or not isinstance(tokens, int)
+        ):
+            return None
+        plain = [{"object": "embedding", "index": n, "embedding": vector} for n, vector in enumerate(vectors)]
+        entries = formatted(plain, self._wanted)
+        if entries is None:
+            return None
+        self.facts = Facts(prompt=tokens, completion=0, timings=_timings(found))
+        usage = spent(tokens, 0) | NO_DETAILS
+        return orjson.dumps({"model": self._reply.asked, "data": entries, "object": "list", "usage": usage})
+
+
+class Generation(Streamed):
+    """One call of /api/chat, for a chat or (`chat` false) for a text completion. `usage`: the client wants it at the stream's end."""
+
+    def __init__(self, path: str, body: bytes, *, reply: Reply, chat: bool, stream: bool, usage: bool) -> None:
+        super().__init__(path, body, reply=reply, chat=chat, stream=stream, usage=usage)
+        self._thinks = self._thought = False
+        self._calls = 0
+        if stream:
+            self._writer.name(reply.new_id(""))
+
+    @property
+    def closed(self) -> bool:
+        """The upstream has said its last word."""
+        return self.finished
+
+    def answer(self, data: bytes) -> bytes | None:
+        """A whole answer in the client's words; None: not understood."""
+        found = parsed(data)
+        message = found.get("message")
+        if not isinstance(message, dict) or message.get("role") != "assistant":
+            return None
+        content, prompt, completion = message.get("content"), found.get("prompt_eval_count"), found.get("eval_count")
+        if completion is None and content == "":
+            completion = 0
+        if not isinstance(content, str) or not isinstance(prompt, int) or not isinstance(completion, int):
+            return None
+        if "thinking" in message:
+            thought = message["thinking"]
+        else:
+            told = THOUGHT.match(content)
+            thought, content = told.groups() if told else (None, content)
+        calls = self._tool_calls(data) if message.get("tool_calls") else []
+        if calls is None or not isinstance(thought, str | None):
+            return None
+        self._note(found, "tool_calls" if calls else None)
+        return self._whole(content, thought, calls)
+
+    def _whole(self, content: str, thought: str | None, calls: list[dict[str, Any]]) -> bytes:
+        kind = "chat.completion" if self._chat else "text_completion"
+        usage = spent(self.facts.prompt or 0, self.facts.completion or 0)
+        choice: dict[str, Any] = {"finish_reason": self.facts.finish_reason, "index": 0}
+        if self._chat:
+            message: dict[str, Any] = {"content": content, "role": "assistant"}
+            if calls:
+                message["tool_calls"] = calls
+            if thought is not None:
+                message["reasoning_content"] = thought
+            choice["message"] = message
+        else:
+            choice |= {"text": content, "logprobs": None}
+            usage |= NO_DETAILS
+        answer = {"id": self._reply.new_id("chatcmpl-"), "created": self._reply.now, "model": self._reply.asked}
+        return orjson.dumps(answer | {"object": kind, "choices": [choice], "usage": usage})
+
+    def _last(self) -> list[bytes]:
+        return [self._writer.counts(self.facts)] if self._writer.usage else []
+
+    def _line(self, line: bytes) -> list[bytes]:
+        if self.finished or self.failed:
+            return []
+        try:
+            found = orjson.loads(line)
+        except orjson.JSONDecodeError:
+            # LiteLLM passes over what is no JSON.
+            return []
+        if found == {}:
+            return []
+        if not isinstance(found, dict) or not found.keys() >= {"message", "model", "done"}:
+            return self._fail(found, "400")
+        message = found["message"]
+        delta = self._delta(message, line) if isinstance(message, dict) else None
+        if delta is None:
+            return self._fail(found, "500")
+        events = [self._writer.add(delta)] if delta else []
+        if self.failed or found["done"] is not True:
+            return events
+        self._note(found, "tool_calls" if self._calls else None)
+        self.finished = True
+        return [*events, self._writer.finish(self.facts.finish_reason)]
+
+    def _delta(self, message: dict[str, Any], line: bytes) -> dict[str, Any] | None:
+        """What a chunk adds; empty: nothing, None: not understood."""
+        given, thought = message.get("content") or "", message.get("thinking") or None
+        if not isinstance(given, str) or not isinstance(thought, str | None):
+            return None
+        self._thinks = self._thinks or bool(thought)
+        thought, content = self._sorted(thought, given) if given else (thought, None)
+        delta: dict[str, Any] = {}
+        if message.get("tool_calls"):
+            calls = self._tool_calls(line)
+            if calls is None:
+                return None
+            delta["tool_calls"] = calls
+        if thought is not None:
+            delta["reasoning_content"] = thought
+        # An empty text is no event, but stands in one.
+        if content or (content is not None and delta):
+            delta["content"] = content
+        return delta
+
+    def _sorted(self, thought: str | None, content: str) -> tuple[str | None, str | None]:
+        """Thoughts that a model writes into its text, told apart as LiteLLM does: only the first chunk of them is."""
+        if self._thinks:
+            self._thought = True
+        if "<think>" in content:
+            content = content.replace("<think>", "")
+            self._thinks = True
+        if "</think>" in content and self._thinks:
+            content = content.replace("</think>", "")
+            self._thought = True
+        return (content, None) if self._thinks and not self._thought else (thought, content)
+
+    def _tool_calls(self, data: bytes) -> list[dict[str, Any]] | None:
+        """The calls in an answer or a chunk. Parsed once more, because orjson rounds very large numbers."""
+        try:
+            given = json.loads(data)["message"]["tool_calls"]
+            return [self._tool_call(entry, entry["function"]) for entry in given]
+        except (KeyError, TypeError, ValueError, RecursionError):
+            return None
+
+    def _tool_call(self, given: dict[str, Any], function: dict[str, Any]) -> dict[str, Any]:
+        name, arguments, known = function["name"], function["arguments"], given.get("id")
+        if not isinstance(name, str) or not isinstance(arguments, dict | str):
+            raise TypeError
+        written = arguments if isinstance(arguments, str) else json.dumps(arguments)
+        # In a stream LiteLLM gives every call with arguments an id of its own.
+        kept = isinstance(known, str) and known and not (self.stream and arguments)
+        found = {"id": known if kept else self._reply.new_id(""), "type": "function"}
+        found["function"] = {"arguments": written, "name": name}
+        if self.stream:
+            # LiteLLM begins at 0 again in every chunk, and clients then take two calls for one.
+            found["index"] = self._calls
+        self._calls += 1
+        return found
+
+    def _note(self, found: dict[str, Any], reason: str | None) -> None:
+        told = found.get("done_reason")
+        prompt, completion = found.get("prompt_eval_count"), found.get("eval_count")
+        self.facts.finish_reason = reason or (told if isinstance(told, str) and told in REASONS else "stop")
+        self.facts.prompt = prompt if isinstance(prompt, int) else 0
+        self.facts.completion = completion if isinstance(completion, int) else 0
+        self.facts.timings = _timings(found)
+
+    def _fail(self, found: object, code: str) -> list[bytes]:
+        said = found.get("error") if isinstance(found, dict) else None
+        message = (
+            f"the model's server broke off: {said}" if isinstance(said, str) else "the model's server is not understood"
+        )
+        return [self._writer.error(message, code)]
+
+
+def _timings(found: dict[str, Any]) -> dict[str, int]:
+    return {name: found[name] for name in TIMINGS if is_int(found.get(name))}

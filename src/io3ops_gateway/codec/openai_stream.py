@@ -1,0 +1,143 @@
+"""Streams of servers that speak OpenAI's own API, as LiteLLM's proxy hands them on. Pure."""
+
+from typing import Any
+
+import orjson
+
+from io3ops_gateway.codec.base import REASONS, Reply, Strange, is_int
+from io3ops_gateway.codec.openai_responses import whole, without_nulls
+from io3ops_gateway.codec.sse import Streamed
+from io3ops_gateway.request.payload import parsed
+
+
+class Generation(Streamed):
+    """One call of /chat/completions or (`chat` false) /completions. `usage`: the client wants it at the stream's end."""
+
+    def __init__(self, path: str, body: bytes, *, reply: Reply, chat: bool, stream: bool, usage: bool) -> None:
+        super().__init__(path, body, reply=reply, chat=chat, stream=stream, usage=usage)
+        self.closed = False
+        self._named = False
+        self._used: dict[str, Any] = {}
+
+    def answer(self, data: bytes) -> bytes | None:
+        """A whole answer in the client's words; None: not understood."""
+        return whole(parsed(data), self._reply.asked, self.facts, chat=self._chat)
+
+    def _last(self) -> list[bytes]:
+        found = []
+        if not self.facts.finish_reason:
+            self.facts.finish_reason = "stop"
+            found.append(self._writer.finish("stop"))
+        if self._writer.usage:
+            if not self._used:
+                self.facts.prompt, self.facts.completion = self.counted()
+            told, prompt = (self._used.get(f"{name}_tokens_details") for name in ("completion", "prompt"))
+            found.append(self._writer.counts(self.facts, without_nulls(told), without_nulls(prompt)))
+        return found
+
+    def _line(self, line: bytes) -> list[bytes]:
+        if not line.startswith(b"data:") or self.failed:
+            # Comments, names of events, empty lines.
+            return []
+        data = line[5:].strip()
+        if data == b"[DONE]":
+            if not self._named:
+                raise Strange("the model's server answers nothing")
+            self.finished = self.closed = True
+            return []
+        try:
+            found = orjson.loads(data)
+        except orjson.JSONDecodeError:
+            return [self._writer.error("the model's server is not understood", "500")]
+        return self._chunk(found) if isinstance(found, dict) else [self._fail(found)]
+
+    def _chunk(self, found: dict[str, Any]) -> list[bytes]:
+        choices, used = found.get("choices"), found.get("usage")
+        if found.get("error") or not isinstance(choices, list):
+            return [self._fail(found)]
+        if not self._named:
+            self._name(found)
+        if isinstance(used, dict):
+            self._count(used)
+        if not choices:
+            return []
+        choice = choices[0]
+        if len(choices) != 1 or not isinstance(choice, dict) or choice.get("index", 0) != 0:
+            return [self._fail(found)]
+        delta = self._delta(choice)
+        reason = choice.get("finish_reason")
+        if delta is None or reason == "error" or not isinstance(reason, str | None):
+            return [self._fail(found)]
+        events = [self._writer.add(delta)] if delta else []
+        if reason and not self.facts.finish_reason and not self.failed:
+            self.facts.finish_reason = reason if reason in REASONS else "stop"
+            self.finished = True
+            events.append(self._writer.finish(self.facts.finish_reason))
+        return events
+
+    def _delta(self, choice: dict[str, Any]) -> dict[str, Any] | None:
+        """What a chunk adds; empty: nothing, None: not understood."""
+        if not self._chat:
+            text = choice.get("text") or ""
+            return ({"content": text} if text else {}) if isinstance(text, str) else None
+        given = choice.get("delta") or {}
+        if not isinstance(given, dict) or given.get("function_call") is not None:
+            return None
+        content = given.get("content")
+        thought = given.get("reasoning_content")
+        thought = given.get("reasoning") if thought is None else thought
+        if not isinstance(content, str | None) or not isinstance(thought, str | None):
+            return None
+        calls = given.get("tool_calls")
+        delta: dict[str, Any] = {}
+        if thought is not None:
+            delta["reasoning_content"] = thought
+        if calls is not None:
+            pieces = [_piece(call) for call in calls] if isinstance(calls, list) else [None]
+            if None in pieces:
+                return None
+            delta["tool_calls"] = pieces
+        if given.get("role") and not self.begun:
+            delta["role"] = "assistant"
+        # An empty text is no event, but stands in one.
+        if content or (content is not None and delta):
+            delta["content"] = content
+        return delta
+
+    def _name(self, found: dict[str, Any]) -> None:
+        name, build = found.get("id"), found.get("system_fingerprint")
+        known = isinstance(name, str) and name
+        if found.get("service_tier") is not None:
+            # LiteLLM repeats it here and there.
+            raise Strange("the model's server speaks of service tiers")
+        self._writer.name(
+            str(name) if known else self._reply.new_id("chatcmpl-"), build if isinstance(build, str) else None
+        )
+        self._named = True
+
+    def _count(self, used: dict[str, Any]) -> None:
+        prompt, completion = used.get("prompt_tokens"), used.get("completion_tokens")
+        self.facts.prompt = prompt if isinstance(prompt, int) else self.facts.prompt
+        self.facts.completion = completion if isinstance(completion, int) else self.facts.completion
+        self._used = used
+
+    def _fail(self, found: object) -> bytes:
+        said = found.get("error") if isinstance(found, dict) else None
+        said = said.get("message") if isinstance(said, dict) else said
+        message = (
+            f"the model's server broke off: {said}" if isinstance(said, str) else "the model's server is not understood"
+        )
+        return self._writer.error(message, "500")
+
+
+def _piece(given: object) -> dict[str, Any] | None:
+    """A tool call, or a part of one, as LiteLLM writes it."""
+    function = given.get("function") if isinstance(given, dict) else None
+    if not isinstance(given, dict) or not isinstance(function, dict) or not is_int(given.get("index")):
+        return None
+    found = {"function": {"arguments": function.get("arguments") or ""}, "type": "function", "index": given["index"]}
+    if function.get("name") is not None:
+        found["function"]["name"] = function["name"]
+    if given.get("id") is not None:
+        found["id"] = given["id"]
+    return found

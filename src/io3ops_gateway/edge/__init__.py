@@ -1,0 +1,1 @@
+"""The gateway's own ASGI app, around LiteLLM's: what it checks, admits and refuses."""

@@ -1,0 +1,1 @@
+"""Plain requests to a healthy local model, without LiteLLM in between."""

@@ -1,0 +1,1 @@
+"""Rate limits and counters over all workers; how many requests run and wait in one."""

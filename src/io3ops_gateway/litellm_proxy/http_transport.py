@@ -1,0 +1,185 @@
+"""Where every call of LiteLLM goes over the wire: `httpx.AsyncClient.send`, which this touches.
+
+An outcome that the fast lane has already seen is handed to LiteLLM in place of a second call to a server that just failed. So a failure
+in the lane is a failure of that deployment for LiteLLM too: its pauses, retries and fallbacks act as if it had made the attempt itself.
+And no local server cuts a prompt unseen (`truncation`): what it refuses is put in LiteLLM's words, so that fallbacks for long prompts act.
+"""
+
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+
+from io3ops_gateway.errors import Refusal, StartError
+from io3ops_gateway.litellm_proxy import http_observer
+from io3ops_gateway.policy import context_window
+from io3ops_gateway.policy.policy import origin
+from io3ops_gateway.request.context import RUNNING, Running
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """What came of the attempt of a deployment at `url`: an answer that is no use to the lane, or with `status` 0 the kind of failure.
+    `overlong`: the answer was to a part of the prompt, and this is to be said of it."""
+
+    url: str
+    deployment: str
+    status: int = 0
+    content_type: str = "application/json"
+    body: bytes = b""
+    error: type[httpx.TransportError] = httpx.ConnectError
+    reason: str = ""
+    overlong: Refusal | None = None
+
+
+_send = httpx.AsyncClient.send
+
+
+async def send(self: httpx.AsyncClient, request: httpx.Request, **options: Any) -> httpx.Response:
+    """In place of httpx's own."""
+    running = RUNNING.get()
+    if running is None:
+        return await _send(self, request, **options)
+    if not running.local or request.method != "POST" or not isinstance(request.stream, httpx.ByteStream):
+        return await _asked(self, request, running, options)
+    running.overlong, running.truncated = None, False
+    path, body, allowed = request.url.path, request.content, running.truncation == "flag"
+    ours = context_window.strict(path, body)
+    if ours is not None:
+        request, allowed = _with(request, ours[0]), allowed or ours[1]
+    response = _recorded(running, request, stream=bool(options.get("stream"))) or await _asked(
+        self, request, running, options
+    )
+    if running.overlong:
+        return response
+    if response.status_code in context_window.REFUSING:
+        sizes = context_window.refused(response.status_code, await response.aread())
+        if sizes is None:
+            return response
+        if ours is not None and allowed:
+            for shorter in context_window.shorter(path, body, *sizes):
+                found = await _asked(self, _with(request, shorter), running, options)
+                if found.status_code < 400:
+                    running.truncated = True
+                    return found
+                await found.aread()
+        return _refuse(
+            running, request, context_window.refusal(running.deployment, sizes[0], sizes[1] or running.window)
+        )
+    if response.status_code == 200 and running.window and len(body) > running.window:
+        if not options.get("stream"):
+            return _judged(running, request, allowed, await response.aread()) or response
+        response.stream = _Watched(response.stream, running, request, allowed)
+    return response
+
+
+def _recorded(running: Running, request: httpx.Request, *, stream: bool) -> httpx.Response | None:
+    """What the lane has seen of this very attempt."""
+    outcome = running.outcome
+    if not isinstance(outcome, Outcome) or _place(str(request.url)) != _place(outcome.url):
+        return None
+    running.outcome = None
+    if outcome.deployment != running.deployment:
+        # LiteLLM has begun with another one of the same server, and that was not asked yet.
+        return None
+    if outcome.overlong:
+        return _refuse(running, request, outcome.overlong)
+    if not outcome.status:
+        raise outcome.error(outcome.reason, request=request)
+    headers = {"content-type": outcome.content_type}
+    # The lane's own: what is replayed is no attempt more.
+    attempt = running.seen.attempts[-1] if running.seen.attempts else None
+    if outcome.status == 200 and stream and attempt is not None:
+        # A stream that ended without its last word is as short here as it was on the wire.
+        told = http_observer.Watched(httpx.ByteStream(outcome.body), running, attempt, request.url.path)
+        return httpx.Response(200, headers=headers, stream=told, request=request)
+    return httpx.Response(outcome.status, headers=headers, content=outcome.body, request=request)
+
+
+def _judged(running: Running, request: httpx.Request, allowed: bool, data: bytes) -> httpx.Response | None:
+    """What LiteLLM gets in place of an answer to a part of the prompt; None: it was read, or may be cut."""
+    refused = cut(running, running.deployment, request.content, context_window.told(data), allowed)
+    return _refuse(running, request, refused) if refused else None
+
+
+def cut(running: Running, name: str, body: bytes, read: int | None, allowed: bool) -> Refusal | None:
+    """Whether a server that says it read so much has cut the prompt, and what to tell the client; `allowed`: it is noted only."""
+    found = context_window.estimate(body, running.window, read, count) if read is not None else 0
+    if not found:
+        return None
+    running.truncated = allowed
+    return None if allowed else context_window.refusal(name, found, running.window, counted=False)
+
+
+def count(text: str) -> int:
+    """Tokens of a text, as LiteLLM counts where a server does not."""
+    return int(sys.modules["litellm"].token_counter(model="", text=text))
+
+
+def _refuse(running: Running, request: httpx.Request, refused: Refusal) -> httpx.Response:
+    running.overlong, running.overflowed = refused, True
+    if running.seen.attempts:
+        running.seen.attempts[-1].error = refused.code
+    headers = {"content-type": "application/json"}
+    return httpx.Response(400, headers=headers, content=context_window.known(refused, running.window), request=request)
+
+
+def _with(request: httpx.Request, body: bytes) -> httpx.Request:
+    """The same request with another body, and the length that it then has."""
+    headers = [(name, value) for name, value in request.headers.raw if name.lower() != b"content-length"]
+    return httpx.Request(request.method, request.url, headers=headers, content=body, extensions=request.extensions)
+
+
+class _Watched(httpx.AsyncByteStream):
+    """An answer in parts, which says at its end how much of the prompt was read."""
+
+    def __init__(self, inner: Any, running: Running, request: httpx.Request, allowed: bool) -> None:
+        self._inner = inner
+        self._running = running
+        self._body = request.content
+        self._allowed = allowed
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        seen, known, running = b"", False, self._running
+        async for chunk in self._inner:
+            seen = seen[-100:] + chunk
+            if not known and (read := context_window.told(seen)) is not None:
+                known = True
+                running.overlong = cut(running, running.deployment, self._body, read, self._allowed)
+            yield chunk
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+async def _asked(
+    self: httpx.AsyncClient, request: httpx.Request, running: Running, options: dict[str, Any]
+) -> httpx.Response:
+    """A call that is made, and what is seen of it."""
+    attempt = http_observer.attempt_of(running, request)
+    if attempt is None:
+        return await _send(self, request, **options)
+    if attempt.place.local:
+        # For the server's own log. A cloud is told nothing that a client has chosen beside its prompt.
+        request.headers["x-request-id"] = running.seen.onward
+    try:
+        response = await _send(self, request, **options)
+    except BaseException as error:
+        http_observer.failed(attempt, error)
+        raise
+    http_observer.answered(running, attempt, response)
+    return response
+
+
+def install() -> None:
+    """From now on. Raises StartError when this httpx is not the one it is written for."""
+    if not callable(getattr(httpx.AsyncClient, "send", None)):
+        raise StartError("this httpx cannot be handed outcomes", "build the image with the locked version")
+    httpx.AsyncClient.send = send  # type: ignore[method-assign]
+
+
+def _place(url: str) -> tuple[object, str]:
+    return origin(url), urlsplit(url).path

@@ -1,0 +1,1 @@
+"""What the rendered file says and what follows from it: data classes, endpoints, modes, keys, the audit log."""

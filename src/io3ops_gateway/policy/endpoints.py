@@ -1,0 +1,180 @@
+"""What the gateway serves, and which fields of a request it hands on. Pure.
+
+Lists of what is allowed, never of what is forbidden: a field or route that a new LiteLLM invents is not served by accident.
+"""
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from io3ops_gateway.codec.embeddings import FORMATS
+from io3ops_gateway.errors import Refusal
+from io3ops_gateway.policy.data_classes import PLACES
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Endpoint:
+    """One kind of request. `fields`: handed on; `task`: what its modes are for; `renamed`: the table's parameter -> this endpoint's word for it."""
+
+    name: str
+    fields: frozenset[str]
+    task: str = "chat"
+    renamed: Mapping[str, str] = field(default_factory=dict)
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+# What clients of local servers send beside OpenAI's own words; `drop_params` leaves out what a provider does not know.
+SAMPLING = """temperature top_p top_k min_p typical_p max_tokens stop seed presence_penalty frequency_penalty repeat_penalty
+repetition_penalty logit_bias logprobs n user stream stream_options"""
+CHAT = Endpoint(
+    name="chat",
+    fields=_words(
+        f"""model messages {SAMPLING} max_completion_tokens top_logprobs response_format tools tool_choice parallel_tool_calls
+        functions function_call reasoning_effort verbosity thinking modalities audio prediction safety_identifier
+        prompt_cache_key service_tier web_search_options chat_template_kwargs guided_json guided_regex guided_choice
+        guided_grammar"""
+    ),
+)
+COMPLETIONS = Endpoint(name="completions", fields=_words(f"model prompt suffix echo best_of {SAMPLING}"))
+EMBEDDINGS = Endpoint(
+    name="embeddings",
+    task="embeddings",
+    fields=_words("model input dimensions encoding_format user input_type truncate"),
+)
+RESPONSES = Endpoint(
+    name="responses",
+    fields=_words(
+        """model input instructions stream stream_options temperature top_p max_output_tokens max_tool_calls tools tool_choice
+        parallel_tool_calls text reasoning truncation include user top_logprobs safety_identifier prompt_cache_key service_tier
+        store"""
+    ),
+    renamed={"max_tokens": "max_output_tokens"},
+)
+MESSAGES = Endpoint(
+    name="messages",
+    fields=_words(
+        """model messages system max_tokens stream temperature top_p top_k stop_sequences tools tool_choice thinking service_tier
+        output_config output_format"""
+    ),
+    renamed={"stop": "stop_sequences"},
+)
+MODERATIONS = Endpoint(name="moderations", task="moderations", fields=_words("model input"))
+IMAGES = Endpoint(
+    name="images",
+    task="images",
+    fields=_words("model prompt n size quality style response_format background output_format output_compression user"),
+)
+SPEECH = Endpoint(name="speech", task="speech", fields=_words("model input voice response_format speed instructions"))
+
+SERVED = {
+    "/chat/completions": CHAT,
+    "/completions": COMPLETIONS,
+    "/embeddings": EMBEDDINGS,
+    "/responses": RESPONSES,
+    "/messages": MESSAGES,
+}
+# Served only when some mode of the table is for them.
+EXTRA = {"/moderations": MODERATIONS, "/images/generations": IMAGES, "/audio/speech": SPEECH}
+# LiteLLM serves these without `/v1` too, and clients ask for them so.
+UNPREFIXED = frozenset({"/chat/completions", "/completions", "/embeddings", "/responses", "/moderations"})
+
+# A conversation that lives at a provider cannot be held to a data class: whoever sends one must send its whole content.
+STATEFUL = ("previous_response_id", "conversation", "background", "prompt")
+# Types of tools that the client runs itself. Everything else is run by a provider, or by a server that it calls.
+CLIENT_TOOLS = ("bash_", "text_editor_", "computer_", "memory_")
+IMAGE_PARTS = ("image_url", "input_image", "image")
+# What a message part names a thing elsewhere with.
+LINKS = ("url", "image_url", "file_url", "video_url", "audio_url", "file_id", "server_url")
+# Words of a model or a tool, not parts of the prompt: what looks like a link there is never followed.
+NOT_PARTS = ("arguments", "annotations", "citations", "text")
+
+
+def paths(tasks: Collection[str]) -> dict[str, Endpoint]:
+    """Every path that is served, for a table whose modes are for `tasks`."""
+    found = SERVED | {path: endpoint for path, endpoint in EXTRA.items() if endpoint.task in tasks}
+    prefixed = {f"/v1{path}": endpoint for path, endpoint in found.items()}
+    return prefixed | {path: endpoint for path, endpoint in found.items() if path in UNPREFIXED}
+
+
+def kept(endpoint: Endpoint, body: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """(the fields that are handed on, the names of the others but for the places of marks).
+
+    Raises:
+        Refusal: 400, the request leans on a conversation that is kept elsewhere.
+    """
+    if endpoint is RESPONSES:
+        for name in STATEFUL:
+            if body.get(name):
+                message = f"{name!r} is not served: the gateway keeps no conversations; send the whole input"
+                raise Refusal(400, "stateless", message)
+    found = {name: value for name, value in body.items() if name in endpoint.fields}
+    if endpoint is RESPONSES:
+        # OpenAI keeps an answer for thirty days unless told not to.
+        found["store"] = False
+    marks = (*PLACES, "tags", "data_class", "store")
+    return found, sorted(name[:40] for name in body.keys() - found.keys() if name not in marks)
+
+
+def check_content(body: Mapping[str, Any], *, internal: bool) -> None:
+    """Hold the content to what may be followed: nothing is fetched, and no other server called, for an internal prompt.
+
+    Raises:
+        Refusal: 400, naming what was found.
+    """
+    if body.get("encoding_format") not in (None, *FORMATS):
+        raise Refusal(400, "bad_request", f"encoding_format must be one of: {', '.join(FORMATS)}")
+    for name in ("messages", "tools", "functions"):
+        given = body.get(name)
+        if given is not None and not (isinstance(given, list) and all(isinstance(part, Mapping) for part in given)):
+            raise Refusal(400, "bad_request", f"{name} must be a list of objects")
+    for tool in _tools(body):
+        kind = tool.get("type")
+        if not isinstance(kind, str) or kind in ("function", "custom") or kind.startswith(CLIENT_TOOLS):
+            continue
+        if internal or kind.startswith("mcp"):
+            message = f"a tool of type {kind[:40]!r} is run by another server: not for {'an internal' if internal else 'any'} prompt"
+            raise Refusal(400, "tool_not_allowed", message)
+    if internal:
+        if body.get("web_search_options") is not None:
+            raise Refusal(400, "tool_not_allowed", "a web search would carry an internal prompt outside")
+        for where in ("messages", "input", "system"):
+            for link in _links(body.get(where)):
+                message = f"{link[:60]!r} is elsewhere, and nothing is fetched for an internal prompt: send the data itself (data: URL)"
+                raise Refusal(400, "link_not_allowed", message)
+
+
+def has_image(content: object, depth: int = 50) -> bool:
+    """Whether a message, or a list of them, carries an image."""
+    if not depth:
+        raise Refusal(400, "too_deep", "the messages are nested too deeply")
+    if isinstance(content, Mapping):
+        return content.get("type") in IMAGE_PARTS or has_image(content.get("content"), depth - 1)
+    return isinstance(content, list) and any(has_image(part, depth - 1) for part in content)
+
+
+def _tools(body: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    tools = body.get("tools")
+    if isinstance(tools, list):
+        yield from (tool for tool in tools if isinstance(tool, Mapping))
+
+
+def _links(content: object, named: bool = False, depth: int = 50) -> Iterator[str]:
+    """What the content names elsewhere. `named`: it stands under one of LINKS."""
+    if not depth:
+        raise Refusal(400, "too_deep", "the messages are nested too deeply")
+    if isinstance(content, str):
+        if named and not content.startswith("data:"):
+            yield content
+    elif isinstance(content, list):
+        for part in content:
+            yield from _links(part, named, depth - 1)
+    elif isinstance(content, Mapping):
+        for name, value in content.items():
+            # A tool's input is an object or a text. LiteLLM's token counter takes a list there for parts, and fetches their images.
+            tool = name == "input" and content.get("type") in ("tool_use", "custom_tool_call")
+            if name in NOT_PARTS or (tool and not isinstance(value, list)):
+                continue
+            yield from _links(value, name in LINKS, depth - 1)

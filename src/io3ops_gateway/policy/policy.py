@@ -1,0 +1,320 @@
+"""What a mode allows, sets and limits, and where a request may go. Pure: no I/O, no LiteLLM.
+
+The rendered file's `io3ops_policy` section is the source. LiteLLM routes; this decides what is routed at all, and where to.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from io3ops_gateway.errors import ConfigError, Refusal
+from io3ops_gateway.policy.data_classes import CLASSES, INTERNAL
+from io3ops_gateway.policy.endpoints import CHAT, RESPONSES, Endpoint, has_image
+
+VERSION = 3
+# Request fields that offer tools, in the words of all endpoints.
+TOOL_FIELDS = ("tools", "functions")
+# Two names of one thing: who forces or defaults one must not be overruled by the other.
+TWINS = {"max_tokens": ("max_completion_tokens",)}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModePolicy:
+    """One mode. `task`: what its models are for; `groups`: by data class, what the router is asked for; `total`: seconds for all attempts together; limits
+    are absent or positive; `truncation`: what becomes of a prompt longer than the window, `refuse` or `flag`."""
+
+    name: str
+    groups: Mapping[str, str]
+    task: str = "chat"
+    data_class: str = ""
+    total: float = 600.0
+    limits: Mapping[str, int] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    forced: Mapping[str, Any] = field(default_factory=dict)
+    system_prompt: str = ""
+    denied: tuple[str, ...] = ()
+    truncation: str = "refuse"
+    record_internal: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Place:
+    """Where a deployment is, from the rendered file alone. `key`: name of the file with the provider's key. `first_token`: in
+    seconds, for the providers whose streams LiteLLM gives no limit. `model`: its name in the table; `window` in tokens, 0: not known."""
+
+    name: str
+    provider: str
+    local: bool
+    url: str
+    key: str = ""
+    kind: str = ""
+    first_token: float = 600.0
+    model: str = ""
+    window: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Door:
+    """What is taken from clients: Host names and web origins besides this machine's, bytes of a body. How they are served: in
+    the fast `lane` or not, by how many `workers` (0: as the machine has it), how many at once in each, how many wait and how long."""
+
+    hosts: tuple[str, ...] = ()
+    origins: tuple[str, ...] = ()
+    max_body: int = 32_000_000
+    lane: bool = True
+    workers: int = 0
+    parallel: int = 256
+    queue: int = 256
+    queue_timeout: float = 30.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Log:
+    """The request log: whether there is one, and how much of it is kept."""
+
+    requests: bool = True
+    keep_days: int = 30
+    budget_mb: int = 1000
+    rotate_mb: int = 50
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Policy:
+    """Every mode by name, the aliases that stand for one, every deployment by id, the router's groups of them, and who
+    may override."""
+
+    modes: Mapping[str, ModePolicy]
+    aliases: Mapping[str, str]
+    data_class: str = INTERNAL
+    deployments: Mapping[str, Place] = field(default_factory=dict)
+    members: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    overrides: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    door: Door = Door()
+    log: Log = Log()
+
+    def mode(self, model: object) -> tuple[ModePolicy, str]:
+        """The mode that a request's `model` means, and the data class that its name ends with ('' for none).
+
+        Raises:
+            Refusal: 404, it means none. LiteLLM itself would also take a deployment's id, a provider's model name or
+                several names with commas, and so lead a request past its mode.
+        """
+        text = model if isinstance(model, str) else ""
+        found = self.modes.get(self.aliases.get(text, text))
+        if found:
+            return found, ""
+        base, _, suffix = text.rpartition(":")
+        found = self.modes.get(self.aliases.get(base, base))
+        if found and suffix in CLASSES:
+            return found, suffix
+        raise Refusal(404, "model_not_found", f"there is no mode {str(model)[:80]!r}; GET /v1/models lists them")
+
+    def group(self, mode: ModePolicy, data_class: str) -> str:
+        """What the router is asked for.
+
+        Raises:
+            Refusal: 403, an internal prompt in a mode without a local model.
+        """
+        found = mode.groups.get(data_class)
+        if not found:
+            message = (
+                f"an internal prompt stays local, and mode {mode.name} has no local model; nothing was sent anywhere"
+            )
+            raise Refusal(403, "stays_local", message)
+        return found
+
+    def place(self, deployment: object, url: object, *, leaves: bool) -> Place:
+        """The deployment of an attempt, if it is one of the file's and the prompt may go there.
+
+        Raises:
+            Refusal: 403, whatever does not fit.
+        """
+        found = self.deployments.get(deployment) if isinstance(deployment, str) else None
+        if found is None:
+            raise Refusal(403, "unknown_deployment", "this deployment is not in the table; nothing was sent to it")
+        if not found.local and not leaves:
+            raise Refusal(403, "stays_local", "an internal prompt stays local; nothing was sent to the cloud")
+        if url is not None and origin(str(url)) != origin(found.url):
+            raise Refusal(403, "unknown_address", "this address is not the table's; nothing was sent to it")
+        return found
+
+
+def origin(url: str) -> tuple[str, str, int]:
+    """Scheme, host and port of a URL; an address without them is nobody's."""
+    try:
+        parts = urlsplit(url)
+        return parts.scheme, parts.hostname or "", parts.port or {"https": 443, "http": 80}.get(parts.scheme, 0)
+    except ValueError:
+        return "", "", -1
+
+
+def from_config(config: Mapping[str, Any]) -> Policy:
+    """The policy in a rendered litellm.yaml.
+
+    Raises:
+        ConfigError: there is none, or it is not of this version: a gateway without its policy must not start.
+    """
+    hint = "run `io3ops render-config` and start the gateway again"
+    section = config.get("io3ops_policy")
+    if not isinstance(section, Mapping) or section.get("version") != VERSION:
+        raise ConfigError("litellm.yaml has no policy of this version", hint)
+    try:
+        modes = {name: _mode(name, entry) for name, entry in section["modes"].items()}
+        deployments = {name: _place(entry) for name, entry in section["deployments"].items()}
+        door = section["door"]
+        policy = Policy(
+            modes=modes,
+            aliases={str(k): str(v) for k, v in section["aliases"].items()},
+            data_class=section["data_class"],
+            deployments=deployments,
+            members=_members(config.get("model_list") or ()),
+            overrides={key: frozenset(names) for key, names in section["overrides"].items()},
+            door=Door(**{**door, **{name: tuple(door[name]) for name in ("hosts", "origins")}}),
+            log=Log(**section["log"]),
+        )
+        _check_door(policy.door)
+        _check_log(policy.log)
+        _hold_together(policy, config, hint)
+    except (TypeError, KeyError, AttributeError) as error:
+        raise ConfigError(f"the policy in litellm.yaml cannot be read: {error}", hint) from error
+    return policy
+
+
+def _mode(name: str, entry: Mapping[str, Any]) -> ModePolicy:
+    found = ModePolicy(name=name, **{**entry, "denied": tuple(entry.get("denied", ()))})
+    if not isinstance(found.groups, dict) or not all(isinstance(group, str) for group in found.groups.values()):
+        raise TypeError(f"the groups of mode {name} are no names")
+    if isinstance(found.total, bool) or not isinstance(found.total, int | float) or found.total <= 0:
+        raise TypeError(f"the total time of mode {name} is none")
+    # A word that is misread would let prompts be cut, or kept.
+    if found.truncation not in ("refuse", "flag") or type(found.record_internal) is not bool:
+        raise TypeError(f"truncation or record_internal of mode {name} cannot be read")
+    return found
+
+
+def _place(entry: Mapping[str, Any]) -> Place:
+    found = Place(**entry)
+    # 'false' in quotes would be true for Python, and a cloud then local.
+    if type(found.local) is not bool or not isinstance(found.url, str) or not found.url:
+        raise TypeError(f"where {found.name} is cannot be read")
+    if type(found.window) is not int or found.window < 0:
+        raise TypeError(f"the window of {found.name} is no number")
+    return found
+
+
+def _check_door(door: Door) -> None:
+    for name, least in (("max_body", 1), ("workers", 0), ("parallel", 1), ("queue", 0)):
+        value = getattr(door, name)
+        if type(value) is not int or value < least:
+            raise TypeError(f"{name} is no number that can be used")
+    if type(door.lane) is not bool or type(door.queue_timeout) not in (int, float) or door.queue_timeout <= 0:
+        raise TypeError("lane or queue_timeout cannot be used")
+
+
+def _check_log(log: Log) -> None:
+    if type(log.requests) is not bool:
+        raise TypeError("whether requests are logged cannot be read")
+    for name in ("keep_days", "budget_mb", "rotate_mb"):
+        value = getattr(log, name)
+        if type(value) is not int or value < 1:
+            raise TypeError(f"{name} is no number that can be used")
+
+
+def _members(entries: Iterable[Mapping[str, Any]]) -> dict[str, tuple[str, ...]]:
+    """The ids of the deployments behind each name of the router."""
+    found: dict[str, list[str]] = {}
+    for entry in entries:
+        found.setdefault(str(entry["model_name"]), []).append(str(entry["model_info"]["id"]))
+    return {group: tuple(ids) for group, ids in found.items()}
+
+
+def _hold_together(policy: Policy, config: Mapping[str, Any], hint: str) -> None:
+    """What the policy says and what LiteLLM will read must be the same, or neither can be trusted."""
+    groups = policy.members
+    ids: set[str] = set()
+    for entry in config.get("model_list") or ():
+        found = str(entry["model_info"]["id"])
+        if found in ids:
+            raise ConfigError(f"two deployments in litellm.yaml are called {found}", hint)
+        ids.add(found)
+        # Without an address LiteLLM calls the provider's own.
+        params, place = entry["litellm_params"], policy.deployments.get(found)
+        address = params.get("api_base") or params.get("aws_bedrock_runtime_endpoint")
+        if place and (place.local or address) and origin(str(address)) != origin(place.url):
+            raise ConfigError(
+                f"the policy and the model list in litellm.yaml disagree about the address of {found}", hint
+            )
+    if policy.data_class not in CLASSES or any(m.data_class not in ("", *CLASSES) for m in policy.modes.values()):
+        raise ConfigError("the policy in litellm.yaml has a data class that is none", hint)
+    if {group for mode in policy.modes.values() for group in mode.groups.values()} != set(groups):
+        raise ConfigError("the policy and the model list in litellm.yaml name different modes", hint)
+    if ids != set(policy.deployments):
+        raise ConfigError("the policy and the model list in litellm.yaml name different deployments", hint)
+    ways: dict[str, set[str]] = {}
+    for name in ("fallbacks", "context_window_fallbacks", "content_policy_fallbacks"):
+        for pairs in (config.get("router_settings") or {}).get(name) or ():
+            for group, targets in pairs.items():
+                ways.setdefault(group, set()).update(targets)
+    for mode in policy.modes.values():
+        ahead, seen = {mode.groups[INTERNAL]} if INTERNAL in mode.groups else set(), set()
+        while ahead:
+            here = ahead.pop()
+            seen.add(here)
+            ahead |= ways.get(here, set()) - seen
+            if not all(policy.deployments[found].local for found in groups[here]):
+                message = (
+                    f"the group for internal prompts of mode {mode.name} holds a cloud deployment, or leads to one"
+                )
+                raise ConfigError(message, hint)
+
+
+def apply(policy: ModePolicy, endpoint: Endpoint, data: dict[str, Any]) -> None:
+    """Hold a request to its mode: refuse what is denied, then set what is forced, defaulted and put in front.
+
+    Raises:
+        Refusal: 400, the request carries what the mode does not take.
+    """
+    if "tools" in policy.denied and any(data.get(name) for name in TOOL_FIELDS):
+        raise Refusal(400, "tools_not_allowed", f"mode {policy.name} takes no tools")
+    if "images" in policy.denied and has_image(data.get("messages") or data.get("input")):
+        raise Refusal(400, "images_not_allowed", f"mode {policy.name} takes no images")
+    for table, forced in ((policy.forced, True), (policy.parameters, False)):
+        for word, value in table.items():
+            name = endpoint.renamed.get(word, word)
+            names = (name, *TWINS.get(name, ()))
+            if name not in endpoint.fields or (not forced and any(data.get(n) is not None for n in names)):
+                continue
+            for twin in names[1:]:
+                data.pop(twin, None)
+            data[name] = value
+    if policy.system_prompt:
+        _put_in_front(policy.system_prompt, endpoint, data)
+
+
+def _put_in_front(text: str, endpoint: Endpoint, data: dict[str, Any]) -> None:
+    if endpoint is RESPONSES:
+        given = data.get("instructions")
+        data["instructions"] = f"{text}\n\n{given}" if given else text
+    elif endpoint is CHAT:
+        messages = data.get("messages")
+        if not isinstance(messages, list):
+            return
+        first = messages[0] if messages else None
+        # A first system message is joined, because many chat formats take one only.
+        if (
+            isinstance(first, Mapping)
+            and first.get("role") in ("system", "developer")
+            and isinstance(first.get("content"), str)
+        ):
+            data["messages"] = [{**first, "content": f"{text}\n\n{first['content']}"}, *messages[1:]]
+        else:
+            data["messages"] = [{"role": "system", "content": text}, *messages]
+    elif "system" in endpoint.fields:
+        given = data.get("system")
+        if isinstance(given, list):
+            data["system"] = [{"type": "text", "text": text}, *given]
+        else:
+            data["system"] = f"{text}\n\n{given}" if given else text
+    elif isinstance(data.get("prompt"), str):
+        data["prompt"] = f"{text}\n\n{data['prompt']}"

@@ -1,0 +1,1 @@
+"""One request: its context, its record, its client's connection, and how its response reads."""

@@ -1,0 +1,1 @@
+"""The gateway's processes: start, supervisor, workers, rollout of a new configuration."""

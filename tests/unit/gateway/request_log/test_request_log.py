@@ -1,0 +1,316 @@
+"""The request log's decisions: which files go, who writes when a disk is slow, what is said; and what asks for a recording."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections.abc import Callable, Iterator
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from io3ops_gateway.request_log import background_writer, content_capture
+from io3ops_gateway.request_log.background_writer import LogWriter
+from io3ops_gateway.request_log.content_capture import Wish
+from io3ops_gateway.request_log.rotating_file import DAY, ROTATED, full_name, number, prunable
+
+NOW = 1_800_000_000.0
+FOREVER = 10**15
+FILES = st.lists(
+    st.tuples(st.integers(0, 1000), st.floats(-400 * DAY, 400 * DAY)), max_size=12
+).map(lambda found: [(name(i), size, NOW + age) for i, (size, age) in enumerate(found)])  # fmt: skip
+
+
+def name(number: int) -> str:
+    return f"requests-20261124T181003Z-{number:04}.jsonl"
+
+
+def files(*ages: float, size: int = 10) -> list[tuple[str, int, float]]:
+    """Files of so many days, numbered by their place."""
+    return [(name(place), size, NOW - age * DAY) for place, age in enumerate(ages)]
+
+
+def gone(found: list[tuple[str, int, float]], now: float, keep_days: float, budget: int) -> list[int]:
+    return [number(name) for name in prunable(found, now, keep_days, budget)]
+
+
+# -- which files go
+
+
+def test_a_file_goes_when_it_is_too_old() -> None:
+    assert gone(files(31, 29.9, 1, 0), NOW, 30, FOREVER) == [0]
+    assert gone(files(31, 29.9, 1, 0)[::-1], NOW, 30, FOREVER) == [0], "the order in which they come does not matter"
+    assert gone([], NOW, 30, 0) == []
+
+
+def test_the_oldest_go_until_the_rest_is_within_the_budget() -> None:
+    assert gone(files(3, 2, 1, 0), NOW, 30, 40) == []
+    assert gone(files(3, 2, 1, 0), NOW, 30, 39) == [0]
+    assert gone(files(3, 2, 1, 0), NOW, 30, 20) == [0, 1]
+    assert gone(files(31, 2, 1, 0), NOW, 30, 25) == [0, 1], "what goes by age counts"
+    assert gone(files(2, 31, 1, 0), NOW, 30, 30) == [1]
+
+
+def test_the_newest_stays_whatever_the_budget_and_the_clock_say() -> None:
+    assert gone(files(3, 2, 1, 0), NOW, 30, 0) == [0, 1, 2]
+    assert gone(files(99), NOW, 30, -5) == []
+
+
+def test_a_clock_that_is_years_ahead_takes_no_more_than_half() -> None:
+    assert gone(files(3, 2, 1, 0), NOW + 3650 * DAY, 30, FOREVER) == [0, 1]
+    assert gone(files(1, 0), NOW + 3650 * DAY, 30, FOREVER) == [0]
+
+
+def test_what_is_dated_in_the_future_is_not_too_old_nor_does_it_push_out_what_is_newer() -> None:
+    """The clock was years ahead and was set back."""
+    found = files(0.6, -3000, -2999, 0.5, 0)
+    assert gone(found, NOW, 30, FOREVER) == []
+    assert gone(found, NOW, 30, 20) == [0, 1, 2]
+
+
+def test_after_9999_comes_10000() -> None:
+    found = [(name(n), 10, NOW) for n in (10_001, 9999, 10_000)]
+    assert gone(found, NOW, 30, 10) == [9999, 10_000]
+
+
+@given(found=FILES, jump=st.floats(-9999 * DAY, 9999 * DAY), budget=st.integers(-10, 5000))
+def test_whatever_the_clock_says_the_newest_stays_and_the_budget_holds(
+    found: list[tuple[str, int, float]], jump: float, budget: int
+) -> None:
+    removed = prunable(found, NOW + jump, 30, budget)
+    left = [file for file in found if file[0] not in removed]
+    assert len(set(removed)) == len(removed) and left[-1:] == found[-1:]
+    assert len(left) <= 1 or sum(size for _, size, _ in left) <= budget
+    assert len(prunable(found, NOW + jump, 30, FOREVER)) <= len(found) // 2
+
+
+def test_a_full_file_gets_the_number_after_the_highest() -> None:
+    assert full_name(NOW, []) == "requests-20270115T080000Z-0001.jsonl"
+    names = [name(1), name(7), "requests.jsonl", "requests-mine-9.jsonl", f"{name(8)}.gz", "content.jsonl"]
+    assert full_name(NOW, names) == "requests-20270115T080000Z-0008.jsonl"
+    assert full_name(NOW, [name(9999)]) == "requests-20270115T080000Z-10000.jsonl"
+    for clock in (-1e9, 0.0, NOW, 4e9):
+        assert ROTATED.fullmatch(full_name(clock, [name(9999)])), "also by a clock before there were computers"
+
+
+# -- a disk that is slow or says no
+
+
+class Disk:
+    """Takes lines, takes its time by `slow`, says no while `why` is set, and holds a write while `open` is not set."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.slow = 0.0
+        self.why = 0
+        self.asked = 0
+        self.by: list[bool] = []
+        self.lines: list[bytes] = []
+        self.writes: list[bytes] = []
+        self.open = threading.Event()
+        self.open.set()
+
+    def put(self, lines: bytes) -> None:
+        self.asked += 1
+        self.by.append(threading.current_thread() is threading.main_thread())
+        assert self.open.wait(20)
+        self.now += self.slow
+        if self.why:
+            raise OSError(self.why, os.strerror(self.why))
+        self.writes.append(lines)
+        self.lines += lines.split(b"\n")
+
+
+@pytest.fixture
+def disk() -> Iterator[Disk]:
+    made = Disk()
+    yield made
+    made.open.set()
+
+
+def writer(disk: Disk) -> LogWriter:
+    return LogWriter("request log", disk.put, ticks=lambda: disk.now)
+
+
+def settled(check: Callable[[], bool]) -> None:
+    """Wait for the thread, without a clock of our own."""
+    for _ in range(2_000_000):
+        if check():
+            return
+        os.sched_yield()
+    raise AssertionError("the thread did not get there")
+
+
+def test_a_quick_disk_is_written_directly(disk: Disk) -> None:
+    log = writer(disk)
+    assert all(log.write(b"%d" % n) for n in range(100)) and disk.lines == [b"%d" % n for n in range(100)]
+    assert disk.by == [True] * 100 and log.lost == 0
+
+
+def test_after_a_slow_write_no_caller_waits_until_the_disk_is_quick_again(disk: Disk) -> None:
+    log = writer(disk)
+    disk.slow = 0.021
+    log.write(b"0")
+    disk.open.clear()
+    assert all(log.write(b"%d" % n) for n in range(1, 50)), "taken, while the disk does not answer at all"
+    assert disk.lines == [b"0"] and not log.close(0)
+    disk.open.set()
+    assert log.close(20) and disk.lines == [b"%d" % n for n in range(50)]
+    # The last one was slow too: it stays with the thread, however long nothing comes.
+    assert log.write(b"50") and log.close(20)
+    disk.slow = 0
+    assert log.write(b"51") and log.close(20) and not any(disk.by[1:])
+    settled(lambda: not log._behind)
+    assert log.write(b"52") and disk.by[-1] and disk.lines == [b"%d" % n for n in range(53)]
+    assert log.lost == 0
+
+
+def test_the_thread_joins_what_waited_into_few_writes(disk: Disk) -> None:
+    log = writer(disk)
+    disk.slow = 0.021
+    log.write(b"first")
+    disk.open.clear()
+    for n in range(1000):
+        log.write(b"%0200d" % n)
+    disk.open.set()
+    assert log.close(20) and disk.lines[1:] == [b"%0200d" % n for n in range(1000)]
+    assert len(disk.writes) <= 7 and max(len(w.replace(b"\n", b"")) for w in disk.writes) < background_writer.BATCH
+
+
+@pytest.mark.parametrize(("most", "size"), [("MOST_LINES", 10), ("MOST_BYTES", 30)])
+def test_more_than_may_wait_is_dropped_and_counted(
+    disk: Disk, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], most: str, size: int
+) -> None:
+    monkeypatch.setattr(background_writer, most, size)
+    log = writer(disk)
+    disk.slow = 0.021
+    log.write(b"xxx")
+    disk.open.clear()
+    assert log.write(b"yyy")
+    settled(lambda: disk.asked == 2)
+    assert not log.close(0), "what is being written is not yet written"
+    taken = [log.write(b"%03d" % n) for n in range(20)]
+    assert taken == [True] * 10 + [False] * 10 and log.lost == 10
+    assert capsys.readouterr().err == (
+        "gateway: the request log cannot be written: the disk is too slow; 1 lines lost so far; answers are not affected\n"
+    )
+    disk.open.set()
+    assert log.close(20) and disk.lines == [b"xxx", b"yyy", *(b"%03d" % n for n in range(10))]
+    assert capsys.readouterr().err == "gateway: the request log is written again; 10 lines were lost\n"
+
+
+def test_a_disk_that_says_no_is_asked_once_a_second_and_complained_about_once_a_minute(
+    disk: Disk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = writer(disk)
+    disk.why = errno.ENOSPC
+    for _ in range(1180):
+        assert not log.write(b"x")
+        disk.now += 0.1
+    assert log.lost == 1180 and 107 <= disk.asked <= 118
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == (
+        "gateway: the request log cannot be written: No space left on device; 1 lines lost so far; answers are not affected"
+    )
+    assert "; 60" in second
+    disk.why, disk.now = 0, disk.now + 1
+    assert log.write(b"x") and log.write(b"x")
+    assert capsys.readouterr().err == "gateway: the request log is written again; 1180 lines were lost\n"
+
+
+def test_a_disk_that_takes_long_to_say_no_holds_up_one_answer_only(disk: Disk) -> None:
+    log = writer(disk)
+    disk.why, disk.slow = errno.EIO, 30.0
+    assert not log.write(b"x")
+    disk.open.clear()
+    for _ in range(20):
+        disk.now += 2
+        assert log.write(b"x"), "taken; the thread finds out"
+    disk.open.set()
+    assert log.close(20) and log.lost == 21 and disk.by == [True, *[False] * (len(disk.by) - 1)]
+
+
+def test_without_a_thread_it_is_slow_but_written(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    log = writer(disk)
+    disk.slow = 1
+    assert log.write(b"0") and log.write(b"1") and disk.lines == [b"0", b"1"]
+
+
+def test_a_closed_stderr_stops_nothing(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = writer(disk)
+    disk.why = errno.EIO
+    with open(os.devnull, "w") as nothing:
+        pass
+    monkeypatch.setattr("sys.stderr", nothing)
+    assert not log.write(b"x") and log.lost == 1
+
+
+# -- what asks for a recording
+
+
+def asks(**modes: object) -> bytes:
+    return orjson.dumps({"version": 1, "modes": modes})
+
+
+def test_what_is_understood_is_asked_for() -> None:
+    assert content_capture.wishes(asks(a={"until": 5}, b={"until": 6.5, "internal": False})) == {
+        "a": Wish(5, True), "b": Wish(6.5, False),
+    }  # fmt: skip
+    assert content_capture.wishes(asks()) == {}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\xff\x00",
+        b"[]",
+        b"7",
+        b"{}",
+        b"[" * 100_000,
+        b'{"version": 1}',
+        b'{"version": true, "modes": {"a": {"until": 5}}}',
+        b'{"version": 2, "modes": {"a": {"until": 5}}}',
+        b'{"version": 1, "modes": ["a"]}',
+        b'{"version": 1, "modes": {"a": {"until": NaN}}}',
+        b'{"version": 1, "modes": {"a": {"until": 1e999}}}',
+        asks(good={"until": 5}, bad={"until": "5"}),
+        asks(good={"until": 5}, bad={"until": True}),
+        asks(good={"until": 5}, bad={}),
+        asks(good={"until": 5}, bad=None),
+        asks(good={"until": 5}, bad={"until": 5, "internal": 1}),
+        asks(good={"until": 5}, bad={"until": 5, "more": 1}),
+    ],
+)
+def test_what_is_not_understood_asks_for_nothing(data: bytes) -> None:
+    assert content_capture.wishes(data) == {}
+
+
+def test_a_long_text_is_cut_between_characters() -> None:
+    most = content_capture.MOST_TEXT
+    assert content_capture.cut("x" * most) == ("x" * most, False) and content_capture.cut("x" * (most + 1)) == (
+        "x" * most,
+        True,
+    )
+    text, was = content_capture.cut("x" + "ü" * most)
+    assert was and text == "x" + "ü" * ((most - 1) // 2)
+    assert content_capture.cut(b"\xff{}") == ("\ufffd{}", False) and content_capture.cut("\ud800") == ("?", False)
+
+
+def test_a_lost_line_is_told_whoever_loses_it() -> None:
+    """Also one that waited for a slow disk: `io3ops health` must know."""
+    told: list[int] = []
+
+    def put(_lines: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    writer = LogWriter("request log", put, lost=told.append)
+    assert not writer.write(b"one") and not writer.write(b"two")
+    assert told == [1, 1] and writer.lost == 2

@@ -1,0 +1,289 @@
+"""What a starting worker asks itself, around an app that only remembers; and what the edge tells those who wait at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from io3ops_gateway.asgi import Message, Receive, Send
+from io3ops_gateway.edge.app import Edge
+from io3ops_gateway.errors import StartError
+from io3ops_gateway.limits.rate_limits import Ledger, Meter
+from io3ops_gateway.policy.client_keys import KeyRing
+from io3ops_gateway.policy.endpoints import CHAT, MESSAGES, RESPONSES
+from io3ops_gateway.policy.policy import ModePolicy, Policy
+from io3ops_gateway.request import responses
+from io3ops_gateway.request.context import RUNNING, Running
+from io3ops_gateway.request.responses import STOPPING
+from io3ops_gateway.server import warmup
+
+STREAM = [(b"content-type", b"text/event-stream; charset=utf-8")]
+
+
+def a_mode(name: str, **words: Any) -> ModePolicy:
+    return ModePolicy(name=name, **({"groups": {"internal": name, "public": f"{name}:public"}} | words))
+
+
+MODES = {
+    "far": a_mode("far", groups={"public": "far:public"}),
+    "near": a_mode("near", limits={"requests_per_minute": 1}),
+    "open": a_mode("open", data_class="public"),
+    "vec": a_mode("vec", task="embeddings"),
+    "judge": a_mode("judge", task="moderations"),
+}
+
+
+class Inner:
+    """LiteLLM's place: answers each mode with `statuses`, 200 where nothing is said."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, dict[str, Any]]] = []
+        self.runs: list[Running] = []
+        self.statuses: dict[str, int] = {}
+        self.hangs: set[str] = set()
+        self.keys: set[bytes] = set()
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        body = json.loads((await receive())["body"])
+        running = RUNNING.get()
+        assert running is not None
+        self.asked.append((scope["path"], body))
+        self.runs.append(running)
+        self.keys |= {value for name, value in scope["headers"] if name == b"authorization"}
+        if running.mode in self.hangs:
+            await asyncio.Event().wait()
+        status = self.statuses.get(running.mode, 200)
+        data = b"{}" if status == 200 else json.dumps({"error": {"message": f"no\n{running.mode}"}}).encode()
+        await send(
+            {"type": "http.response.start", "status": status, "headers": [(b"content-type", b"application/json")]}
+        )
+        await send({"type": "http.response.body", "body": data})
+
+
+def an_edge(inner: Any, folder: Path, modes: dict[str, ModePolicy] | None = None) -> Edge:
+    policy = Policy(modes=MODES if modes is None else modes, aliases={})
+    ring = KeyRing("sk-owner", folder / "keys.json")
+    return Edge(
+        inner, policy, ring, Meter(Ledger(), worker=0, clock=lambda: 0.0), "sk-in", owner_key="sk-owner", config="d1"
+    )
+
+
+def test_a_rehearsal_goes_litellms_whole_way_and_to_no_model(tmp_path: Path) -> None:
+    """One mode of a kind, streamed and not; what answers comes with the request, and the group is of internal prompts."""
+    inner = Inner()
+    asyncio.run(warmup.rehearse(an_edge(inner, tmp_path)))
+    assert [(p, b["model"], b.get("stream", False)) for p, b in inner.asked] == [
+        ("/v1/chat/completions", "near", False),
+        ("/v1/chat/completions", "near", True),
+        ("/v1/embeddings", "vec", False),
+    ]
+    assert [run.rehearsal for run in inner.runs] == ["ok", "ok", [0.5, 0.5]]
+    assert not any(run.leaves for run in inner.runs) and inner.keys == {b"Bearer sk-in"}
+    assert RUNNING.get() is None
+
+
+def test_a_gateway_of_nothing_but_far_modes_has_nothing_to_rehearse(tmp_path: Path) -> None:
+    inner = Inner()
+    edge = an_edge(inner, tmp_path, {"far": MODES["far"], "judge": MODES["judge"]})
+    asyncio.run(warmup.rehearse(edge))
+    asyncio.run(warmup.try_modes(edge))
+    assert inner.asked == []
+
+
+def test_a_rehearsal_that_fails_is_the_end_of_a_start(tmp_path: Path) -> None:
+    inner = Inner()
+    inner.statuses["near"] = 500
+    with pytest.raises(StartError, match="a rehearsal in mode near failed: HTTP 500: no near"):
+        asyncio.run(warmup.rehearse(an_edge(inner, tmp_path)))
+
+
+def test_each_mode_with_a_model_for_internal_prompts_is_called_once(tmp_path: Path) -> None:
+    """Through the door, as the owner's test: whatever the mode's class, as internal, and counted towards nobody."""
+    inner = Inner()
+    edge = an_edge(inner, tmp_path)
+    for _ in range(2):
+        asyncio.run(warmup.try_modes(edge))
+    assert sorted(run.mode for run in inner.runs) == sorted(["near", "open", "vec"] * 2), "whatever its limit is"
+    assert all(run.key == "owner" and run.slots == () and run.rehearsal is None for run in inner.runs)
+    assert {(run.data_class, run.leaves) for run in inner.runs} == {("internal", False)}
+    assert {run.group for run in inner.runs} == {"near", "open", "vec"}
+
+
+def test_all_modes_that_do_not_answer_are_named(tmp_path: Path) -> None:
+    inner = Inner()
+    inner.statuses |= {"near": 500, "vec": 404}
+    with pytest.raises(StartError) as found:
+        asyncio.run(warmup.try_modes(an_edge(inner, tmp_path)))
+    assert found.value.what == "mode near: HTTP 500: no near; mode vec: HTTP 404: no vec"
+
+
+def test_a_mode_that_hangs_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(warmup, "SECONDS", 0.02)
+    inner = Inner()
+    inner.hangs.add("open")
+    with pytest.raises(StartError, match=r"mode open: no answer within 0\.02 s;"):
+        asyncio.run(warmup.try_modes(an_edge(inner, tmp_path)))
+
+
+@pytest.mark.parametrize("answer", [b"", b"no json", b"[]", b'{"error": "x"}', b'{"error": null}', b"\xff"])
+def test_an_answer_of_any_form_is_a_reason(answer: bytes) -> None:
+    assert warmup._said(502, answer).startswith("HTTP 502: ")
+
+
+# -- who asks, over a connection
+
+
+class Connection:
+    """`http_protocol.LimitedHttp`, as far as the edge sees it."""
+
+    def __init__(self) -> None:
+        self.gone = False
+        self.when_gone: Any = None
+
+    def leave(self) -> None:
+        self.gone = True
+        if self.when_gone is not None:
+            self.when_gone()
+
+
+class Asking:
+    """One request, and what was sent to its client. `app` is LiteLLM's place; `meanwhile(asking)` runs beside it."""
+
+    def __init__(self, folder: Path, app: Any, meanwhile: Any = None, *, path: str = "chat/completions") -> None:
+        self.edge = an_edge(app, folder, {"near": a_mode("near")})
+        self.connection = Connection()
+        self.sent: list[Message] = []
+        self.error: Exception | None = None
+        self.reached = asyncio.Event()
+        fields: dict[str, Any] = {"responses": {"input": "x"}, "messages": {"messages": [], "max_tokens": 5}}
+        body = {"model": "near", **fields.get(path, {"messages": []})}
+
+        async def receive() -> Message:
+            return {"type": "http.request", "body": json.dumps(body).encode(), "more_body": False}
+
+        async def send(message: Message) -> None:
+            self.sent.append(message)
+            self.reached.set()
+
+        async def run() -> None:
+            scope = {
+                "type": "http", "method": "POST", "path": f"/v1/{path}", "query_string": b"", "io3_connection": self.connection,
+                "headers": [(b"host", b"localhost"), (b"authorization", b"Bearer sk-owner")],
+            }  # fmt: skip
+            task = asyncio.create_task(self.edge(scope, receive, send))
+            if meanwhile is not None:
+                await meanwhile(self)
+            try:
+                await asyncio.wait_for(task, 5)
+            except RuntimeError as error:
+                self.error = error
+
+        asyncio.run(run())
+
+    @property
+    def data(self) -> bytes:
+        return b"".join(m.get("body", b"") for m in self.sent if m["type"] == "http.response.body")
+
+
+async def hangs(_scope: Message, _receive: Receive, _send: Send) -> None:
+    await asyncio.Event().wait()
+
+
+async def streams(_scope: Message, _receive: Receive, send: Send) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": STREAM})
+    await send({"type": "http.response.body", "body": b"data: {}\n\n", "more_body": True})
+    await asyncio.Event().wait()
+
+
+async def half(_scope: Message, _receive: Receive, send: Send) -> None:
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"100")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": b'{"half', "more_body": True})
+    await asyncio.Event().wait()
+
+
+async def _until_it_streams(asking: Asking) -> None:
+    await asking.reached.wait()
+    while not asking.data:
+        await asyncio.sleep(0)
+
+
+async def the_end(asking: Asking) -> None:
+    await _until_it_streams(asking)
+    asking.edge.end()
+    # Told once, however often it ends.
+    asking.edge.end()
+
+
+async def the_end_at_once(asking: Asking) -> None:
+    while not asking.edge._running:
+        await asyncio.sleep(0)
+    asking.edge.end()
+
+
+def test_at_the_end_who_has_no_answer_yet_may_ask_again(tmp_path: Path) -> None:
+    asking = Asking(tmp_path, hangs, the_end_at_once)
+    assert asking.sent[0]["status"] == 503 and (b"retry-after", b"2") in asking.sent[0]["headers"]
+    assert json.loads(asking.data)["error"]["code"] == "stopping" and not asking.edge._running
+
+
+@pytest.mark.parametrize(
+    ("path", "event"),
+    [
+        ("chat/completions", b'data: {"error":{"message":"the gateway stops'),
+        ("responses", b'event: error\ndata: {"type":"error","code":"stopping"'),
+        ("messages", b'event: error\ndata: {"type":"error","error":{"type":"api_error"'),
+    ],
+)
+def test_at_the_end_a_stream_is_told_in_the_words_of_its_endpoint(tmp_path: Path, path: str, event: bytes) -> None:
+    asking = Asking(tmp_path, streams, the_end, path=path)
+    assert asking.data.startswith(b"data: {}\n\n" + event) and asking.data.endswith(b"\n\n")
+    assert asking.data.count(b"the gateway stops") == 1 and asking.error is None
+    assert not asking.sent[-1].get("more_body"), "and ends in good order"
+
+
+def test_at_the_end_half_an_answer_can_only_be_cut(tmp_path: Path) -> None:
+    asking = Asking(tmp_path, half, the_end)
+    assert asking.data == b'{"half' and "ended in the middle" in str(asking.error)
+
+
+def test_a_client_that_leaves_its_connection_ends_its_call(tmp_path: Path) -> None:
+    async def leaves(asking: Asking) -> None:
+        await _until_it_streams(asking)
+        asking.connection.leave()
+
+    asking = Asking(tmp_path, streams, leaves)
+    assert asking.error is None and asking.data == b"data: {}\n\n", "nobody is there to be told anything"
+    assert not asking.edge._running and asking.connection.when_gone is None
+
+
+def test_a_client_that_left_before_it_was_let_in_costs_nothing(tmp_path: Path) -> None:
+    async def left(asking: Asking) -> None:
+        asking.connection.leave()
+
+    assert not Asking(tmp_path, hangs, left).edge._running
+
+
+def test_only_the_owner_is_told_which_configuration_serves(tmp_path: Path) -> None:
+    def listed(key: bytes) -> dict[bytes, bytes]:
+        sent: list[Message] = []
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+
+        scope = {"type": "http", "method": "GET", "path": "/v1/models", "headers": [(b"host", b"localhost"), (b"x-api-key", key)]}  # fmt: skip
+        asyncio.run(an_edge(Inner(), tmp_path)(scope, None, send))  # type: ignore[arg-type]
+        return dict(sent[0]["headers"])
+
+    assert listed(b"sk-owner")[b"x-io3-config"] == b"d1"
+    assert b"x-io3-config" not in listed(b"sk-other")
+
+
+def test_an_error_has_the_shape_that_its_clients_know() -> None:
+    assert set(responses.error_body(STOPPING)["error"]) == {"message", "type", "param", "code"}
+    for endpoint in (CHAT, MESSAGES, RESPONSES):
+        assert responses.error_event(STOPPING, endpoint).endswith(b"\n\n")

@@ -1,0 +1,140 @@
+"""The file of client keys: what is in it is read back, and what is not understood is never obeyed."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from io3ops.errors import KeysFileInvalid
+from io3ops.operations.keys import client_keys
+from io3ops.operations.keys.client_keys import ClientKey
+
+ALICE: dict[str, Any] = {
+    "sha256": "ab" * 32,
+    "created": "2026-11-24T10:00:00Z",
+    "data_class": "internal",
+    "modes": ["executor", "embed"],
+    "limits": {"requests_per_minute": 5, "tokens_per_minute": 100, "parallel": 2},
+    "revoked": "2026-11-25T10:00:00Z",
+}
+BOB: dict[str, Any] = {"sha256": "cd" * 32, "created": "2026-11-24T10:00:00Z"}
+
+
+def file(**keys: Any) -> bytes:
+    return json.dumps({"version": 1, "keys": keys}).encode()
+
+
+def test_every_field_is_read_and_written_back_the_same() -> None:
+    data = file(alice=ALICE, bob=BOB)
+    found = client_keys.parse(data, "f")
+    assert found["alice"].modes == ("executor", "embed") and found["alice"].fingerprint == "abababab"
+    assert found["bob"] == ClientKey(name="bob", sha256="cd" * 32, created="2026-11-24T10:00:00Z")
+    assert json.loads(client_keys.render(found)) == json.loads(data), "and what is absent stays absent"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\xff\xfe\x00",
+        b"[]",
+        b"{}",
+        b"[" * 100_000,
+        b'{"version": 1}',
+        b'{"version": 2, "keys": {}}',
+        b'{"version": true, "keys": {}}',
+        b'{"version": 1, "keys": []}',
+        b'{"version": 1, "keys": {}, "more": 1}',
+        b'{"version": 1, "keys": {}} {}',
+    ],
+)
+def test_what_is_no_key_file_is_refused(data: bytes) -> None:
+    with pytest.raises(KeysFileInvalid, match=r"f is not a file of client keys") as caught:
+        client_keys.parse(data, "f")
+    assert "left as it is" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"sha256": "AB" * 32}, "64 hex"),
+        ({"sha256": None}, "64 hex"),
+        ({"created": 5}, "`created`"),
+        ({"created": "yesterday"}, "`created`"),
+        ({"revoked": ""}, "`revoked`"),
+        ({"revoked": None}, "`revoked`"),
+        ({"revoked": False}, "`revoked`"),
+        ({"data_class": "secret"}, "`data_class`"),
+        ({"data_class": ["internal"]}, "`data_class`"),
+        ({"modes": []}, "at least one"),
+        ({"modes": "executor"}, "at least one"),
+        ({"modes": [1]}, "cannot be a mode"),
+        ({"limits": []}, "`limits`"),
+        ({"limits": {"per_day": 1}}, "`limits`"),
+        ({"limits": {"parallel": 0}}, "above 0"),
+        ({"limits": {"parallel": True}}, "above 0"),
+        ({"limits": {"parallel": "2"}}, "above 0"),
+        ({"expires": "2027-01-01T00:00:00Z"}, "unknown key"),
+    ],
+)
+def test_an_entry_that_is_not_understood_is_refused_with_its_name(change: dict[str, Any], words: str) -> None:
+    """A restriction that is not understood would otherwise be one that does not hold."""
+    client_keys.parse(file(alice=ALICE), "f")
+    with pytest.raises(KeysFileInvalid) as caught:
+        client_keys.parse(file(alice=ALICE | change), "f")
+    assert "'alice'" in caught.value.message and words in caught.value.message
+
+
+@pytest.mark.parametrize("field", ["sha256", "created"])
+def test_what_every_entry_needs_is_missed(field: str) -> None:
+    with pytest.raises(KeysFileInvalid, match=field):
+        client_keys.parse(file(alice={k: v for k, v in ALICE.items() if k != field}), "f")
+
+
+def test_nothing_in_the_file_is_said_twice() -> None:
+    entry = json.dumps(BOB)
+    with pytest.raises(KeysFileInvalid, match="twice"):
+        client_keys.parse(f'{{"version": 1, "keys": {{"bob": {entry}, "bob": {entry}}}}}'.encode(), "f")
+    with pytest.raises(KeysFileInvalid, match="same"):
+        client_keys.parse(file(alice=BOB, bob=BOB), "f")
+
+
+@pytest.mark.parametrize("name", ["owner", "Alice", "", "../x"])
+def test_a_name_that_cannot_be_given_cannot_be_in_the_file(name: str) -> None:
+    with pytest.raises(KeysFileInvalid, match="cannot be a name"):
+        client_keys.parse(file(**{name: BOB}), "f")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("owner", "master key"),
+        ("alice", "already"),
+        ("Bob", "not a name"),
+        ("a b", "not a name"),
+        ("", "not a name"),
+        ("../../etc", "not a name"),
+        ("x" * 65, "not a name"),
+        ("sk-io3-abc", "a key itself"),
+    ],
+)
+def test_why_a_name_is_refused(name: str, words: str) -> None:
+    assert words in client_keys.refusal(name, ["alice"])
+    assert client_keys.refusal("bob", ["alice"]) == ""
+
+
+def test_a_pasted_key_is_not_repeated() -> None:
+    assert "abc" not in client_keys.refusal("sk-io3-abc", [])
+
+
+def test_the_list_shows_what_each_may_do_and_never_a_whole_hash() -> None:
+    found = client_keys.parse(file(alice=ALICE, bob=BOB), "f")
+    shown = client_keys.text(found.values())
+    header, alice, bob = shown.splitlines()
+    assert header.split() == ["name", "fingerprint", "class", "modes", "limits", "created", "revoked"]
+    assert "executor, embed" in alice and "5 requests/min, 100 tokens/min, 2 at once" in alice
+    assert alice.endswith(ALICE["revoked"]) and bob.split()[1:] == ["cdcdcdcd", "-", "all", "-", BOB["created"], "-"]
+    assert "ab" * 5 not in shown and "ab" * 5 not in json.dumps([k.row() for k in found.values()])
+    assert "keys add" in client_keys.text([])

@@ -1,0 +1,98 @@
+"""Which engine problem gives which error, and what would be installed. Decisions only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from io3ops.adapters.docker_engine import EngineState
+from io3ops.adapters.machine import Machine
+from io3ops.adapters.packages import PIN, SOURCE, Packages
+from io3ops.adapters.process import Finished
+from io3ops.operations.stack.engine import choose_install, refusal
+
+
+def machine(**changes: object) -> Machine:
+    base = {
+        "system": "Linux", "distribution": "debian", "codename": "bookworm", "memory": 16 * 2**30,
+        "cores": 4, "root": False, "systemd": True, "nvidia": False, "amd": False,
+    }  # fmt: skip
+    return Machine(**(base | changes))
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "policy", "code"),
+    [
+        ("missing", {}, "auto", None),
+        ("missing", {"distribution": "ubuntu"}, "auto", None),
+        ("missing", {}, "never", 20),
+        ("missing", {"distribution": "fedora"}, "auto", 20),
+        ("missing", {"system": "Darwin", "distribution": ""}, "auto", 20),
+        ("stopped_without_daemon", {}, "auto", None),
+        ("stopped_without_daemon", {}, "never", 20),
+        ("stopped", {}, "never", None),
+        ("denied", {}, "auto", 22),
+        ("too_old", {}, "auto", 23),
+        ("no_compose", {}, "never", 24),
+        ("no_compose", {"distribution": "fedora"}, "auto", 24),
+        ("no_compose", {}, "auto", None),
+        ("no_buildx", {}, "never", 24),
+        ("no_buildx", {}, "auto", None),
+        ("ready", {}, "auto", None),
+    ],
+)
+def test_each_state_is_usable_mendable_or_its_own_error(
+    kind: str, changes: dict[str, object], policy: str, code: int | None
+) -> None:
+    error = refusal(EngineState(kind=kind, detail="d"), machine(**changes), policy)
+    assert (error.exit_code if error else None) == code
+    assert error is None or error.hint
+
+
+def test_an_old_debian_takes_only_the_engine_from_the_newer_suite() -> None:
+    chosen = choose_install(machine(), {"docker.io": "20.10.24+dfsg1-1", "docker-compose": "1.29.2-3"})
+    assert chosen.suite == "forky"
+    assert "iptables" in chosen.packages
+    assert "forky" in chosen.text(), "what comes from elsewhere is said before it is done"
+
+
+def test_a_new_debian_takes_its_own_packages() -> None:
+    assert choose_install(machine(), {"docker.io": "26.1.5+dfsg1-9", "docker-compose": "2.26.1-4"}).suite == ""
+
+
+def test_ubuntu_has_another_name_for_compose() -> None:
+    assert "docker-compose-v2" in choose_install(machine(distribution="ubuntu"), {}).packages
+
+
+def test_an_engine_of_the_distribution_below_25_is_not_taken() -> None:
+    assert choose_install(machine(), {"docker.io": "24.0.9-1", "docker-compose": "2.26.1-4"}).suite == "forky"
+
+
+def test_only_the_named_packages_come_from_the_newer_suite() -> None:
+    """Everything else of that suite stays below what is installed (100) and the distribution's own (500)."""
+    written: dict[str, str] = {}
+
+    class Tee:
+        def run(self, argv: list[str], *, stdin: bytes) -> Finished:
+            written[argv[-1]] = stdin.decode()
+            return Finished(argv=tuple(argv), code=0, output="")
+
+    it: Any = Tee()
+    Packages(it, root=True).add_pinned_suite("forky", "http://mirror/debian", ("docker.io",))
+    general, named = written[PIN].strip().split("\n\n")
+    assert general.startswith("Package: *\n") and int(general.rsplit(" ", 1)[1]) < 100
+    assert named.startswith("Package: docker.io\n") and 500 < int(named.rsplit(" ", 1)[1]) < 990
+    assert "Signed-By:" in written[SOURCE] and "URIs: http://mirror/debian" in written[SOURCE]
+
+
+def test_versions_are_read_in_every_language() -> None:
+    """apt translates the word that is looked for."""
+
+    class German:
+        def run(self, argv: list[str], *, env: dict[str, str] | None = None) -> Finished:
+            word = "Candidate" if (env or {}).get("LC_ALL") == "C" else "Installationskandidat"
+            return Finished(argv=tuple(argv), code=0, output=f"docker.io:\n  {word}: 26.1.5\n")
+
+    it: Any = German()
+    assert Packages(it, root=True).candidate("docker.io") == "26.1.5"

@@ -1,0 +1,398 @@
+"""`io3ops logs`: which lines are shown, in which order and how, whoever wrote what stands in them; and files that are renamed while they are read."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+
+from io3ops.adapters import container_view, log_files
+from io3ops.adapters.log_files import Growing
+from io3ops.adapters.process import Finished
+from io3ops.cli import logs
+from io3ops.console import printable
+from io3ops.operations.logs import lines as log_lines
+from io3ops.operations.logs import sources as log_sources
+from io3ops.operations.logs.lines import Line, Window, Wish
+from io3ops.operations.request_log import lines as request_lines
+
+FELL_BACK: dict[str, Any] = {
+    "v": 1, "time": "2026-11-24T18:12:40.020Z", "id": "0193603c5e2b7cc19d0a3b7f2c11a004", "mode": "executor", "status": 200,
+    "ms": 903.1, "gen_ai": {"usage": {"input_tokens": 20, "output_tokens": 1200}},
+    "attempts": [
+        {"deployment": "executor.1.smollm2", "error": "ConnectError"},
+        {"deployment": "executor.2.slow", "status": 503},
+        {"deployment": "executor.3.gpt-small"},
+    ],
+}  # fmt: skip
+
+
+def raw(**fields: Any) -> bytes:
+    return json.dumps(FELL_BACK | fields).encode()
+
+
+def line(when: float, text: str = "x", layer: str = "gateway") -> Line:
+    return Line(time=when, layer=layer, text=text)
+
+
+# -- the request log's lines
+
+
+def test_a_request_is_one_readable_line_at_its_end() -> None:
+    found = log_lines.request_line(raw())
+    assert found is not None
+    assert found.text == (
+        "…2c11a004  executor  200 ok  903 ms  20→1,200 tokens  executor.1.smollm2✗ConnectError → executor.2.slow✗503 → executor.3.gpt-small✓"
+    )
+    assert found.time == pytest.approx(log_lines.stamp("2026-11-24T18:12:40.9231Z"))
+
+
+def test_what_is_not_known_is_left_out() -> None:
+    found = {
+        "v": 1,
+        "time": "2026-11-24T18:13:00Z",
+        "id": "a",
+        "outcome": "refused",
+        "status": 401,
+        "error": "invalid_api_key",
+        "ms": 0.2,
+    }
+    assert request_lines.text(found) == "a  -  401 refused  invalid_api_key  0 ms"
+    assert request_lines.text({"id": "a", "outcome": "client_left", "mode": "m"}) == "a  m  client_left  0 ms"
+
+
+@pytest.mark.parametrize(
+    "torn",
+    [b"", b"{", raw()[:-5], b"[]", b"7", b'{"v":1}', raw(time="yesterday"), raw(time=7), b"\xff\xfe{", b"[" * 100_000, b'{"v":' + b"9" * 5000],
+    ids=range(11),
+)  # fmt: skip
+def test_a_torn_line_does_not_count(torn: bytes) -> None:
+    assert log_lines.request_line(torn) is None
+
+
+def test_behind_a_torn_line_a_whole_one_counts() -> None:
+    found = request_lines.parse(raw()[:40] + raw(id="second"))
+    assert found is not None and found["id"] == "second"
+
+
+HOSTILE = "\x1b[31m\x1b]52;c;aGk=\x07red\r\nfake 200 line\u202e\x9b2J\x00\ud800"
+
+
+def test_nothing_in_a_line_reaches_the_terminal_but_text() -> None:
+    found = log_lines.request_line(
+        raw(
+            id=HOSTILE,
+            mode=HOSTILE,
+            error=HOSTILE,
+            outcome=HOSTILE,
+            attempts=[{"deployment": HOSTILE, "error": HOSTILE}],
+        )
+    )
+    assert found is not None and found.text.isprintable() and "52;c" not in found.text
+    for layer in log_lines.LAYERS:
+        shown = "".join(text for text, _ in log_lines.cells(line(0, HOSTILE * 1000, layer)))
+        assert shown.isprintable() and len(shown) < 2100
+        assert all(" " <= c <= "~" for c in log_lines.as_json(line(0, HOSTILE, layer)))
+    assert all(" " <= c <= "~" for c in log_lines.as_json(found))
+
+
+VALUES = st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=20) | st.just(10**400)
+NAMES = st.sampled_from(["id", "mode", "status", "ms", "outcome", "error", "usage", "input_tokens", "deployment"])
+INNER = st.dictionaries(NAMES, VALUES | st.dictionaries(NAMES, VALUES, max_size=2), max_size=3)
+
+
+@given(st.dictionaries(NAMES, VALUES), VALUES | INNER, VALUES | st.lists(VALUES | INNER, max_size=3) | INNER)
+def test_fields_of_any_kind_make_a_line(fields: dict[str, Any], gen_ai: Any, attempts: Any) -> None:
+    text = request_lines.text(fields | {"gen_ai": gen_ai, "attempts": attempts})
+    assert text.isprintable() and len(text) < 2000
+
+
+def test_many_attempts_are_counted_not_listed() -> None:
+    text = request_lines.attempts({"attempts": [{"deployment": f"d{i}"} for i in range(500)]})
+    assert text.startswith("d0✓ → d1✓") and text.endswith("→ 494 more")
+
+
+def test_printable_takes_sequences_out_and_cuts() -> None:
+    assert printable("\x1b[1;32mgreen\x1b[0m\tx\x1b]0;title\x1b\\!") == "green x!"
+    assert printable("x" * 10, 5) == "xxxx…"
+
+
+# -- which lines
+
+
+def test_an_id_is_found_in_every_layer_and_no_longer_one_is_taken_for_it() -> None:
+    record = log_lines.request_line(raw(id="job-7"))
+    longer = log_lines.request_line(raw(id="job-77"))
+    assert record is not None and longer is not None
+    assert log_lines.holds(record, "job-7") and not log_lines.holds(longer, "job-7")
+    assert log_lines.holds(line(0, "call job-7, failed"), "job-7")
+    assert not log_lines.holds(line(0, "call job-77"), "job-7") and not log_lines.holds(line(0, "xjob-7"), "job-7")
+    assert not log_lines.holds(line(0, "jobx7"), "job.7"), "it is no pattern"
+    made = log_lines.request_line(raw())
+    assert made is not None and log_lines.holds(made, "2c11a004"), "as it is shown"
+    assert log_lines.holds(line(0, f"call {FELL_BACK['id']}"), "2c11a004")
+    assert not log_lines.holds(made, "a004")
+
+
+def test_since_is_a_time_ago_or_an_iso_time() -> None:
+    assert log_lines.since("10m", 1000) == 400
+    assert log_lines.since("2h", 10_000) == 2800
+    assert log_lines.since("999999999d", 1000) == 0
+    assert log_lines.since("2026-11-24T18:00:00Z", 0) == 1795543200
+    assert log_lines.since("2026-11-24", 0) == time.mktime((2026, 11, 24, 0, 0, 0, 0, 0, -1))
+    for wrong in ("", "m", "10", "-5m", "yesterday", "10 m", "٣m٣"):
+        assert log_lines.since(wrong, 0) is None
+
+
+def test_lines_of_the_engine_have_their_own_time_or_that_of_the_line_before() -> None:
+    found = log_lines.daemon_line(b'time="2026-11-24T16:44:30.913913652Z" level=info msg="Starting up"', 5.0)
+    assert found.text == 'level=info msg="Starting up"' and found.time == pytest.approx(1795538670.913913)
+    assert log_lines.daemon_line(b"goroutine 1 [running]:", 5.0).time == 5.0
+    assert log_lines.daemon_line(b'time="never" x', 5.0) == line(5.0, 'time="never" x', "engine")
+
+
+def test_journald_writes_text_or_numbers() -> None:
+    entry = {
+        "__REALTIME_TIMESTAMP": "1795538670913913",
+        "MESSAGE": 'time="2026-11-24T16:44:30Z" level=info msg=x',
+        "__CURSOR": "s=1",
+    }
+    assert log_lines.journal_line(json.dumps(entry).encode()) == line(1795538670.913913, "level=info msg=x", "engine")
+    found = log_lines.journal_line(json.dumps(entry | {"MESSAGE": [104, 105, 300, "x", 255]}).encode())
+    assert found is not None and found.text == "hi�"
+    assert log_lines.cursor(json.dumps(entry).encode()) == "s=1"
+    for wrong in (b"", b"{}", b"[]", b'{"__REALTIME_TIMESTAMP": "x"}'):
+        assert log_lines.journal_line(wrong) is None and log_lines.cursor(wrong) == ""
+
+
+def test_the_journal_goes_on_behind_its_last_entry() -> None:
+    entries = [{"__REALTIME_TIMESTAMP": f"{n}000000", "MESSAGE": f"m{n}", "__CURSOR": f"c{n}"} for n in range(5)]
+    asked: list[list[str]] = []
+
+    def run(argv: list[str]) -> Finished:
+        asked.append(argv)
+        return Finished(argv=(), code=0, output="\n".join(map(json.dumps, entries)))
+
+    def reader(argv: list[str]) -> Any:
+        asked.append(argv)
+        return SimpleNamespace(stdout=open(os.devnull, "rb"), terminate=lambda: None, wait=lambda: 0)
+
+    notes: list[str] = []
+    tools: Any = SimpleNamespace(processes=SimpleNamespace(run=run, reader=reader))
+    source = log_sources.Journal(tools, notes.append)
+    assert [found.text for found in source.past(Wish(tail=2))] == ["m3", "m4"]
+    source.follow(lambda _line: None)
+    source.close()
+    assert asked[0][-2:] == ["-n", "2"] and asked[1][-4:] == ["--follow", "--no-tail", "--after-cursor", "c4"]
+    tools.processes.run = lambda _argv: Finished(
+        argv=(), code=1, output="", errors="No journal\x1b[31m files were opened"
+    )
+    assert log_sources.Journal(tools, notes.append).past(Wish()) == []
+    assert notes == ["the engine's log cannot be read: No journal files were opened"]
+
+
+# -- their order
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_lines_of_two_layers_leave_in_the_order_of_their_times() -> None:
+    clock = Clock()
+    window = Window(0.2, clock)
+    assert window.wait() is None
+    window.add(line(10.2, "late"))
+    clock.now = 0.1
+    window.add(line(10.1, "early"))
+    window.add(line(10.1, "early too"))
+    assert window.ready() == [] and window.wait() == pytest.approx(0.1)
+    clock.now = 0.2
+    assert [found.text for found in window.ready()] == ["early", "early too", "late"]
+    assert window.wait() == pytest.approx(0.1)
+    clock.now = 0.31
+    assert window.ready() == [] and window.wait() is None
+
+
+def test_a_line_that_comes_later_than_the_window_still_comes() -> None:
+    clock = Clock()
+    window = Window(0.2, clock)
+    window.add(line(10, "a"))
+    clock.now = 0.5
+    assert [found.text for found in window.ready()] == ["a"]
+    window.add(line(9, "b"))
+    window.add(line(1e9, "of a clock that jumped"))
+    clock.now = 0.7
+    assert [found.text for found in window.ready()] == ["b", "of a clock that jumped"]
+
+
+def test_a_long_line_of_a_container_is_one_again() -> None:
+    frames = [b"T1 one\n", b"T2 " + b"x" * 30_000, b"T3 yy", b"T4 zz\n", b"T5 torn"]
+    found = list(container_view._lines(iter(frames)))
+    assert [when for when, _ in found] == ["T1", "T2", "T5"]
+    assert found[0][1] == "one" and len(found[1][1]) == container_view.LONGEST and found[2][1] == "torn"
+
+
+# -- files
+
+
+def test_what_stood_there_is_read_from_its_end_and_what_comes_from_there_on(tmp_path: Path) -> None:
+    path = tmp_path / "requests.jsonl"
+    (tmp_path / "requests-1.jsonl").write_bytes(b"a\nb\n")
+    os.utime(tmp_path / "requests-1.jsonl", (1, 1))
+    (tmp_path / "requests-2.jsonl").write_bytes(b"c\nd\n")
+    path.write_bytes(b"e\nf\nhal")
+    file = Growing(path, "requests-*.jsonl")
+    assert list(file.before()) == [b"f", b"e", b"d", b"c", b"b", b"a"]
+    with open(path, "ab") as writer:
+        writer.write(b"f\ng\n")
+    assert file.new() == [b"half", b"g"]
+    assert file.new() == []
+    file.close()
+
+
+def test_a_renamed_file_is_read_to_its_end_and_so_is_whatever_came_between(tmp_path: Path) -> None:
+    path = tmp_path / "requests.jsonl"
+    path.write_bytes(b"old\n")
+    file = Growing(path, "requests-*.jsonl")
+    with open(path, "ab", buffering=0) as slow:
+        slow.write(b"1\n")
+        path.rename(tmp_path / "requests-1.jsonl")
+        path.write_bytes(b"2\n")
+        path.rename(tmp_path / "requests-2.jsonl")
+        path.write_bytes(b"3\n")
+        assert file.new() == [b"1", b"2", b"3"]
+        # A worker that has not noticed yet writes on into the renamed one.
+        slow.write(b"4\n")
+    assert file.new() == [b"4"]
+    path.rename(tmp_path / "requests-3.jsonl")
+    assert file.new() == [], "it is begun anew in a moment"
+    path.write_bytes(b"5\n")
+    assert file.new() == [b"5"]
+    file.close()
+
+
+def test_a_file_that_is_not_there_yet_is_waited_for_and_one_that_is_emptied_begins_anew(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "requests.jsonl"
+    file = Growing(path)
+    assert list(file.before()) == [] and file.new() == []
+    path.parent.mkdir()
+    path.write_bytes(b"first one\n")
+    assert file.new() == [b"first one"]
+    path.write_bytes(b"new\n")
+    assert file.new() == [b"new"]
+    file.close()
+
+
+def test_lines_longer_than_a_block_are_whole_and_endless_ones_are_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_files, "BLOCK", 16)
+    monkeypatch.setattr(log_files, "LONGEST", 100)
+    path = tmp_path / "log"
+    path.write_bytes(b"a" * 50 + b"\n" + b"b" * 20 + b"\n")
+    file = Growing(path)
+    assert list(file.before()) == [b"b" * 20, b"a" * 50]
+    with open(path, "ab") as writer:
+        writer.write(b"c" * 500 + b"\nd\n")
+    found = file.new()
+    assert found[-1] == b"d" and all(len(part) <= 120 for part in found)
+    assert all(len(part) <= 120 for part in Growing(path).before())
+    file.close()
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
+def test_a_log_that_is_no_file_is_not_opened(tmp_path: Path, kind: str) -> None:
+    """A container writes that folder: it must not make us read another file, nor wait for ever."""
+    path = tmp_path / "requests.jsonl"
+    (tmp_path / "secret").write_text("x\n")
+    {"link": lambda: path.symlink_to(tmp_path / "secret"), "pipe": lambda: os.mkfifo(path), "folder": path.mkdir}[
+        kind
+    ]()
+    with pytest.raises(OSError):
+        Growing(path)
+    notes: list[str] = []
+    source = log_sources.RequestLog(path, notes.append)
+    assert source.past(Wish()) == [] and len(notes) == 1
+    source.follow(lambda _line: None)
+    source.close()
+
+
+def test_the_request_log_is_read_no_further_back_than_wanted(tmp_path: Path) -> None:
+    path = tmp_path / "requests.jsonl"
+    times = [f"2026-11-24T18:{minute:02}:00Z" for minute in range(10)]
+    path.write_bytes(b"\n".join(raw(id=f"r{n}", time=when) for n, when in enumerate(times)) + b"\n{torn\n")
+    source = log_sources.RequestLog(path, pytest.fail)
+
+    def ids(wish: Wish) -> list[str]:
+        return [found.record["id"] for found in source.past(wish) if found.record]
+
+    assert ids(Wish(tail=3)) == ["r7", "r8", "r9"]
+    assert ids(Wish(tail=0)) == []
+    assert ids(Wish(tail=None, since=log_lines.stamp("2026-11-24T18:07:30Z") or 0)) == ["r8", "r9"]
+    assert ids(Wish(id="r2")) == ["r2"]
+    source.close()
+
+
+def test_the_engines_file_keeps_lines_without_a_time_where_they_stand(tmp_path: Path) -> None:
+    path = tmp_path / "dockerd.log"
+    path.write_bytes(b'panic\ntime="2026-11-24T16:00:00Z" a\n  at x\n  at y\ntime="2026-11-24T16:00:01Z" b\n')
+    source = log_sources.DaemonLog(path, pytest.fail)
+    assert [(found.text, found.time % 60) for found in source.past(Wish())] == [
+        ("a", 0),
+        ("  at x", 0),
+        ("  at y", 0),
+        ("b", 1),
+    ]
+    source.close()
+    notes: list[str] = []
+    assert log_sources.DaemonLog(tmp_path / "none", notes.append).past(Wish()) == []
+    assert notes == [f"there is no engine's log here yet ({tmp_path / 'none'})"]
+
+
+# -- the command line
+
+
+@pytest.mark.parametrize(
+    ("words", "layers", "rest"),
+    [
+        ("gateway", ("gateway",), {}),
+        ("--tail 5 runtime -f", ("runtime",), {"tail": "5", "follow": True}),
+        ("--id gateway runtime engine", ("runtime", "engine"), {"identity": "gateway"}),
+        ("--layer requests --since 10m", ("requests",), {"since": "10m"}),
+        ("--id prune", (), {"identity": "prune"}),
+    ],
+)
+def test_a_layers_name_alone_is_enough(words: str, layers: tuple[str, ...], rest: dict[str, Any]) -> None:
+    """So it was said before, in every hint of ours."""
+    command = logs.logs
+    assert isinstance(command, click.Group)
+    context = command.make_context("logs", words.split())
+    assert context.params["layers"] == layers and not context._protected_args
+    assert rest.items() <= context.params.items()
+
+
+@pytest.mark.parametrize("words", ["nosuch", "--tail many", "--tail -1", "--since soon", "--layer nosuch"])
+def test_a_wrong_command_line_is_said(words: str) -> None:
+    assert CliRunner().invoke(logs.logs, words.split()).exit_code == 2
+
+
+def test_prune_has_flags_of_its_own() -> None:
+    assert isinstance(logs.logs, click.Group)
+    context = logs.logs.make_context("logs", ["prune", "--keep-days", "3"])
+    assert context._protected_args == ["prune"] and context.args == ["--keep-days", "3"]
+    assert CliRunner().invoke(logs.logs, ["prune", "--yes"]).exit_code == 2
+    refused = CliRunner().invoke(logs.logs, ["prune", "--all"])
+    assert refused.exit_code == 2 and "--yes" in refused.output

@@ -1,0 +1,166 @@
+"""The stack's decisions, with an engine that is a list of answers: who runs it, who may, and how a wait ends."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from io3ops.adapters import machine
+from io3ops.adapters.docker_engine import Container
+from io3ops.errors import ContainerDied, ForeignStack, NotReady, PortTaken
+from io3ops.operations.stack import project
+from io3ops.settings import Settings, read_settings
+
+GATEWAY = Container(
+    id="c1", service="gateway", status="running", health="starting", exit_code=0, restarts=0, image="i", working_dir="", oom_killed=False,
+)  # fmt: skip
+
+
+def settings(root: Path, **environment: str) -> Settings:
+    return read_settings(environment, root, {})
+
+
+def tools(*answers: Container | None, timeout: str = "120") -> Any:
+    """Each poll takes the next answer; the last one stays."""
+    left = list(answers)
+
+    def containers(_project: str) -> dict[str, Container]:
+        found = left.pop(0) if len(left) > 1 else left[0]
+        return {found.service: found} if found else {}
+
+    return SimpleNamespace(
+        settings=settings(Path("/nowhere"), IO3OPS_WAIT_TIMEOUT=timeout),
+        engine=SimpleNamespace(containers=containers, tail=lambda _id, _lines: "its last words"),
+    )
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Time that passes only while the loop sleeps."""
+    now = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
+    return now
+
+
+READY = project.Waiting(service="gateway", what="the gateway", ready=lambda c: c.health == "healthy")
+
+
+def test_a_wait_ends_when_ready(clock: list[float]) -> None:
+    assert project.wait(tools(GATEWAY, GATEWAY, replace(GATEWAY, health="healthy")), READY, 0) == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize(
+    ("later", "words"),
+    [
+        (replace(GATEWAY, status="exited", exit_code=78), "exit code 78"),
+        (replace(GATEWAY, status="restarting", restarts=1), "exit code"),
+        (replace(GATEWAY, restarts=3), "started again 3 times"),
+        (replace(GATEWAY, status="exited", oom_killed=True), "out of memory"),
+        (None, "there is no gateway container"),
+    ],
+    ids=["exited", "restarting", "restarted", "memory", "gone"],
+)
+def test_a_wait_ends_at_once_when_the_container_does(clock: list[float], later: Container | None, words: str) -> None:
+    with pytest.raises(ContainerDied, match=words) as caught:
+        project.wait(tools(GATEWAY, later), READY, 0)
+    assert clock[0] < 1000.5 and caught.value.hint
+    assert later is None or caught.value.details == "its last words"
+
+
+def test_restarts_of_an_earlier_time_do_not_end_a_wait(clock: list[float]) -> None:
+    project.wait(tools(replace(GATEWAY, restarts=2), replace(GATEWAY, restarts=2, health="healthy")), READY, 2)
+
+
+def test_a_wait_has_an_end(clock: list[float]) -> None:
+    with pytest.raises(NotReady, match="health starting") as caught:
+        project.wait(tools(GATEWAY, timeout="7"), READY, 0)
+    assert 1007 < clock[0] < 1008 and caught.value.details == "its last words"
+
+
+@pytest.mark.parametrize(
+    ("uid", "options", "owner"),
+    [
+        (1000, [], (1000, 1000)),
+        (0, [], (10001, 10001)),
+        (1000, ["name=seccomp,profile=builtin", "name=rootless"], (0, 0)),
+    ],
+    ids=["a user", "root", "rootless"],
+)
+def test_the_gateway_is_never_root_outside_its_container(
+    monkeypatch: pytest.MonkeyPatch, uid: int, options: list[str], owner: tuple[int, int]
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: uid)
+    monkeypatch.setattr(os, "getegid", lambda: uid)
+    assert project.container_user({"SecurityOptions": options}) == owner
+
+
+def test_another_clones_containers_are_left_alone_and_a_removed_clones_are_not(tmp_path: Path) -> None:
+    mine, other = tmp_path / "mine", tmp_path / "other"
+    mine.mkdir()
+    other.mkdir()
+    with pytest.raises(ForeignStack, match=str(other)):
+        project.check_owner(settings(mine), {"gateway": replace(GATEWAY, working_dir=str(other))})
+    project.check_owner(settings(mine), {"gateway": replace(GATEWAY, working_dir=str(mine))})
+    project.check_owner(settings(mine), {"gateway": replace(GATEWAY, working_dir=str(tmp_path / "gone"))})
+
+
+@pytest.mark.parametrize(
+    "found",
+    [{}, {"gateway": replace(GATEWAY, status="exited")}, {"gateway": replace(GATEWAY, ports=(4100,))}],
+    ids=["none", "stopped", "ours is another"],
+)
+def test_a_port_that_is_not_ours_is_noticed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, found: Mapping[str, Container]
+) -> None:
+    monkeypatch.setattr(machine, "port_free", lambda _port: False)
+    with pytest.raises(PortTaken, match="4000"):
+        project.check_port(settings(tmp_path), found)
+
+
+def test_a_proxys_password_is_not_written_to_env(tmp_path: Path) -> None:
+    values = {"HTTPS_PROXY": "http://me:secret@proxy", "HTTP_PROXY": "x", "NO_PROXY": "y", "IO3OPS_UID": "1"}
+    assert project.persistent(values, settings(tmp_path)) == {"IO3OPS_UID": "1"}
+
+
+def test_a_port_in_the_users_lines_stays_theirs(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("IO3OPS_PORT=4100\n")
+    assert "IO3OPS_PORT" not in project.persistent({"IO3OPS_PORT": "4100", "IO3OPS_UID": "1"}, settings(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("setting", "cards", "info", "chosen"),
+    [
+        ("auto", {}, {}, ""),
+        ("auto", {"nvidia": True}, {"Runtimes": {"nvidia": {}}}, "nvidia"),
+        ("auto", {"nvidia": True}, {"Runtimes": {"runc": {}}}, ""),
+        ("auto", {"amd": True}, {}, "amd"),
+        ("none", {"nvidia": True}, {"Runtimes": {"nvidia": {}}}, ""),
+        ("nvidia", {}, {}, "nvidia"),
+    ],
+)
+def test_a_card_is_used_when_the_engine_can_hand_it_on(
+    tmp_path: Path, setting: str, cards: dict[str, bool], info: dict[str, Any], chosen: str
+) -> None:
+    here: Any = SimpleNamespace(**({"nvidia": False, "amd": False} | cards))
+    assert project.gpu_overlay(settings(tmp_path, IO3OPS_GPU=setting), here, info) == chosen
+
+
+def test_the_runtime_never_gets_the_whole_machine() -> None:
+    assert project._runtime_memory(16 * 2**30) <= 14 * 2**30
+    assert project._runtime_memory(2**30) == 2**30
+
+
+def test_a_rootless_engines_key_file_stays_this_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root in its containers is this user outside: a chown to 0 is neither possible nor wanted."""
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(os, "getegid", lambda: 1000)
+    assert project.key_owner({"SecurityOptions": ["name=rootless"]}) == (1000, 1000)
+    assert project.key_owner({}) == (1000, 1000)
