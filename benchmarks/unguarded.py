@@ -39,5 +39,5 @@ def import_litellm(ours: Iterable[str]) -> None:
 
 imported = startup.import_litellm
 launcher.import_litellm = import_litellm
-warmup.rehearse = nothing
+warmup.warm_up = nothing
 sys.exit(launcher.main())

@@ -6,7 +6,7 @@ import json
 import re
 from typing import Any
 
-from io3ops_gateway.codec.base import Call, Cut, Strange
+from io3ops_gateway.codec.base import Call, TruncatedResponse, UnrecognisedResponse
 
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 
@@ -30,10 +30,10 @@ def said(call: Call, data: bytes, size: int = 0) -> bytes | None:
         for piece in pieces:
             events += call.events(piece)
         events += call.end()
-    except Strange:
+    except UnrecognisedResponse:
         assert not call.begun
         return None
-    except Cut:
+    except TruncatedResponse:
         return b"".join(events) or None
     return b"".join(events)
 

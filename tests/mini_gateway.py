@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 import yaml
 
 from io3ops_gateway.errors import GatewayError
-from io3ops_gateway.limits.counters import Gauge
+from io3ops_gateway.limits.counters import Counters
 from io3ops_gateway.server import control_socket, rollout, sockets, supervisor
 
 
@@ -97,8 +97,8 @@ class Serving:
                 self.job.channel.sendall(b'{"event": "left"}\n')
 
 
-def work(job: rollout.Job, gauge: Gauge) -> NoReturn:
-    gauge.worker(job.index).running(+1)
+def work(job: rollout.Job, counters: Counters) -> NoReturn:
+    counters.worker(job.index).running(+1)
     said: dict[str, Any] = yaml.safe_load(job.config.read_bytes()).get("tests") or {}
     mark = job.config.with_suffix(f".{job.index}.begun")
     start = said.get("start2", "ok") if mark.exists() else said.get("start", "ok")
@@ -135,10 +135,10 @@ def main(folder: Path, port: int, numbers: dict[str, float]) -> None:
     for name, value in numbers.items():
         setattr(control_socket if hasattr(control_socket, name) else rollout, name, value)
     forgotten = os.open(folder / "forgotten", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    gauge = Gauge()
+    counters = Counters()
 
     def forget(index: int) -> None:
-        gauge.forget(index)
+        counters.forget(index)
         os.write(forgotten, f"{index}\n".encode())
 
     try:
@@ -147,11 +147,11 @@ def main(folder: Path, port: int, numbers: dict[str, float]) -> None:
             control=folder / "control.sock",
             first=sockets.bind("127.0.0.1", port, shared=False),
             stop_seconds=stop,
-            work=lambda job: work(job, gauge),
+            work=lambda job: work(job, counters),
             count=lambda config: config["io3ops_policy"]["door"]["workers"],
             forget=forget,
             room=room,
-            load=gauge.totals,
+            load=counters.totals,
             folder=folder,
         ).run()
     except GatewayError as error:

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 import pytest
 
 from io3ops_gateway.errors import Refusal
-from io3ops_gateway.limits.rate_limits import PARALLEL, Ledger, Meter
+from io3ops_gateway.limits.rate_limits import PARALLEL, Ledger, RateLimiter
 
 WORKERS = 4
 
@@ -22,7 +22,7 @@ WORKERS = 4
 class Worker:
     """A forked process that runs `job(meter, say)`; what it says arrives here."""
 
-    def __init__(self, ledger: Ledger, number: int, job: Callable[[Meter, Callable[[int], None]], None]) -> None:
+    def __init__(self, ledger: Ledger, number: int, job: Callable[[RateLimiter, Callable[[int], None]], None]) -> None:
         self._heard, says = os.pipe()
         self.number = number
         self.pid = os.fork()
@@ -30,7 +30,7 @@ class Worker:
             # Whatever happens, no test hangs and nothing of pytest runs twice.
             signal.alarm(30)
             with suppress(BaseException):
-                meter = Meter(ledger, worker=number, clock=time.monotonic)
+                meter = RateLimiter(ledger, worker=number, clock=time.monotonic)
                 job(meter, lambda value: os.write(says, value.to_bytes(4, "big")) and None)
                 os._exit(0)
             os._exit(1)
@@ -54,11 +54,11 @@ def ledger() -> Ledger:
 
 
 @contextmanager
-def at_once(ledger: Ledger, job: Callable[[Meter, Callable[[int], None]], None]) -> Iterator[list[Worker]]:
+def at_once(ledger: Ledger, job: Callable[[RateLimiter, Callable[[int], None]], None]) -> Iterator[list[Worker]]:
     """Workers that all begin when the block begins, and end with it."""
     wait, go = os.pipe()
 
-    def begun(meter: Meter, say: Callable[[int], None]) -> None:
+    def begun(meter: RateLimiter, say: Callable[[int], None]) -> None:
         os.close(go)
         os.read(wait, 1)
         job(meter, say)
@@ -71,7 +71,7 @@ def at_once(ledger: Ledger, job: Callable[[Meter, Callable[[int], None]], None])
         worker.end()
 
 
-def fill(meter: Meter, limits: dict[str, int]) -> int:
+def fill(meter: RateLimiter, limits: dict[str, int]) -> int:
     """Enter until refused; how often that was."""
     for entered in range(1_000_000):
         try:
@@ -92,7 +92,7 @@ def test_exactly_as_many_as_the_limit_says_are_let_in(ledger: Ledger, which: str
 def test_never_more_at_a_time_than_may_be_parallel(ledger: Ledger) -> None:
     inside = mmap.mmap(-1, WORKERS)
 
-    def job(meter: Meter, say: Callable[[int], None]) -> None:
+    def job(meter: RateLimiter, say: Callable[[int], None]) -> None:
         most = entered = 0
         number = meter._mine - PARALLEL
         until = time.monotonic() + 1
@@ -111,17 +111,17 @@ def test_never_more_at_a_time_than_may_be_parallel(ledger: Ledger) -> None:
     with at_once(ledger, job) as workers:
         most, entered = zip(*((worker.says(), worker.says()) for worker in workers), strict=True)
     assert max(most) == 2 and min(entered) > 100, (most, entered)
-    assert fill(Meter(ledger, worker=WORKERS, clock=time.monotonic), {"parallel": 2}) == 2, "all came back"
+    assert fill(RateLimiter(ledger, worker=WORKERS, clock=time.monotonic), {"parallel": 2}) == 2, "all came back"
 
 
 def test_tokens_of_all_workers_are_added_up(ledger: Ledger) -> None:
-    def job(meter: Meter, _say: Callable[[int], None]) -> None:
+    def job(meter: RateLimiter, _say: Callable[[int], None]) -> None:
         for _ in range(2000):
             meter.used(1, "mode m")
 
     with at_once(ledger, job):
         pass
-    meter = Meter(ledger, worker=0, clock=time.monotonic)
+    meter = RateLimiter(ledger, worker=0, clock=time.monotonic)
     meter.enter(("mode m", {"tokens_per_minute": 2000 * WORKERS + 1}))
     with pytest.raises(Refusal, match="tokens"):
         meter.enter(("mode m", {"tokens_per_minute": 2000 * WORKERS}))
@@ -136,7 +136,7 @@ def test_a_new_generation_goes_on_where_the_old_one_was(ledger: Ledger) -> None:
 
 
 def test_the_places_of_a_killed_worker_come_back(ledger: Ledger) -> None:
-    def hold(meter: Meter, say: Callable[[int], None]) -> None:
+    def hold(meter: RateLimiter, say: Callable[[int], None]) -> None:
         for _ in range(3):
             meter.enter(("mode m", {"parallel": 4}))
         say(3)
@@ -144,7 +144,7 @@ def test_the_places_of_a_killed_worker_come_back(ledger: Ledger) -> None:
 
     held = Worker(ledger, 0, hold)
     assert held.says() == 3
-    meter = Meter(ledger, worker=1, clock=time.monotonic)
+    meter = RateLimiter(ledger, worker=1, clock=time.monotonic)
     assert fill(meter, {"parallel": 4}) == 1
     held.end(kill=True)
     assert fill(meter, {"parallel": 4}) == 0, "until the parent has seen it"
@@ -153,7 +153,7 @@ def test_the_places_of_a_killed_worker_come_back(ledger: Ledger) -> None:
 
 
 def test_a_worker_killed_while_it_counts_stops_nobody(ledger: Ledger) -> None:
-    def stay(_meter: Meter, say: Callable[[int], None]) -> None:
+    def stay(_meter: RateLimiter, say: Callable[[int], None]) -> None:
         with ledger:
             say(1)
             time.sleep(60)
@@ -171,7 +171,7 @@ def test_a_worker_killed_while_it_counts_stops_nobody(ledger: Ledger) -> None:
 def test_workers_killed_anywhere_leave_nothing_wrong(ledger: Ledger) -> None:
     limits = {"parallel": 3, "requests_per_minute": 10_000_000}
 
-    def run(meter: Meter, say: Callable[[int], None]) -> None:
+    def run(meter: RateLimiter, say: Callable[[int], None]) -> None:
         say(1)
         while True:
             with suppress(Refusal):
@@ -187,4 +187,4 @@ def test_workers_killed_anywhere_leave_nothing_wrong(ledger: Ledger) -> None:
         for worker in workers:
             worker.end(kill=True)
             ledger.forget(worker.number)
-    assert fill(Meter(ledger, worker=5, clock=time.monotonic), {"parallel": 3}) == 3
+    assert fill(RateLimiter(ledger, worker=5, clock=time.monotonic), {"parallel": 3}) == 3

@@ -14,7 +14,7 @@ from tests.clone import Clone
 
 from io3ops.operations.privacy import recording as record
 from io3ops_gateway.request_log import background_writer, content_capture
-from io3ops_gateway.request_log.content_capture import Recorder
+from io3ops_gateway.request_log.content_capture import ContentRecorder
 
 # Nothing answers there, so that no test depends on an engine.
 AWAY = {"DOCKER_HOST": "tcp://127.0.0.1:9"}
@@ -30,7 +30,7 @@ class Gateway:
         self.folder = clone / ".io3ops/content"
         self.folder.mkdir(parents=True, exist_ok=True)
         self.control = clone / ".io3ops/recording/recording.json"
-        self.recorder = Recorder(self.control, self.folder, lambda: self.now, lambda: self.passed)
+        self.recorder = ContentRecorder(self.control, self.folder, lambda: self.now, lambda: self.passed)
 
     @property
     def content(self) -> Path:

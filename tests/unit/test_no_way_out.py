@@ -24,10 +24,10 @@ from io3ops.routing.load import parse_table
 from io3ops.routing.plan import make_plan
 from io3ops.routing.render import render
 from io3ops_gateway.edge.app import Edge, Message, Receive, Send
-from io3ops_gateway.limits.rate_limits import Ledger, Meter
+from io3ops_gateway.limits.rate_limits import Ledger, RateLimiter
 from io3ops_gateway.policy.client_keys import KeyRing
 from io3ops_gateway.policy.policy import Policy, from_config
-from io3ops_gateway.request.context import RUNNING, Running
+from io3ops_gateway.request.context import CURRENT, RequestContext
 
 CHECKS = [HealthCheck.too_slow, HealthCheck.data_too_large]
 # Shrinking renders hundreds of tables; add Phase.shrink to look for a small one.
@@ -220,12 +220,12 @@ class Inner:
     """In LiteLLM's place: keeps what the edge decided."""
 
     def __init__(self) -> None:
-        self.runs: list[Running] = []
+        self.runs: list[RequestContext] = []
 
     async def __call__(self, _scope: Message, receive: Receive, send: Send) -> None:
-        running = RUNNING.get()
-        assert running is not None
-        self.runs.append(running)
+        context = CURRENT.get()
+        assert context is not None
+        self.runs.append(context)
         await receive()
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"{}"})
@@ -332,7 +332,7 @@ def test_no_request_that_anybody_calls_internal_is_let_near_a_cloud(ring: KeyRin
         made = Rendered(data.draw(tables()))
         for _ in range(8):
             asked = data.draw(requests(list(made.table["modes"])))
-            inner, meter = Inner(), Meter(Ledger(), worker=0, clock=lambda: 0.0)
+            inner, meter = Inner(), RateLimiter(Ledger(), worker=0, clock=lambda: 0.0)
             status, headers = answer(Edge(inner, made.policy, ring, meter, "inner"), asked)
             ends[outcome(made, asked, status, headers, inner)] += 1
 
@@ -383,10 +383,10 @@ def outcome(made: Rendered, asked: dict[str, Any], status: int, headers: dict[st
         assert internal and status == 403 and not inner.runs
         return "internal, refused"
     assert status == 200, (status, headers)
-    (running,) = inner.runs
-    assert running.group == group and running.leaves is leaves
-    assert headers["x-io3-data-class"] == running.data_class == ("internal" if internal else "public")
-    assert bool(running.reason) is (internal and leaves)
+    (context,) = inner.runs
+    assert context.group == group and context.leaves is leaves
+    assert headers["x-io3-data-class"] == context.data_class == ("internal" if internal else "public")
+    assert bool(context.reason) is (internal and leaves)
     out = bool(made.clouds(made.reached(group)))
     if internal and not leaves:
         assert not out

@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from io3ops.routing.language import CLOUD_URLS
-from io3ops.routing.table import LOOPBACK, Door, Log, Mode, Model, Observe, Provider, Table
+from io3ops.routing.table import LOOPBACK, GatewaySettings, LogSettings, Mode, Model, Observe, Provider, Table
 
 RUNTIME_URL = "http://runtime:11434"
 # The same container under another name: a connection pool is kept per name, so the two classes share none.
@@ -101,8 +101,8 @@ class Plan:
     policies: tuple[Mode, ...]
     balance: str = "weight"
     data_class: str = "internal"
-    door: Door = field(default_factory=Door)
-    log: Log = field(default_factory=Log)
+    gateway: GatewaySettings = field(default_factory=GatewaySettings)
+    log: LogSettings = field(default_factory=LogSettings)
     overrides: tuple[tuple[str, tuple[str, ...]], ...] = ()
     observe: Observe = field(default_factory=Observe)
 
@@ -151,7 +151,7 @@ class Plan:
     @cached_property
     def digest(self) -> str:
         parts = [asdict(g) for g in self.groups], [asdict(m) for m in self.policies], self.balance
-        return _digest([*parts, self.data_class, asdict(self.door), asdict(self.log), self.overrides])
+        return _digest([*parts, self.data_class, asdict(self.gateway), asdict(self.log), self.overrides])
 
     @cached_property
     def _groups(self) -> dict[str, Group]:
@@ -231,7 +231,7 @@ def make_plan(table: Table) -> Plan:
         policies=table.modes,
         balance=table.balance,
         data_class=table.data_class,
-        door=table.door,
+        gateway=table.gateway,
         log=table.log,
         overrides=table.overrides,
         observe=table.observe,

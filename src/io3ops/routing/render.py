@@ -67,7 +67,7 @@ def render(plan: Plan) -> str:
         "policy": lambda mode: policy(plan, mode),
         "aliases": _aliases,
         "known": known,
-        "door": door,
+        "door": gateway_settings,
         "log": lambda plan: asdict(plan.log),
     }
     template = files("io3ops.routing").joinpath("litellm.yaml.j2").read_text("utf-8")
@@ -139,9 +139,9 @@ def known(deployment: Deployment) -> dict[str, Any]:
     return found
 
 
-def door(plan: Plan) -> dict[str, Any]:
+def gateway_settings(plan: Plan) -> dict[str, Any]:
     """What the gateway takes from clients, and how it serves them."""
-    found = asdict(plan.door)
+    found = asdict(plan.gateway)
     seconds = found["queue_timeout"]
     found |= {"queue_timeout": int(seconds) if seconds == int(seconds) else seconds}
     return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}

@@ -128,7 +128,7 @@ class Mode:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Door:
+class GatewaySettings:
     """What the gateway takes from clients, and how it serves them; `max_body` in bytes, `queue_timeout` in seconds."""
 
     hosts: tuple[str, ...] = ()
@@ -142,7 +142,7 @@ class Door:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Log:
+class LogSettings:
     """The request log: whether there is one, and how much of it is kept."""
 
     requests: bool = True
@@ -173,8 +173,8 @@ class Table:
     title: str = ""
     balance: str = "weight"
     data_class: str = "internal"
-    door: Door = field(default_factory=Door)
-    log: Log = field(default_factory=Log)
+    gateway: GatewaySettings = field(default_factory=GatewaySettings)
+    log: LogSettings = field(default_factory=LogSettings)
     overrides: tuple[tuple[str, tuple[str, ...]], ...] = ()
     observe: Observe = field(default_factory=Observe)
 
@@ -263,8 +263,8 @@ def build(document: Document) -> Table:
         title=document.title,
         balance=document.balance,
         data_class=(document.defaults["data_class"] if document.defaults else "") or "internal",
-        door=_door(document.gateway),
-        log=_log(document.logs),
+        gateway=_gateway(document.gateway),
+        log=_log_settings(document.logs),
         overrides=tuple((name, _values(entry["modes"])) for name, entry in document.overrides.items()),
         observe=_observe(document.observe),
     )
@@ -276,10 +276,10 @@ def _observe(entry: Entry | None) -> Observe:
     return Observe(metrics_port=entry["metrics_port"] or 0, otlp_url=entry["otlp_url"].rstrip("/"))
 
 
-def _door(entry: Entry | None) -> Door:
+def _gateway(entry: Entry | None) -> GatewaySettings:
     if entry is None:
-        return Door()
-    return Door(
+        return GatewaySettings()
+    return GatewaySettings(
         hosts=_values(entry["hosts"]),
         origins=_values(entry["origins"]),
         max_body=entry["max_body_mb"] * 1_000_000,
@@ -287,8 +287,8 @@ def _door(entry: Entry | None) -> Door:
     )
 
 
-def _log(entry: Entry | None) -> Log:
-    return Log(**{key: setting.value for key, setting in entry.settings.items()}) if entry else Log()
+def _log_settings(entry: Entry | None) -> LogSettings:
+    return LogSettings(**{key: setting.value for key, setting in entry.settings.items()}) if entry else LogSettings()
 
 
 def _provider(name: str, entry: Entry) -> Provider:

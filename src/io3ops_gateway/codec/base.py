@@ -15,11 +15,11 @@ THOUGHT = re.compile(r"<(?:think|thinking|budget:thinking)>(.*?)</(?:think|think
 NO_DETAILS = {"completion_tokens_details": None, "prompt_tokens_details": None}
 
 
-class Strange(Exception):
+class UnrecognisedResponse(Exception):
     """The upstream says what is not understood, and nothing of its answer was handed on: LiteLLM may still serve the request."""
 
 
-class Cut(Exception):
+class TruncatedResponse(Exception):
     """The upstream ended before its answer did."""
 
 
@@ -87,18 +87,18 @@ class Call(Protocol):
         """The events that these bytes complete.
 
         Raises:
-            Strange: nothing was handed on yet, and the upstream reports an error or is not understood.
+            UnrecognisedResponse: nothing was handed on yet, and the upstream reports an error or is not understood.
         """
 
     def end(self) -> list[bytes]:
         """The last events, after the upstream has ended.
 
         Raises:
-            Cut: it ended in the middle.
+            TruncatedResponse: it ended in the middle.
         """
 
 
-class Whole:
+class UnstreamedCall:
     """What calls have in common whose answers are never streamed."""
 
     stream = begun = finished = failed = closed = False
@@ -111,11 +111,11 @@ class Whole:
 
     def events(self, chunk: bytes) -> list[bytes]:
         """There are none."""
-        raise Strange("this answer is not streamed")
+        raise UnrecognisedResponse("this answer is not streamed")
 
     def end(self) -> list[bytes]:
         """There is none."""
-        raise Strange("this answer is not streamed")
+        raise UnrecognisedResponse("this answer is not streamed")
 
     def counted(self) -> tuple[int, int]:
         """A guess that is rather too high than none."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from io3ops_gateway.codec.base import NO_DETAILS, REASONS, THOUGHT, Facts, Reply, Whole, is_int
+from io3ops_gateway.codec.base import NO_DETAILS, REASONS, THOUGHT, Facts, Reply, UnstreamedCall, is_int
 from io3ops_gateway.codec.embeddings import formatted
 from io3ops_gateway.codec.sse import Streamed, spent
 from io3ops_gateway.request.payload import parsed
@@ -23,7 +23,7 @@ TIMINGS = (
 )
 
 
-class Embedding(Whole):
+class Embedding(UnstreamedCall):
     """One call of /api/embed. `wanted`: the format of the vectors, which Ollama itself always writes as lists."""
 
     def __init__(self, path: str, body: bytes, *, reply: Reply, wanted: str | None) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import orjson
 
-from io3ops_gateway.codec.base import NO_DETAILS, REASONS, THOUGHT, Facts, Reply, Whole, is_int
+from io3ops_gateway.codec.base import NO_DETAILS, REASONS, THOUGHT, Facts, Reply, UnstreamedCall, is_int
 from io3ops_gateway.codec.embeddings import formatted
 from io3ops_gateway.codec.sse import spent
 from io3ops_gateway.request.payload import parsed
@@ -18,7 +18,7 @@ PROMPT_DETAILS = ("audio_tokens", "cached_tokens", "text_tokens", "image_tokens"
 COUNTS = ("prompt_tokens", "completion_tokens", "total_tokens")
 
 
-class Embedding(Whole):
+class Embedding(UnstreamedCall):
     """One call of /embeddings. `wanted`: the format of the vectors; some servers write lists whatever they are asked for."""
 
     def __init__(self, path: str, body: bytes, *, reply: Reply, wanted: str | None) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import orjson
 
-from io3ops_gateway.codec.base import REASONS, Reply, Strange, is_int
+from io3ops_gateway.codec.base import REASONS, Reply, UnrecognisedResponse, is_int
 from io3ops_gateway.codec.openai_responses import whole, without_nulls
 from io3ops_gateway.codec.sse import Streamed
 from io3ops_gateway.request.payload import parsed
@@ -42,7 +42,7 @@ class Generation(Streamed):
         data = line[5:].strip()
         if data == b"[DONE]":
             if not self._named:
-                raise Strange("the model's server answers nothing")
+                raise UnrecognisedResponse("the model's server answers nothing")
             self.finished = self.closed = True
             return []
         try:
@@ -109,7 +109,7 @@ class Generation(Streamed):
         known = isinstance(name, str) and name
         if found.get("service_tier") is not None:
             # LiteLLM repeats it here and there.
-            raise Strange("the model's server speaks of service tiers")
+            raise UnrecognisedResponse("the model's server speaks of service tiers")
         self._writer.name(
             str(name) if known else self._reply.new_id("chatcmpl-"), build if isinstance(build, str) else None
         )

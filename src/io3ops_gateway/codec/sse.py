@@ -4,7 +4,7 @@ from typing import Any
 
 import orjson
 
-from io3ops_gateway.codec.base import Cut, Facts, Reply, Strange
+from io3ops_gateway.codec.base import Facts, Reply, TruncatedResponse, UnrecognisedResponse
 
 DONE = b"data: [DONE]\n\n"
 # LiteLLM ends a stream that says the same word so many times.
@@ -26,7 +26,7 @@ class Lines:
         if b"\n" not in chunk:
             self._size += len(chunk)
             if self._size > LINE_BYTES:
-                raise Strange("the model's server sends a line without an end")
+                raise UnrecognisedResponse("the model's server sends a line without an end")
             return []
         self._size = 0
         *lines, rest = b"".join(self._parts).split(b"\n")
@@ -126,10 +126,10 @@ class Writer:
         """How a stream that had begun tells of its failure.
 
         Raises:
-            Strange: it had not.
+            UnrecognisedResponse: it had not.
         """
         if not self.begun:
-            raise Strange(message)
+            raise UnrecognisedResponse(message)
         self.failed = True
         return error_event(message, code, kind)
 
@@ -182,7 +182,7 @@ class Streamed:
         """The events that these bytes complete.
 
         Raises:
-            Strange: nothing was handed on yet, and the upstream reports an error or is not understood.
+            UnrecognisedResponse: nothing was handed on yet, and the upstream reports an error or is not understood.
         """
         return [event for line in self._lines.add(chunk) for event in self._line(line)]
 
@@ -190,8 +190,8 @@ class Streamed:
         """The last events, after the upstream has ended.
 
         Raises:
-            Cut: it ended in the middle.
-            Strange: as `events`, of a last line without an end.
+            TruncatedResponse: it ended in the middle.
+            UnrecognisedResponse: as `events`, of a last line without an end.
         """
         begun = self.begun
         found = self._line(self._lines.rest())
@@ -200,7 +200,7 @@ class Streamed:
         if not self.finished:
             # What the last piece said is not handed on.
             self._writer.begun = begun
-            raise Cut
+            raise TruncatedResponse
         return [*found, *self._last(), DONE]
 
     def _line(self, line: bytes) -> list[bytes]:

@@ -9,40 +9,40 @@ from typing import Any
 
 from io3ops_gateway.asgi import Headers
 from io3ops_gateway.errors import Refusal
-from io3ops_gateway.limits.rate_limits import Meter
+from io3ops_gateway.limits.rate_limits import RateLimiter
 from io3ops_gateway.policy import data_classes, endpoints
 from io3ops_gateway.policy import policy as rules
 from io3ops_gateway.policy.client_keys import OWNER, ClientKey
 from io3ops_gateway.policy.data_classes import INTERNAL, OVERRIDE, PROBE, PUBLIC
 from io3ops_gateway.policy.endpoints import Endpoint
-from io3ops_gateway.request.context import Running
-from io3ops_gateway.request.record import Seen
+from io3ops_gateway.request.context import RequestContext
+from io3ops_gateway.request.record import RequestRecord
 
 
-class Decisions:
+class Admitter:
     """By one policy."""
 
-    def __init__(self, policy: rules.Policy, meter: Meter) -> None:
+    def __init__(self, policy: rules.Policy, limiter: RateLimiter) -> None:
         self._policy = policy
-        self._meter = meter
+        self._limiter = limiter
 
-    def running(
+    def admit(
         self,
         headers: Headers,
         endpoint: Endpoint,
         body: dict[str, Any],
         key: ClientKey,
         budget: asyncio.Timeout,
-        seen: Seen,
+        record: RequestRecord,
         query: bytes = b"",
-    ) -> tuple[Running, dict[str, Any]]:
+    ) -> tuple[RequestContext, dict[str, Any]]:
         """A request that is admitted, and the fields that are handed on. Its `slots` are the caller's to give back.
 
         Raises:
             Refusal: it is not.
         """
         mode, suffix = self._policy.mode(body.get("model"))
-        seen.mode = mode.name
+        record.mode = mode.name
         if key.modes is not None and mode.name not in key.modes:
             raise Refusal(403, "mode_not_allowed", f"this key may not use mode {mode.name}")
         if mode.task != endpoint.task:
@@ -50,7 +50,7 @@ class Decisions:
             raise Refusal(400, "wrong_endpoint", message)
         said = data_classes.mark(headers, body, suffix, query)
         found = data_classes.decide(mode.data_class, key.data_class, said, self._policy.data_class)
-        seen.data_class, seen.data_class_from = found.data_class, found.source
+        record.data_class, record.data_class_from = found.data_class, found.source
         reason = self._override(headers, body, key, mode, found.data_class)
         leaves = found.data_class == PUBLIC or bool(reason)
         group = self._policy.group(mode, PUBLIC if leaves else INTERNAL)
@@ -61,10 +61,10 @@ class Decisions:
         testing = key.name == OWNER and any(name == PROBE for name, _ in headers)
         # Last: whoever takes a slot must give it back.
         who = () if testing else ((f"mode {mode.name}", mode.limits), (f"key {key.name}", key.limits))
-        slots = self._meter.enter(*who)
+        slots = self._limiter.enter(*who)
         budget.reschedule(asyncio.get_running_loop().time() + mode.total)
         return (
-            Running(
+            RequestContext(
                 budget=budget,
                 endpoint=endpoint,
                 key=key.name,
@@ -77,7 +77,7 @@ class Decisions:
                 leaves=leaves,
                 reason=reason,
                 ignored=ignored,
-                seen=seen,
+                record=record,
                 truncation=mode.truncation,
             ),
             handed,

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from io3ops_gateway.asgi import App, Headers, Message, Receive, Send
 from io3ops_gateway.edge import request_checks
-from io3ops_gateway.edge.admit import Decisions
+from io3ops_gateway.edge.admit import Admitter
 from io3ops_gateway.errors import Refusal
 from io3ops_gateway.limits.admission import Admission
-from io3ops_gateway.limits.counters import Column
-from io3ops_gateway.limits.rate_limits import Meter
+from io3ops_gateway.limits.counters import WorkerCounters
+from io3ops_gateway.limits.rate_limits import RateLimiter
 from io3ops_gateway.litellm_proxy.app import FullPath
 from io3ops_gateway.policy import endpoints
 from io3ops_gateway.policy import policy as rules
@@ -24,11 +24,11 @@ from io3ops_gateway.policy.client_keys import OWNER, ClientKey, KeyRing
 from io3ops_gateway.policy.data_classes import INTERNAL, PROBE
 from io3ops_gateway.policy.endpoints import Endpoint
 from io3ops_gateway.request import responses
-from io3ops_gateway.request.context import RUNNING, Running
-from io3ops_gateway.request.disconnect import Client
-from io3ops_gateway.request.record import LEFT, Seen, begin, clock
+from io3ops_gateway.request.context import CURRENT, RequestContext
+from io3ops_gateway.request.disconnect import DisconnectWatcher
+from io3ops_gateway.request.record import LEFT, RequestRecord, clock, new_record
 from io3ops_gateway.request.responses import STOPPING
-from io3ops_gateway.request_log.recorder import Journal
+from io3ops_gateway.request_log.recorder import RequestRecorder
 
 if TYPE_CHECKING:
     from io3ops_gateway.fast_lane.lane import Lane
@@ -40,7 +40,7 @@ MODELS = ("/v1/models", "/models")
 OPERATIONS = {"completions": "text_completion", "responses": "chat", "messages": "chat"}
 # What came of a request that the edge itself ended.
 OUTCOMES = {"out_of_time": "timeout", "stopping": "stopping", "cut": LEFT}
-REHEARSAL_SECONDS = 50.0
+WARMUP_SECONDS = 50.0
 OUT_OF_TIME = Refusal(504, "out_of_time", "the mode's total time is used up")
 
 
@@ -53,7 +53,7 @@ class Edge:
         app: App,
         policy: rules.Policy,
         ring: KeyRing,
-        meter: Meter,
+        limiter: RateLimiter,
         inner_key: str,
         hide: Callable[[bytes], bytes] = bytes,
         why: Callable[[str], str] = str,
@@ -61,26 +61,28 @@ class Edge:
         owner_key: str = "",
         config: str = "",
         lane: "Lane | None" = None,
-        journal: Journal | None = None,
-        gauge: Column | None = None,
+        recorder: RequestRecorder | None = None,
+        counters: WorkerCounters | None = None,
     ) -> None:
         self.policy = policy
         self._app = app
         self._full = FullPath(app, inner_key, hide, why)
         self._ring = ring
-        self._meter = meter
-        self._decisions = Decisions(policy, meter)
+        self._limiter = limiter
+        self._admitter = Admitter(policy, limiter)
         self._owned = [(b"authorization", f"Bearer {owner_key}".encode()), (PROBE, b"start")]
         self._config = config
         self._lane = lane
-        self._journal = journal
-        self._admission = Admission(policy.door.parallel, policy.door.queue, policy.door.queue_timeout, gauge=gauge)
+        self._recorder = recorder
+        self._admission = Admission(
+            policy.gateway.parallel, policy.gateway.queue, policy.gateway.queue_timeout, counters=counters
+        )
         self._paths = endpoints.paths({mode.task for mode in policy.modes.values()})
-        self._hosts = request_checks.HOSTS | set(policy.door.hosts)
-        self._origins = frozenset(policy.door.origins)
+        self._hosts = request_checks.HOSTS | set(policy.gateway.hosts)
+        self._origins = frozenset(policy.gateway.origins)
         self._started = int(time.time())
-        self._held = request_checks.Held(max(request_checks.HELD_BYTES, policy.door.max_body))
-        self._running: set[Running] = set()
+        self._budget = request_checks.BodyBudget(max(request_checks.BUDGET_BYTES, policy.gateway.max_body))
+        self._active: set[RequestContext] = set()
 
     @property
     def longest(self) -> float:
@@ -94,30 +96,30 @@ class Edge:
         elif scope["type"] != "http":
             await self._app(scope, receive, send)
         else:
-            seen = begin(scope["headers"])
+            record = new_record(scope["headers"])
             try:
-                await self._request(scope, receive, seen.sent(send), seen)
+                await self._request(scope, receive, record.sent(send), record)
             except BaseException as error:
                 # Nobody foresaw it, or the process ends: without a word the line would say that all went well.
                 stopped = isinstance(error, asyncio.CancelledError)
-                seen.failed("stopping" if stopped else "cut" if seen.status else "error", type(error).__name__)
+                record.failed("stopping" if stopped else "cut" if record.status else "error", type(error).__name__)
                 raise
             finally:
-                seen.ended = clock()
-                if self._journal is not None:
-                    self._journal.ended(seen)
+                record.ended = clock()
+                if self._recorder is not None:
+                    self._recorder.ended(record)
 
     async def owned(self, scope: Message, receive: Receive, send: Send) -> None:
         """The same for a request of this process itself: it has the owner's key, and takes nothing of what clients may use."""
         await self({**scope, "headers": [*scope["headers"], *self._owned]}, receive, send)
 
-    def rehearse(self, mode: rules.ModePolicy, answer: object) -> App:
+    def warm_up(self, mode: rules.ModePolicy, answer: object) -> App:
         """LiteLLM's app, for a request that no client could send: the body goes to it as it is, and `answer` comes in place of a model's."""
 
         async def app(scope: Message, receive: Receive, send: Send) -> None:
             # No client waits: a mode may be meant for quicker machines than this one is while it starts.
-            async with asyncio.timeout(max(mode.total, REHEARSAL_SECONDS)) as budget:
-                running = Running(
+            async with asyncio.timeout(max(mode.total, WARMUP_SECONDS)) as budget:
+                context = RequestContext(
                     budget=budget,
                     key=OWNER,
                     slots=(),
@@ -127,9 +129,9 @@ class Edge:
                     data_class=INTERNAL,
                     source="default",
                     leaves=False,
-                    rehearsal=answer,
+                    warmup=answer,
                 )
-                token = RUNNING.set(running)
+                token = CURRENT.set(context)
                 try:
                     given = await receive()
                     whole = [given]
@@ -139,25 +141,25 @@ class Edge:
 
                     await self._app(self._full.inner(scope, given["body"]), once, send)
                 finally:
-                    RUNNING.reset(token)
+                    CURRENT.reset(token)
 
         return app
 
     def end(self) -> None:
         """There is no time left: whoever still waits is told, and what still runs is ended."""
-        if self._journal is not None:
-            self._journal.flush()
-        for running in list(self._running):
-            running.stopping = True
-            if not running.budget.expired():
-                running.budget.reschedule(asyncio.get_running_loop().time())
+        if self._recorder is not None:
+            self._recorder.flush()
+        for context in list(self._active):
+            context.stopping = True
+            if not context.budget.expired():
+                context.budget.reschedule(asyncio.get_running_loop().time())
 
     def close(self) -> None:
         """The process ends, and nothing runs any more: what the log still waits with is written."""
-        if self._journal is not None:
-            self._journal.close()
+        if self._recorder is not None:
+            self._recorder.close()
 
-    async def _request(self, scope: Message, receive: Receive, send: Send, seen: Seen) -> None:
+    async def _request(self, scope: Message, receive: Receive, send: Send, record: RequestRecord) -> None:
         headers: Headers = scope["headers"]
         path = scope["path"]
         more: Headers = []
@@ -169,13 +171,13 @@ class Edge:
             # As the client wrote it: what has to be decoded or tidied up first is not one of these few names.
             exact = scope.get("raw_path", path.encode()) == path.encode()
             if method == "OPTIONS" and exact and more and (path in self._paths or path in MODELS):
-                seen.path = ""
+                record.path = ""
                 return await responses.answer(send, 204, None, more)
             if method in ("GET", "HEAD") and exact and path in HEALTH:
-                seen.path = ""
+                record.path = ""
                 return await responses.answer(send, 200, {"status": "healthy"}, more)
             endpoint = self._paths.get(path) if method == "POST" and exact else None
-            seen.operation = OPERATIONS.get(endpoint.name, endpoint.name) if endpoint else ""
+            record.operation = OPERATIONS.get(endpoint.name, endpoint.name) if endpoint else ""
             listing = method == "GET" and exact and (path in MODELS or path.startswith(("/v1/models/", "/models/")))
             if endpoint is None and not listing:
                 raise Refusal(404, "not_found", "the gateway serves nothing here")
@@ -183,15 +185,15 @@ class Edge:
             if key is None:
                 # LiteLLM without a database answers this with "No connected db" or a bare 500.
                 raise Refusal(401, "invalid_api_key", "the key is missing or not this gateway's")
-            seen.key, seen.key_id = key.name, key.digest[:8]
+            record.key, record.key_id = key.name, key.digest[:8]
             if endpoint is None:
                 listed = self._models(key, path)
-                seen.path = ""
+                record.path = ""
                 told = [(b"x-io3-config", self._config.encode())] if key.name == OWNER else []
                 return await responses.answer(send, 200, listed, [*told, *more])
-            await self._bodied(scope, receive, send, endpoint, key, more, seen)
+            await self._bodied(scope, receive, send, endpoint, key, more, record)
         except Refusal as refused:
-            seen.failed(OUTCOMES.get(refused.code, "refused"), refused.code)
+            record.failed(OUTCOMES.get(refused.code, "refused"), refused.code)
             await responses.refuse(send, refused, endpoint, more)
 
     async def _bodied(
@@ -202,22 +204,22 @@ class Edge:
         endpoint: Endpoint,
         key: ClientKey,
         more: Headers,
-        seen: Seen,
+        record: RequestRecord,
     ) -> None:
         size = 0
 
         def take(count: int) -> None:
             nonlocal size
-            self._held.take(count)
+            self._budget.take(count)
             size += count
-            seen.bytes_in = size
+            record.bytes_in = size
 
         try:
-            body = await request_checks.read_body(scope["headers"], receive, self.policy.door.max_body, take)
-            seen.body = clock()
-            await self._admitted(scope, receive, send, endpoint, body, key, more, seen)
+            body = await request_checks.read_body(scope["headers"], receive, self.policy.gateway.max_body, take)
+            record.body = clock()
+            await self._admitted(scope, receive, send, endpoint, body, key, more, record)
         finally:
-            self._held.give_back(size)
+            self._budget.give_back(size)
 
     async def _admitted(
         self,
@@ -228,50 +230,56 @@ class Edge:
         body: dict[str, Any],
         key: ClientKey,
         more: Headers,
-        seen: Seen,
+        record: RequestRecord,
     ) -> None:
-        running = None
+        context = None
         try:
             async with asyncio.timeout(None) as budget:
-                running, handed = self._decisions.running(
-                    scope["headers"], endpoint, body, key, budget, seen, scope.get("query_string", b"")
+                context, handed = self._admitter.admit(
+                    scope["headers"], endpoint, body, key, budget, record, scope.get("query_string", b"")
                 )
-                if self._journal is not None:
-                    self._journal.admitted(seen, self.policy.modes[running.mode], handed)
-                client = Client(running)
-                self._running.add(running)
+                if self._recorder is not None:
+                    self._recorder.admitted(record, self.policy.modes[context.mode], handed)
+                watcher = DisconnectWatcher(context)
+                self._active.add(context)
                 try:
-                    with client.watched(scope, receive):
+                    with watcher.watched(scope, receive):
                         begun = clock()
                         try:
                             async with self._admission:
-                                seen.queued = clock() - begun
-                                await self._serve(scope, send, running, client, handed, more)
+                                record.queued = clock() - begun
+                                await self._serve(scope, send, context, watcher, handed, more)
                         finally:
-                            seen.queued = seen.queued or clock() - begun
-                            if client.gone.is_set() and not running.ended:
-                                seen.failed(LEFT, "")
+                            record.queued = record.queued or clock() - begun
+                            if watcher.gone.is_set() and not context.ended:
+                                record.failed(LEFT, "")
                 finally:
-                    seen.truncated, seen.override = running.truncated, bool(running.audited)
-                    self._running.discard(running)
-                    self._meter.leave(*running.slots)
+                    record.truncated, record.override = context.truncated, bool(context.audited)
+                    self._active.discard(context)
+                    self._limiter.leave(*context.slots)
         except TimeoutError:
-            if running is None or not running.begun:
-                raise STOPPING if running and running.stopping else OUT_OF_TIME from None
-            if not running.ended and not client.gone.is_set():
+            if context is None or not context.begun:
+                raise STOPPING if context and context.stopping else OUT_OF_TIME from None
+            if not context.ended and not watcher.gone.is_set():
                 # It can only be cut, and the server does that.
-                seen.failed("stopping" if running.stopping else "cut", "cut")
+                record.failed("stopping" if context.stopping else "cut", "cut")
                 raise RuntimeError("an answer ended in the middle") from None
 
     async def _serve(
-        self, scope: Message, send: Send, running: Running, client: Client, body: dict[str, Any], more: Headers
+        self,
+        scope: Message,
+        send: Send,
+        context: RequestContext,
+        watcher: DisconnectWatcher,
+        body: dict[str, Any],
+        more: Headers,
     ) -> None:
-        found = self._lane.call(running.endpoint, body, running) if self._lane else None
-        if found and self._lane and await self._lane.serve(*found, running, client, send, more):
+        found = self._lane.call(context.endpoint, body, context) if self._lane else None
+        if found and self._lane and await self._lane.serve(*found, context, watcher, send, more):
             return
-        await self._full(scope, send, running, client, body, more)
+        await self._full(scope, send, context, watcher, body, more)
         if self._lane:
-            self._lane.served(running)
+            self._lane.served(context)
 
     def _models(self, key: ClientKey, path: str) -> dict[str, Any]:
         names = [name for name in self.policy.modes if key.modes is None or name in key.modes]

@@ -20,7 +20,7 @@ BODY_SECONDS = 120.0
 # Three bytes of JSON can become a hundred in memory: ten million empty objects were the end of the container.
 PARTS = 1_000_000
 # Of all requests of a worker together; parsed, they are some three times as large.
-HELD_BYTES = 96_000_000
+BUDGET_BYTES = 96_000_000
 
 
 def check_host(headers: Headers, hosts: Collection[str]) -> None:
@@ -53,7 +53,7 @@ def cross_origin(headers: Headers, origins: Collection[str]) -> Headers:
     ]
 
 
-class Held:
+class BodyBudget:
     """The bytes of all requests that a worker holds. `room`: that many, or one request of the largest size."""
 
     def __init__(self, room: int) -> None:

@@ -18,16 +18,16 @@ import aiohttp
 from io3ops_gateway.asgi import Headers, Send
 from io3ops_gateway.codec import ollama_requests, openai_requests
 from io3ops_gateway.codec.base import Call, Reply, Target
-from io3ops_gateway.fast_lane.response import Answer, blames, failed_attempt
-from io3ops_gateway.fast_lane.upstreams import Stop
-from io3ops_gateway.limits.rate_limits import Meter
+from io3ops_gateway.fast_lane.response import ResponseRelay, blames, failed_attempt
+from io3ops_gateway.fast_lane.upstreams import Upstream
+from io3ops_gateway.limits.rate_limits import RateLimiter
 from io3ops_gateway.litellm_proxy import http_transport
 from io3ops_gateway.litellm_proxy.http_transport import Outcome
 from io3ops_gateway.policy import policy as rules
 from io3ops_gateway.policy.endpoints import Endpoint
 from io3ops_gateway.policy.provider_keys import ProviderKeys
-from io3ops_gateway.request.context import Running
-from io3ops_gateway.request.disconnect import Client
+from io3ops_gateway.request.context import RequestContext
+from io3ops_gateway.request.disconnect import DisconnectWatcher
 
 # Shorter than servers keep a connection that nobody uses: a request must not cross their close.
 IDLE_SECONDS = 4.0
@@ -38,43 +38,55 @@ CODECS: dict[str, Callable[[Endpoint, Mapping[str, Any], Target, Reply], Call | 
 
 
 class Lane:
-    """`stops`: where it may go, by group; empty: nowhere."""
+    """`upstreams`: where it may go, by group; empty: nowhere."""
 
-    def __init__(self, policy: rules.Policy, stops: Mapping[str, Stop], keys: ProviderKeys, meter: Meter) -> None:
+    def __init__(
+        self, policy: rules.Policy, upstreams: Mapping[str, Upstream], keys: ProviderKeys, limiter: RateLimiter
+    ) -> None:
         self._policy = policy
-        self._stops = stops
+        self._upstreams = upstreams
         self._keys = keys
-        self._meter = meter
+        self._limiter = limiter
         self._failed: set[str] = set()
         self._sessions: dict[bool, aiohttp.ClientSession] = {}
 
-    def call(self, endpoint: Endpoint, body: Mapping[str, Any], running: Running) -> tuple[Stop, Call] | None:
+    def call(
+        self, endpoint: Endpoint, body: Mapping[str, Any], context: RequestContext
+    ) -> tuple[Upstream, Call] | None:
         """Where and how the lane would serve a request; None: the full path."""
-        stop = self._stops.get(running.group)
-        if stop is None or stop.name in self._failed or running.reason:
+        upstream = self._upstreams.get(context.group)
+        if upstream is None or upstream.name in self._failed or context.reason:
             return None
         reply = Reply(
-            asked=running.asked,
+            asked=context.asked,
             now=int(time.time()),
             new_id=_new_id,
             count=http_transport.count,
             prompt=partial(_count_prompt, body),
         )
-        found = CODECS[stop.target.kind](endpoint, body, stop.target, reply)
-        return (stop, found) if found else None
+        found = CODECS[upstream.target.kind](endpoint, body, upstream.target, reply)
+        return (upstream, found) if found else None
 
-    def served(self, running: Running) -> None:
+    def served(self, context: RequestContext) -> None:
         """A request has gone the full path: whoever answered there is healthy again, and whoever was passed over is not."""
-        stop = self._stops.get(running.group)
-        if stop is None or not running.attempts:
+        upstream = self._upstreams.get(context.group)
+        if upstream is None or not context.attempts:
             return
-        if running.status < 400 and running.deployment == stop.name:
-            self._failed.discard(stop.name)
-        elif blames(running.status) and not running.overflowed:
+        if context.status < 400 and context.deployment == upstream.name:
+            self._failed.discard(upstream.name)
+        elif blames(context.status) and not context.overflowed:
             # Who refused a long prompt is well, whoever served it then.
-            self._failed.add(stop.name)
+            self._failed.add(upstream.name)
 
-    async def serve(self, stop: Stop, call: Call, running: Running, client: Client, send: Send, more: Headers) -> bool:
+    async def serve(
+        self,
+        upstream: Upstream,
+        call: Call,
+        context: RequestContext,
+        watcher: DisconnectWatcher,
+        send: Send,
+        more: Headers,
+    ) -> bool:
         """Serve one admitted request. False: nothing was sent to the client, and the full path is next.
 
         Raises:
@@ -82,50 +94,50 @@ class Lane:
             TimeoutError: its budget ended, or the client left.
         """
         # Last before the wire, as on the full path.
-        place = self._policy.place(stop.id, stop.target.url, leaves=running.leaves)
-        running.window = place.window
-        headers = {"content-type": "application/json", "x-request-id": running.seen.onward}
-        if place.key:
-            key = self._keys.get(place.key)
+        deployment = self._policy.deployment(upstream.id, upstream.target.url, leaves=context.leaves)
+        context.window = deployment.window
+        headers = {"content-type": "application/json", "x-request-id": context.record.onward}
+        if deployment.key:
+            key = self._keys.get(deployment.key)
             if not key:
                 return False
             headers["authorization"] = f"Bearer {key}"
-        running.seen.path = "lane"
-        attempt = running.seen.attempt(place)
-        answer = Answer(call, running, stop, send, more)
-        patience = stop.first if call.stream else stop.timeout
+        context.record.path = "lane"
+        attempt = context.record.attempt(deployment)
+        answer = ResponseRelay(call, context, upstream, send, more)
+        patience = upstream.first if call.stream else upstream.timeout
         limits = aiohttp.ClientTimeout(total=None, sock_connect=patience, sock_read=patience)
-        session = self._session(running.leaves)
+        session = self._session(context.leaves)
         try:
             async with session.post(
-                call.path, data=call.body, headers=headers, timeout=limits, allow_redirects=False, proxy=stop.proxy
+                call.path, data=call.body, headers=headers, timeout=limits, allow_redirects=False, proxy=upstream.proxy
             ) as got:
-                running.outcome = await (answer.stream(got) if call.stream else answer.whole(got))
+                context.outcome = await (answer.stream(got) if call.stream else answer.whole(got))
         except asyncio.CancelledError:
             attempt.end(error="stopped")
-            if running.begun and running.stopping and not client.gone.is_set():
+            if context.begun and context.stopping and not watcher.gone.is_set():
                 await answer.tell()
             raise
         except (aiohttp.ClientError, TimeoutError) as error:
-            failure = failed_attempt(call.path, stop.name, error)
+            failure = failed_attempt(call.path, upstream.name, error)
             attempt.end(error=failure.error.__name__)
-            if running.begun:
+            if context.begun:
                 await answer.broken()
             else:
-                running.outcome = failure
+                context.outcome = failure
         finally:
-            if running.begun and running.slots:
-                self._meter.used(_tokens(call), *running.slots)
+            if context.begun and context.slots:
+                self._limiter.used(_tokens(call), *context.slots)
             attempt.timings = call.facts.timings
-            running.seen.used(call.facts.prompt, call.facts.completion)
-            running.seen.reason(call.facts.finish_reason)
-        outcome = running.outcome
+            context.record.used(call.facts.prompt, call.facts.completion)
+            context.record.reason(call.facts.finish_reason)
+        outcome = context.outcome
         if isinstance(outcome, Outcome):
             attempt.end(outcome.status, f"http_{outcome.status}" if outcome.status >= 400 else "not_understood")
         else:
             attempt.end(200, "cut" if answer.cut or call.failed else "")
         if answer.cut or (isinstance(outcome, Outcome) and blames(outcome.status)):
-            self._failed.add(stop.name)
+            self._failed.add(upstream.name)
         return outcome is None
 
     def _session(self, leaves: bool) -> aiohttp.ClientSession:

@@ -8,17 +8,17 @@ import httpx
 
 from io3ops_gateway.asgi import Headers, Send
 from io3ops_gateway.codec import sse
-from io3ops_gateway.codec.base import Call, Cut, Strange
+from io3ops_gateway.codec.base import Call, TruncatedResponse, UnrecognisedResponse
 from io3ops_gateway.errors import Refusal
-from io3ops_gateway.fast_lane.upstreams import Stop
+from io3ops_gateway.fast_lane.upstreams import Upstream
 from io3ops_gateway.litellm_proxy import http_transport
 from io3ops_gateway.litellm_proxy.http_transport import Outcome
 from io3ops_gateway.request import responses
-from io3ops_gateway.request.context import Running
+from io3ops_gateway.request.context import RequestContext
 from io3ops_gateway.request.responses import STOPPING
 
 # Of an answer that begins with what is not understood: enough for an error.
-STRANGE_BYTES, STRANGE_SECONDS = 1_000_000, 2.0
+UNRECOGNISED_BYTES, UNRECOGNISED_SECONDS = 1_000_000, 2.0
 # After the last word: so long a server may take to end its answer, or the connection is not used again.
 END_SECONDS = 0.5
 # More than any model says; the container has not much more.
@@ -33,13 +33,13 @@ EVENTS = [
 GONE = sse.error_event("the model's server ended in the middle of its answer", "upstream_cut", "server_error")
 
 
-class Answer:
+class ResponseRelay:
     """The upstream's answer on its way to the client."""
 
-    def __init__(self, call: Call, running: Running, stop: Stop, send: Send, more: Headers) -> None:
+    def __init__(self, call: Call, context: RequestContext, upstream: Upstream, send: Send, more: Headers) -> None:
         self._call = call
-        self._running = running
-        self._stop = stop
+        self._context = context
+        self._upstream = upstream
         self._send = send
         self._more = more
         self.cut = False
@@ -52,7 +52,7 @@ class Answer:
             size += len(part)
             if size > ANSWER_BYTES:
                 return failed_attempt(
-                    self._call.path, self._stop.name, aiohttp.ClientPayloadError("the answer has no end")
+                    self._call.path, self._upstream.name, aiohttp.ClientPayloadError("the answer has no end")
                 )
         data = b"".join(parts)
         body = self._call.answer(data) if got.status == 200 else None
@@ -61,7 +61,7 @@ class Answer:
         if refused := self._overlong():
             return replace(self._outcome(got, b""), status=400, overlong=refused)
         await self._begin([JSON, (b"content-length", str(len(body)).encode())])
-        self._running.ended = True
+        self._context.ended = True
         await self._send({"type": "http.response.body", "body": body})
         return None
 
@@ -72,25 +72,25 @@ class Answer:
         seen = b""
         try:
             while not self._call.closed and (chunk := await self._next(got)):
-                seen = b"" if self._running.begun else seen + chunk
+                seen = b"" if self._context.begun else seen + chunk
                 await self._pass(self._call.events(chunk), last=False)
                 if self._call.failed:
-                    self._running.seen.failed("cut", "upstream_error")
+                    self._context.record.failed("cut", "upstream_error")
                     break
             if not self._call.failed:
                 events = self._call.end()
                 if refused := self._overlong():
-                    self._running.seen.failed("error", refused.code)
-                    events = [responses.error_event(refused, self._running.endpoint)]
+                    self._context.record.failed("error", refused.code)
+                    events = [responses.error_event(refused, self._context.endpoint)]
                 await self._pass(events, last=True)
                 await _rest(got, b"", END_SECONDS)
-        except Strange:
-            if self._running.begun:
+        except UnrecognisedResponse:
+            if self._context.begun:
                 await self.broken()
                 return None
             return self._outcome(got, await _rest(got, seen))
-        except Cut:
-            if not self._running.begun:
+        except TruncatedResponse:
+            if not self._context.begun:
                 return self._outcome(got, seen)
             await self.broken()
             return None
@@ -99,13 +99,13 @@ class Answer:
 
     def _overlong(self) -> Refusal | None:
         """What to say in place of an answer to a part of the prompt, by a server that says how much it read."""
-        allowed = self._running.truncation == "flag"
-        return http_transport.cut(self._running, self._stop.name, self._call.body, self._call.facts.prompt, allowed)
+        allowed = self._context.truncation == "flag"
+        return http_transport.cut(self._context, self._upstream.name, self._call.body, self._call.facts.prompt, allowed)
 
     async def _next(self, got: aiohttp.ClientResponse) -> bytes:
         """What comes next. aiohttp's own clock stops at a malformed chunk; this one does not."""
         try:
-            async with asyncio.timeout(self._stop.first if self._call.stream else self._stop.timeout):
+            async with asyncio.timeout(self._upstream.first if self._call.stream else self._upstream.timeout):
                 return bytes(await got.content.readany())
         except (aiohttp.ClientError, TimeoutError):
             if self._call.stream and self._call.finished:
@@ -116,52 +116,54 @@ class Answer:
     async def _pass(self, events: list[bytes], *, last: bool) -> None:
         if not events:
             return
-        if not self._running.begun:
+        if not self._context.begun:
             await self._begin(EVENTS)
         body = events[0] if len(events) == 1 else b"".join(events)
-        self._running.ended = last
+        self._context.ended = last
         await self._send({"type": "http.response.body", "body": body, "more_body": not last})
 
     async def _finish(self) -> None:
-        if not self._running.ended:
-            self._running.ended = True
+        if not self._context.ended:
+            self._context.ended = True
             await self._send({"type": "http.response.body", "body": b""})
 
     async def _begin(self, headers: Headers) -> None:
-        running = self._running
-        running.attempts, running.deployment, running.local = 1, self._stop.name, True
-        running.begun, running.status = True, 200
-        running.seen.stream = self._call.stream
-        running.budget.reschedule(None)
-        kept = [*headers, *responses.facts(running, 200), *self._more]
+        context = self._context
+        context.attempts, context.deployment, context.local = 1, self._upstream.name, True
+        context.begun, context.status = True, 200
+        context.record.stream = self._call.stream
+        context.budget.reschedule(None)
+        kept = [*headers, *responses.facts(context, 200), *self._more]
         await self._send({"type": "http.response.start", "status": 200, "headers": kept})
 
     async def broken(self) -> None:
         """The server has gone in the middle: a stream says so, a whole answer had not begun."""
         self.cut = True
-        self._running.seen.failed("cut", "upstream_cut")
+        self._context.record.failed("cut", "upstream_cut")
         await self._event(GONE)
 
     async def tell(self) -> None:
         """The gateway ends."""
-        self._running.seen.failed("stopping", STOPPING.code)
-        await self._event(responses.error_event(STOPPING, self._running.endpoint))
+        self._context.record.failed("stopping", STOPPING.code)
+        await self._event(responses.error_event(STOPPING, self._context.endpoint))
 
     async def _event(self, event: bytes) -> None:
-        if not self._running.ended:
-            self._running.ended = True
+        if not self._context.ended:
+            self._context.ended = True
             await self._send({"type": "http.response.body", "body": event})
 
     def _outcome(self, got: aiohttp.ClientResponse, body: bytes) -> Outcome:
         kind = got.headers.get("content-type", "application/json")
-        return Outcome(url=self._call.path, deployment=self._stop.name, status=got.status, content_type=kind, body=body)
+        return Outcome(
+            url=self._call.path, deployment=self._upstream.name, status=got.status, content_type=kind, body=body
+        )
 
 
-async def _rest(got: aiohttp.ClientResponse, seen: bytes, seconds: float = STRANGE_SECONDS) -> bytes:
+async def _rest(got: aiohttp.ClientResponse, seen: bytes, seconds: float = UNRECOGNISED_SECONDS) -> bytes:
     """What an answer goes on with that is not understood, or over; as far as it comes soon."""
     try:
         async with asyncio.timeout(seconds):
-            while len(seen) < STRANGE_BYTES and (part := await got.content.readany()):
+            while len(seen) < UNRECOGNISED_BYTES and (part := await got.content.readany()):
                 seen += part
     except (TimeoutError, aiohttp.ClientError):
         pass

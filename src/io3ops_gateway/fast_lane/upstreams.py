@@ -15,7 +15,7 @@ SETTINGS = frozenset({"model", "api_base", "api_key", "order", "weight", "timeou
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Stop:
+class Upstream:
     """A deployment that the lane may use, for one group. `timeout`: seconds between bytes; `first`: until a stream's. `proxy`: the way
     out, for a server outside the stack."""
 
@@ -28,7 +28,7 @@ class Stop:
     proxy: str | None = None
 
 
-def stops(policy: rules.Policy, entries: list[Mapping[str, Any]]) -> dict[str, Stop]:
+def upstreams(policy: rules.Policy, entries: list[Mapping[str, Any]]) -> dict[str, Upstream]:
     """By group: its first step, where that is one local deployment that a codec speaks to. `entries`: the file's model list."""
     found: dict[str, list[Mapping[str, Any]]] = {}
     for entry in entries:
@@ -37,24 +37,26 @@ def stops(policy: rules.Policy, entries: list[Mapping[str, Any]]) -> dict[str, S
     for group, members in found.items():
         lowest = min(m["litellm_params"].get("order", 1) for m in members)
         first = [m for m in members if m["litellm_params"].get("order", 1) == lowest]
-        stop = _stop(policy, first[0]) if len(first) == 1 else None
-        if stop:
-            made[group] = stop
+        upstream = _upstream(policy, first[0]) if len(first) == 1 else None
+        if upstream:
+            made[group] = upstream
     return made
 
 
-def _stop(policy: rules.Policy, entry: Mapping[str, Any]) -> Stop | None:
+def _upstream(policy: rules.Policy, entry: Mapping[str, Any]) -> Upstream | None:
     params, found = entry["litellm_params"], entry["model_info"]["id"]
-    place = policy.deployments[found]
+    deployment = policy.deployments[found]
     route, _, model = str(params["model"]).partition("/")
-    if not place.local or route not in ROUTES or not params.get("api_base"):
+    if not deployment.local or route not in ROUTES or not params.get("api_base"):
         return None
     kind, task = ROUTES[route]
     task = task or {"embedding": "embeddings"}.get(entry["model_info"]["mode"], entry["model_info"]["mode"])
     rest = {name: value for name, value in params.items() if name not in SETTINGS}
     target = Target(kind=kind, task=task, url=params["api_base"], model=model, parameters=rest)
     times = {"timeout": float(params["timeout"]), "first": float(params["stream_timeout"])}
-    return Stop(id=found, name=place.name, target=target, key=place.key, proxy=_proxy(target.url), **times)
+    return Upstream(
+        id=found, name=deployment.name, target=target, key=deployment.key, proxy=_proxy(target.url), **times
+    )
 
 
 def _proxy(url: str) -> str | None:

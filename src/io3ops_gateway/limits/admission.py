@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 
 from io3ops_gateway.errors import Refusal
-from io3ops_gateway.limits.counters import Column
+from io3ops_gateway.limits.counters import WorkerCounters
 
 # Seconds that a client is told to stay away, at least and at most.
 SOON, LATE = 1.0, 30.0
@@ -18,7 +18,7 @@ WEIGHT = 0.2
 
 
 class Admission:
-    """`async with` it around a request: `running` at once, `waiting` more in the order of their coming, each for `seconds`. `gauge`: shows both.
+    """`async with` it around a request: `running` at once, `waiting` more in the order of their coming, each for `seconds`. `counters`: shows both.
 
     Raises:
         Refusal: 503, nobody else may wait, or the wait is over; with the time in which those that wait will be served.
@@ -30,9 +30,9 @@ class Admission:
         waiting: int,
         seconds: float,
         clock: Callable[[], float] = time.monotonic,
-        gauge: Column | None = None,
+        counters: WorkerCounters | None = None,
     ) -> None:
-        self._gauge = gauge
+        self._counters = counters
         self._places = asyncio.Semaphore(running)
         self._most_waiting = waiting
         self._seconds = seconds
@@ -83,13 +83,13 @@ class Admission:
 
     def _run(self, change: int) -> None:
         self._running += change
-        if self._gauge is not None:
-            self._gauge.running(change)
+        if self._counters is not None:
+            self._counters.running(change)
 
     def _queue(self, change: int) -> None:
         self._waiting += change
-        if self._gauge is not None:
-            self._gauge.waiting(change)
+        if self._counters is not None:
+            self._counters.waiting(change)
 
     def _busy(self, message: str) -> Refusal:
         # Nothing has ended for longer than usual: then that is the gap now.

@@ -1,6 +1,6 @@
 """How many requests run and wait now, and how many lines of the log were lost, over all workers. Touches memory that the gateway's processes share.
 
-The parent makes a `Gauge` and forks; each worker writes its own column and nobody else's, so a change is one plain store of 64 bits and
+The parent makes a `Counters` and forks; each worker writes its own column and nobody else's, so a change is one plain store of 64 bits and
 there is no lock. Whoever adds up may see one worker before and another after a change: it is a view, not a limit (`rate_limits` has those).
 """
 
@@ -13,15 +13,15 @@ from io3ops_gateway.limits.rate_limits import WORKERS
 RUNNING, WAITING, LOST, LOST_AT, WIDTH = 0, 1, 2, 3, 8
 
 
-class Gauge:
+class Counters:
     """Four counters for each worker of all generations that still run."""
 
     def __init__(self) -> None:
         self._cells = memoryview(mmap.mmap(-1, WORKERS * WIDTH * 8)).cast("q")
 
-    def worker(self, index: int) -> "Column":
+    def worker(self, index: int) -> "WorkerCounters":
         """One worker's counters; `index`: a number that no other live process has."""
-        return Column(self._cells, _column(index))
+        return WorkerCounters(self._cells, _column(index))
 
     def forget(self, index: int) -> None:
         """A worker has died or ended: what it still counted is over; what it has lost stays so. Only then may another take its number."""
@@ -38,7 +38,7 @@ class Gauge:
         return found
 
 
-class Column:
+class WorkerCounters:
     """One worker's counters. `running` and `waiting` are for its event loop's thread, `lost` for whoever has the log's lock."""
 
     __slots__ = ("_cells", "_lost", "_lost_at", "_running", "_waiting")

@@ -64,7 +64,7 @@ class Ledger:
             self.cells[cell] = 0
 
 
-class Meter:
+class RateLimiter:
     """One worker's way to the ledger, for its event loop's thread only. `worker`: a number that no other live process has.
 
     `clock`: seconds that never go back and are the same in every process; on Linux `time.monotonic` counts since the boot of the machine.

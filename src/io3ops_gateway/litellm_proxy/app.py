@@ -15,8 +15,8 @@ from io3ops_gateway.errors import Refusal
 from io3ops_gateway.policy import context_window
 from io3ops_gateway.policy.endpoints import EMBEDDINGS
 from io3ops_gateway.request import responses
-from io3ops_gateway.request.context import RUNNING, Running
-from io3ops_gateway.request.disconnect import Client
+from io3ops_gateway.request.context import CURRENT, RequestContext
+from io3ops_gateway.request.disconnect import DisconnectWatcher
 from io3ops_gateway.request.responses import STOPPING
 
 # Handed on to LiteLLM. Every other header, known or yet to be invented, ends here.
@@ -49,7 +49,13 @@ class FullPath:
         return {**scope, "headers": [*passed, *own], "query_string": b""}
 
     async def __call__(
-        self, scope: Message, send: Send, running: Running, client: Client, fields: Mapping[str, Any], more: Headers
+        self,
+        scope: Message,
+        send: Send,
+        context: RequestContext,
+        watcher: DisconnectWatcher,
+        fields: Mapping[str, Any],
+        more: Headers,
     ) -> None:
         """Serve one admitted request.
 
@@ -58,59 +64,61 @@ class FullPath:
             TimeoutError: its budget ended, or the client left.
         """
         body = _written(fields)
-        answer = _Answer(self, send, running, more, fields.get("encoding_format"))
+        answer = _Answer(self, send, context, more, fields.get("encoding_format"))
         given = False
 
         async def once() -> Message:
             nonlocal given
             if given:
-                await client.gone.wait()
+                await watcher.gone.wait()
                 return {"type": "http.disconnect"}
             given = True
             return {"type": "http.request", "body": body, "more_body": False}
 
-        running.seen.path = "full"
-        token = RUNNING.set(running)
+        context.record.path = "full"
+        token = CURRENT.set(context)
         try:
             await self._app(self.inner(scope, body), once, answer.send)
-            if running.budget.expired() and not running.ended:
+            if context.budget.expired() and not context.ended:
                 # LiteLLM took the end of its time for a failure of its own.
                 raise TimeoutError
         except (asyncio.CancelledError, TimeoutError):
-            if running.begun and running.stopping and not client.gone.is_set():
+            if context.begun and context.stopping and not watcher.gone.is_set():
                 await answer.tell()
             raise
         finally:
-            RUNNING.reset(token)
+            CURRENT.reset(token)
 
-    def revised(self, running: Running, start: Message, body: bytes, vectors: object = None) -> tuple[Message, bytes]:
+    def revised(
+        self, context: RequestContext, start: Message, body: bytes, vectors: object = None
+    ) -> tuple[Message, bytes]:
         """A whole answer as the client gets it, with the length that it then has. `vectors`: the format of embeddings."""
-        if running.leaves:
+        if context.leaves:
             body = self._hide(body)
         if start["status"] >= 400:
             body = responses.tidy(body)
-            running.seen.failed("error", responses.kind(body, start["status"]))
-            if start["status"] == 429 and not running.attempts:
+            context.record.failed("error", responses.kind(body, start["status"]))
+            if start["status"] == 429 and not context.attempts:
                 # LiteLLM's word for it, which sends clients into a loop of retries.
-                message = f"no model of mode {running.mode} can be tried now: {self._why(running.group)}"
-                running.seen.error = "no_model"
+                message = f"no model of mode {context.mode} can be tried now: {self._why(context.group)}"
+                context.record.error = "no_model"
                 start, body = (
                     {**start, "status": 503},
                     orjson.dumps(responses.error_body(Refusal(503, "no_model", message))),
                 )
             elif start["status"] == 400 and OVERLONG in body:
                 # The same in every mode and from every provider, and nothing of the prompt in it.
-                running.seen.error = context_window.CODE
+                context.record.error = context_window.CODE
                 body = orjson.dumps(
-                    responses.error_body_for(running.overlong or context_window.refusal("", 0, 0), running.endpoint)
+                    responses.error_body_for(context.overlong or context_window.refusal("", 0, 0), context.endpoint)
                 )
         else:
             try:
                 found = orjson.loads(body)
                 if isinstance(found, dict) and "model" in found:
                     # After a fallback LiteLLM names the model of the provider; applications talk to modes.
-                    found["model"] = running.asked
-                if running.endpoint is EMBEDDINGS and isinstance(found, dict) and isinstance(found.get("data"), list):
+                    found["model"] = context.asked
+                if context.endpoint is EMBEDDINGS and isinstance(found, dict) and isinstance(found.get("data"), list):
                     found["data"] = formatted(found["data"], vectors) or found["data"]
                 body = orjson.dumps(found)
             except orjson.JSONDecodeError:
@@ -118,16 +126,16 @@ class FullPath:
         headers = [(name, value) for name, value in start["headers"] if name != b"content-length"]
         return {**start, "headers": [*headers, (b"content-length", str(len(body)).encode())]}, body
 
-    def passed_on(self, running: Running, body: bytes) -> bytes:
+    def passed_on(self, context: RequestContext, body: bytes) -> bytes:
         """A part of an answer that is not looked at as a whole."""
-        if running.overlong and body.startswith(ENDED):
-            refused, running.overlong = running.overlong, None
-            running.seen.failed("error", refused.code)
-            return responses.error_event(refused, running.endpoint)
-        found = self._hide(body) if running.leaves else body
+        if context.overlong and body.startswith(ENDED):
+            refused, context.overlong = context.overlong, None
+            context.record.failed("error", refused.code)
+            return responses.error_event(refused, context.endpoint)
+        found = self._hide(body) if context.leaves else body
         if not found.startswith(FAILED):
             return found
-        running.seen.failed("cut", responses.kind(found, 0))
+        context.record.failed("cut", responses.kind(found, 0))
         return responses.tidy(found)
 
 
@@ -141,10 +149,12 @@ def _written(fields: Mapping[str, Any]) -> bytes:
 class _Answer:
     """LiteLLM's answer on its way to the client."""
 
-    def __init__(self, path: FullPath, send: Send, running: Running, more: Headers, vectors: object = None) -> None:
+    def __init__(
+        self, path: FullPath, send: Send, context: RequestContext, more: Headers, vectors: object = None
+    ) -> None:
         self._path = path
         self._send = send
-        self._running = running
+        self._context = context
         self._more = more
         self._vectors = vectors
         self._streams = False
@@ -152,8 +162,8 @@ class _Answer:
         self._parts = bytearray()
 
     async def send(self, message: Message) -> None:
-        running = self._running
-        if not running.begun and running.budget.expired():
+        context = self._context
+        if not context.begun and context.budget.expired():
             # LiteLLM makes an answer of its own of a call that was ended.
             return
         if message["type"] == "http.response.start":
@@ -164,33 +174,33 @@ class _Answer:
             self._parts.extend(message.get("body", b""))
             if message.get("more_body"):
                 return
-            start, whole = self._path.revised(running, self._held, bytes(self._parts), self._vectors)
+            start, whole = self._path.revised(context, self._held, bytes(self._parts), self._vectors)
             self._held = None
             await self._send(start)
             message = {**message, "body": whole}
         elif found := message.get("body"):
-            message = {**message, "body": self._path.passed_on(running, found)}
-        running.ended = message["type"] == "http.response.body" and not message.get("more_body")
+            message = {**message, "body": self._path.passed_on(context, found)}
+        context.ended = message["type"] == "http.response.body" and not message.get("more_body")
         await self._send(message)
 
     def _begin(self, message: Message) -> Message:
-        self._running.begun, self._running.status = True, message["status"]
-        self._running.budget.reschedule(None)
+        self._context.begun, self._context.status = True, message["status"]
+        self._context.budget.reschedule(None)
         kept = [(name, value) for name, value in message["headers"] if name in ANSWERED]
         self._streams = any(n == b"content-type" and v.startswith(b"text/event-stream") for n, v in kept)
-        self._running.seen.stream = self._streams
-        message = {**message, "headers": [*kept, *responses.facts(self._running, message["status"]), *self._more]}
+        self._context.record.stream = self._streams
+        message = {**message, "headers": [*kept, *responses.facts(self._context, message["status"]), *self._more]}
         # Looked at as a whole: what LiteLLM says of itself, of the name of a later step's model, and every vector.
-        changed = self._running.attempts > 1 or self._running.endpoint is EMBEDDINGS
+        changed = self._context.attempts > 1 or self._context.endpoint is EMBEDDINGS
         if message["status"] >= 400 or (changed and (b"content-type", b"application/json") in kept):
             self._held = message
         return message
 
     async def tell(self) -> None:
         """There is no time left for an answer that has begun: say so, where that can be said."""
-        if self._streams and not self._running.ended:
-            self._running.ended = True
-            self._running.seen.failed("stopping", STOPPING.code)
+        if self._streams and not self._context.ended:
+            self._context.ended = True
+            self._context.record.failed("stopping", STOPPING.code)
             await self._send(
-                {"type": "http.response.body", "body": responses.error_event(STOPPING, self._running.endpoint)}
+                {"type": "http.response.body", "body": responses.error_event(STOPPING, self._context.endpoint)}
             )

@@ -1,7 +1,7 @@
 """LiteLLM's hooks, thin: they hold each call and each attempt to what the edge decided. Loaded by LiteLLM by its dotted name.
 
 Touches LiteLLM's hook interface, the files of provider keys and the audit log. Nothing that a request carries is believed here:
-where a deployment is stands in the rendered file, and whether a prompt may leave in `running`.
+where a deployment is stands in the rendered file, and whether a prompt may leave in `context`.
 """
 
 import asyncio
@@ -22,15 +22,15 @@ from litellm.litellm_core_utils import exception_mapping_utils
 from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
 
 from io3ops_gateway.errors import Refusal, StartError
-from io3ops_gateway.limits.rate_limits import Ledger, Meter
+from io3ops_gateway.limits.rate_limits import Ledger, RateLimiter
 from io3ops_gateway.litellm_proxy import http_transport
 from io3ops_gateway.policy import audit_log as audit
 from io3ops_gateway.policy import context_window
 from io3ops_gateway.policy import policy as rules
 from io3ops_gateway.policy.data_classes import PUBLIC
 from io3ops_gateway.policy.provider_keys import ProviderKeys
-from io3ops_gateway.request.context import RUNNING, Running
-from io3ops_gateway.request.record import Seen, is_count
+from io3ops_gateway.request.context import CURRENT, RequestContext
+from io3ops_gateway.request.record import RequestRecord, is_count
 from io3ops_gateway.settings import from_environment
 
 
@@ -63,21 +63,21 @@ class PolicyHooks(CustomLogger):  # type: ignore[misc]
         super().__init__()
         self.policy = policy
         self.files = files
-        self.meter = Meter(Ledger(), worker=0, clock=time.monotonic)
+        self.limiter = RateLimiter(Ledger(), worker=0, clock=time.monotonic)
         # The file's model list, for the fast lane.
         self.entries: list[dict[str, Any]] = []
         self.clients: dict[float, AsyncHTTPHandler] = {}
         # Who waits for what LiteLLM tells at the end of a call.
-        self.told: Callable[[Seen], None] | None = None
+        self.told: Callable[[RequestRecord], None] | None = None
 
     async def async_pre_call_hook(
         self, user_api_key_dict: Any, cache: Any, data: dict[str, Any], call_type: Any
     ) -> dict[str, Any]:
         """Once per request, before any routing: the router is asked for the group that the edge chose."""
-        running = _running()
-        if data.get("model") not in (running.asked, running.group):
+        context = _context()
+        if data.get("model") not in (context.asked, context.group):
             raise _stop(Refusal(403, "changed", "the request changed on its way; nothing was sent anywhere"))
-        data["model"] = running.group
+        data["model"] = context.group
         return data
 
     async def async_filter_deployments(
@@ -89,51 +89,51 @@ class PolicyHooks(CustomLogger):  # type: ignore[misc]
         parent_otel_span: Any = None,
     ) -> list[dict[str, Any]]:
         """At every routing decision, first try, retry and fallback: only deployments to which this prompt may go."""
-        running = RUNNING.get()
-        return [d for d in healthy_deployments if running is not None and self._may(running, d)]
+        context = CURRENT.get()
+        return [d for d in healthy_deployments if context is not None and self._may(context, d)]
 
-    def _may(self, running: Running, deployment: dict[str, Any]) -> bool:
-        info, params = deployment.get("model_info") or {}, deployment.get("litellm_params") or {}
+    def _may(self, context: RequestContext, entry: dict[str, Any]) -> bool:
+        info, params = entry.get("model_info") or {}, entry.get("litellm_params") or {}
         try:
-            place = self.policy.place(info.get("id"), _address(params), leaves=running.leaves)
+            deployment = self.policy.deployment(info.get("id"), _address(params), leaves=context.leaves)
         except Refusal:
             return False
         # Enabled without a key does nothing.
-        return not place.key or bool(self.files.keys.get(place.key))
+        return not deployment.key or bool(self.files.keys.get(deployment.key))
 
     async def async_pre_call_deployment_hook(self, kwargs: dict[str, Any], call_type: Any) -> dict[str, Any]:
         """Last before the wire, for every attempt: the place is checked once more, and the provider's key put in."""
-        running = _running()
+        context = _context()
         info = kwargs.get("model_info") or {}
         try:
-            place = self.policy.place(info.get("id"), _address(kwargs), leaves=running.leaves)
-            if not place.local and running.data_class != PUBLIC:
-                await self._audit(running, place)
+            deployment = self.policy.deployment(info.get("id"), _address(kwargs), leaves=context.leaves)
+            if not deployment.local and context.data_class != PUBLIC:
+                await self._audit(context, deployment)
         except Refusal as refused:
             raise _stop(refused) from None
         # LiteLLM serves some endpoints through others, and tells of both: only the outer call counts.
-        running.kind = running.kind or str(call_type)
-        if running.kind == str(call_type):
-            running.attempts += 1
-            outcome = running.outcome
+        context.kind = context.kind or str(call_type)
+        if context.kind == str(call_type):
+            context.attempts += 1
+            outcome = context.outcome
             # What the fast lane has tried is handed over as this attempt's outcome: it is the same one.
-            if not isinstance(outcome, http_transport.Outcome) or outcome.deployment != place.name:
-                running.seen.attempt(place)
-        running.deployment, running.local, running.window = place.name, place.local, place.window
-        if place.key:
-            key = self.files.keys.get(place.key)
+            if not isinstance(outcome, http_transport.Outcome) or outcome.deployment != deployment.name:
+                context.record.attempt(deployment)
+        context.deployment, context.local, context.window = deployment.name, deployment.local, deployment.window
+        if deployment.key:
+            key = self.files.keys.get(deployment.key)
             if not key:
                 # An empty one would send LiteLLM to look for another in its surroundings.
-                raise _stop(Refusal(503, "no_provider_key", f"the key of provider {place.provider} is not there"))
-            if place.kind == "bedrock":
+                raise _stop(Refusal(503, "no_provider_key", f"the key of provider {deployment.provider} is not there"))
+            if deployment.kind == "bedrock":
                 kwargs["aws_access_key_id"], _, kwargs["aws_secret_access_key"] = key.partition(":")
             else:
                 kwargs["api_key"] = key
-        if running.rehearsal is not None:
-            kwargs["mock_response"] = running.rehearsal
-        if place.kind == "gemini" and kwargs.get("stream"):
+        if context.warmup is not None:
+            kwargs["mock_response"] = context.warmup
+        if deployment.kind == "gemini" and kwargs.get("stream"):
             # The one kind whose streams LiteLLM lets be silent for ever.
-            kwargs["client"] = self._patient(place.first_token)
+            kwargs["client"] = self._patient(deployment.first_token)
         return kwargs
 
     def _patient(self, seconds: float) -> AsyncHTTPHandler:
@@ -142,25 +142,25 @@ class PolicyHooks(CustomLogger):  # type: ignore[misc]
             self.clients[seconds] = AsyncHTTPHandler(timeout=httpx.Timeout(seconds, connect=5))
         return self.clients[seconds]
 
-    async def _audit(self, running: Running, place: rules.Place) -> None:
+    async def _audit(self, context: RequestContext, deployment: rules.Deployment) -> None:
         """Write down that an override takes effect. What is not on the disk does not leave."""
-        if not running.reason:
+        if not context.reason:
             raise Refusal(403, "stays_local", "an internal prompt stays local; nothing was sent to the cloud")
         entry = {
-            "key": running.key,
-            "mode": running.mode,
-            "class": running.data_class,
-            "source": running.source,
-            "reason": running.reason,
-            "provider": place.provider,
-            "deployment": place.name,
+            "key": context.key,
+            "mode": context.mode,
+            "class": context.data_class,
+            "source": context.source,
+            "reason": context.reason,
+            "provider": deployment.provider,
+            "deployment": deployment.name,
         }
         try:
             await asyncio.to_thread(audit.append, self.files.audit, entry)
         except (OSError, ValueError, KeyError, TypeError) as error:
             print(f"gateway: the audit log cannot be written: {error}; nothing leaves", file=sys.stderr, flush=True)
             raise Refusal(503, "audit_failed", "the audit log cannot be written, so nothing was sent") from None
-        running.audited.add(place.provider)
+        context.audited.add(deployment.provider)
 
     def why(self, group: str) -> str:
         """Why nothing of a group could be tried: keys that are missing, else pauses after failures."""
@@ -174,43 +174,43 @@ class PolicyHooks(CustomLogger):  # type: ignore[misc]
         self, kwargs: dict[str, Any], response_obj: Any, start_time: Any, end_time: Any
     ) -> None:
         """After an answer: its tokens count towards the limits of its mode and key, and stand in its line of the log."""
-        running = RUNNING.get()
+        context = CURRENT.get()
         told = kwargs.get("standard_logging_object") or {}
         tokens = told.get("total_tokens")
-        if running is None:
+        if context is None:
             return
         if isinstance(tokens, int):
-            self.meter.used(tokens, *running.slots)
-        seen = running.seen
-        if seen.prompt is None:
-            seen.used(told.get("prompt_tokens"), told.get("completion_tokens"))
+            self.limiter.used(tokens, *context.slots)
+        record = context.record
+        if record.prompt is None:
+            record.used(told.get("prompt_tokens"), told.get("completion_tokens"))
         cost = told.get("response_cost")
-        if not running.local and isinstance(cost, int | float) and cost > 0:
-            seen.cost = float(cost)
-        _note_answer(seen, response_obj)
-        seen.told = True
+        if not context.local and isinstance(cost, int | float) and cost > 0:
+            record.cost = float(cost)
+        _note_answer(record, response_obj)
+        record.told = True
         if self.told is not None:
-            self.told(seen)
+            self.told(record)
 
 
-def _note_answer(seen: Seen, answer: Any) -> None:
+def _note_answer(record: RequestRecord, answer: Any) -> None:
     """Why an answer ended, and how much of its prompt the provider had kept; in LiteLLM's form of it."""
     try:
         details = answer.usage.prompt_tokens_details
         cached = getattr(details, "cached_tokens", None)
         if is_count(cached):
-            seen.cached = cached
-        seen.reason(answer.choices[0].finish_reason)
+            record.cached = cached
+        record.reason(answer.choices[0].finish_reason)
     except (AttributeError, IndexError, TypeError):
         # Embeddings, images and others have none.
         return
 
 
-def _running() -> Running:
-    running = RUNNING.get()
-    if running is None:
+def _context() -> RequestContext:
+    context = CURRENT.get()
+    if context is None:
         raise _stop(Refusal(403, "no_request", "this call did not come through the gateway's door"))
-    return running
+    return context
 
 
 def _address(params: dict[str, Any]) -> object:

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from io3ops_gateway.policy.policy import origin
-from io3ops_gateway.request.context import Running
+from io3ops_gateway.request.context import RequestContext
 from io3ops_gateway.request.payload import parsed
 from io3ops_gateway.request.record import Attempt
 
@@ -22,15 +22,20 @@ _LAST_WORD = re.compile(rb'\[DONE\]|"finish_reason": ?"|"error"')
 NUMBERS = ("total_duration", "load_duration", "prompt_eval_duration", "eval_duration")
 
 
-def attempt_of(running: Running, request: httpx.Request) -> Attempt | None:
+def attempt_of(context: RequestContext, request: httpx.Request) -> Attempt | None:
     """The attempt that a request on the wire belongs to. LiteLLM also fetches what is none, such as what a server says of a model."""
-    attempts = running.seen.attempts
+    attempts = context.record.attempts
     found = attempts[-1] if attempts else None
     url = str(request.url)
-    if found is None or request.method != "POST" or url.endswith("/api/show") or origin(url) != origin(found.place.url):
+    if (
+        found is None
+        or request.method != "POST"
+        or url.endswith("/api/show")
+        or origin(url) != origin(found.deployment.url)
+    ):
         return None
     # Its client sends once more, by itself and at once, what did not reach a server or got no answer; a prompt that was too long goes again, cut.
-    return running.seen.attempt(found.place) if found.ended and found.error else found
+    return context.record.attempt(found.deployment) if found.ended and found.error else found
 
 
 def failed(attempt: Attempt, error: BaseException) -> None:
@@ -38,7 +43,7 @@ def failed(attempt: Attempt, error: BaseException) -> None:
     attempt.end(error="stopped" if not isinstance(error, Exception) else type(error).__name__)
 
 
-def answered(running: Running, attempt: Attempt, response: httpx.Response) -> None:
+def answered(context: RequestContext, attempt: Attempt, response: httpx.Response) -> None:
     """An answer has come, or begun."""
     status = response.status_code
     attempt.status = status
@@ -49,34 +54,34 @@ def answered(running: Running, attempt: Attempt, response: httpx.Response) -> No
             # Bytes as they come: packed ones say nothing here, and a good end among them would look like none.
             packed = response.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity")
             path = "" if packed else urlsplit(str(response.request.url)).path
-            response.stream = Watched(response.stream, running, attempt, path)
+            response.stream = ObservedStream(response.stream, context, attempt, path)
     else:
         attempt.end()
-        if attempt.place.local:
-            note(running, attempt, parsed(response.content))
+        if attempt.deployment.local:
+            note(context, attempt, parsed(response.content))
 
 
-def note(running: Running, attempt: Attempt, found: dict[str, Any]) -> None:
+def note(context: RequestContext, attempt: Attempt, found: dict[str, Any]) -> None:
     """What an answer, or a stream's last word, says in numbers."""
-    seen, usage = running.seen, found.get("usage")
+    record, usage = context.record, found.get("usage")
     if "prompt_eval_count" in found:
         attempt.timings = {name: found[name] for name in NUMBERS if isinstance(found.get(name), int)}
-        seen.used(found["prompt_eval_count"], found.get("eval_count", 0))
-        seen.reason(found.get("done_reason"))
+        record.used(found["prompt_eval_count"], found.get("eval_count", 0))
+        record.reason(found.get("done_reason"))
     elif isinstance(usage, dict):
-        seen.used(usage.get("prompt_tokens"), usage.get("completion_tokens", 0))
+        record.used(usage.get("prompt_tokens"), usage.get("completion_tokens", 0))
 
 
-class Watched(httpx.AsyncByteStream):
+class ObservedStream(httpx.AsyncByteStream):
     """A stream on its way to LiteLLM. `path`: of the request; '' when nothing can be read from the bytes.
 
     Raises:
         httpx.RemoteProtocolError: a local server ended it before its last word.
     """
 
-    def __init__(self, stream: httpx.AsyncByteStream, running: Running, attempt: Attempt, path: str) -> None:
+    def __init__(self, stream: httpx.AsyncByteStream, context: RequestContext, attempt: Attempt, path: str) -> None:
         self._stream = stream
-        self._running = running
+        self._context = context
         self._attempt = attempt
         self._path = path
 
@@ -92,7 +97,7 @@ class Watched(httpx.AsyncByteStream):
         except BaseException as error:
             self._end(tail, "stopped" if not isinstance(error, Exception) else type(error).__name__)
             raise
-        if self._attempt.place.local and not self._end(tail, ""):
+        if self._attempt.deployment.local and not self._end(tail, ""):
             self._attempt.error = "cut"
             raise httpx.RemoteProtocolError("the model's server ended in the middle of its answer")
         self._attempt.end()
@@ -103,7 +108,7 @@ class Watched(httpx.AsyncByteStream):
         lines = [line for line in tail.split(b"\n") if line.strip()]
         if self._path.endswith(("/api/chat", "/api/generate")):
             last = parsed(lines[-1]) if lines else {}
-            note(self._running, self._attempt, last)
+            note(self._context, self._attempt, last)
             if len(lines) == 1 and len(tail) == TAIL:
                 # A line that is longer than what is kept of it, as of a server that streams all in one: whole, when it ends as one does.
                 return tail.rstrip().endswith(b"}")
@@ -111,7 +116,7 @@ class Watched(httpx.AsyncByteStream):
         if self._path.endswith("/completions"):
             for found in reversed([parsed(line.removeprefix(b"data:")) for line in lines[-8:]]):
                 if isinstance(found.get("usage"), dict):
-                    note(self._running, self._attempt, found)
+                    note(self._context, self._attempt, found)
                     break
             return any(_LAST_WORD.search(line) for line in lines[-8:])
         return True

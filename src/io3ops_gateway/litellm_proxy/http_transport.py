@@ -17,7 +17,7 @@ from io3ops_gateway.errors import Refusal, StartError
 from io3ops_gateway.litellm_proxy import http_observer
 from io3ops_gateway.policy import context_window
 from io3ops_gateway.policy.policy import origin
-from io3ops_gateway.request.context import RUNNING, Running
+from io3ops_gateway.request.context import CURRENT, RequestContext
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,20 +40,20 @@ _send = httpx.AsyncClient.send
 
 async def send(self: httpx.AsyncClient, request: httpx.Request, **options: Any) -> httpx.Response:
     """In place of httpx's own."""
-    running = RUNNING.get()
-    if running is None:
+    context = CURRENT.get()
+    if context is None:
         return await _send(self, request, **options)
-    if not running.local or request.method != "POST" or not isinstance(request.stream, httpx.ByteStream):
-        return await _asked(self, request, running, options)
-    running.overlong, running.truncated = None, False
-    path, body, allowed = request.url.path, request.content, running.truncation == "flag"
+    if not context.local or request.method != "POST" or not isinstance(request.stream, httpx.ByteStream):
+        return await _asked(self, request, context, options)
+    context.overlong, context.truncated = None, False
+    path, body, allowed = request.url.path, request.content, context.truncation == "flag"
     ours = context_window.strict(path, body)
     if ours is not None:
         request, allowed = _with(request, ours[0]), allowed or ours[1]
-    response = _recorded(running, request, stream=bool(options.get("stream"))) or await _asked(
-        self, request, running, options
+    response = _recorded(context, request, stream=bool(options.get("stream"))) or await _asked(
+        self, request, context, options
     )
-    if running.overlong:
+    if context.overlong:
         return response
     if response.status_code in context_window.REFUSING:
         sizes = context_window.refused(response.status_code, await response.aread())
@@ -61,57 +61,57 @@ async def send(self: httpx.AsyncClient, request: httpx.Request, **options: Any) 
             return response
         if ours is not None and allowed:
             for shorter in context_window.shorter(path, body, *sizes):
-                found = await _asked(self, _with(request, shorter), running, options)
+                found = await _asked(self, _with(request, shorter), context, options)
                 if found.status_code < 400:
-                    running.truncated = True
+                    context.truncated = True
                     return found
                 await found.aread()
         return _refuse(
-            running, request, context_window.refusal(running.deployment, sizes[0], sizes[1] or running.window)
+            context, request, context_window.refusal(context.deployment, sizes[0], sizes[1] or context.window)
         )
-    if response.status_code == 200 and running.window and len(body) > running.window:
+    if response.status_code == 200 and context.window and len(body) > context.window:
         if not options.get("stream"):
-            return _judged(running, request, allowed, await response.aread()) or response
-        response.stream = _Watched(response.stream, running, request, allowed)
+            return _judged(context, request, allowed, await response.aread()) or response
+        response.stream = _CheckedStream(response.stream, context, request, allowed)
     return response
 
 
-def _recorded(running: Running, request: httpx.Request, *, stream: bool) -> httpx.Response | None:
+def _recorded(context: RequestContext, request: httpx.Request, *, stream: bool) -> httpx.Response | None:
     """What the lane has seen of this very attempt."""
-    outcome = running.outcome
-    if not isinstance(outcome, Outcome) or _place(str(request.url)) != _place(outcome.url):
+    outcome = context.outcome
+    if not isinstance(outcome, Outcome) or _address(str(request.url)) != _address(outcome.url):
         return None
-    running.outcome = None
-    if outcome.deployment != running.deployment:
+    context.outcome = None
+    if outcome.deployment != context.deployment:
         # LiteLLM has begun with another one of the same server, and that was not asked yet.
         return None
     if outcome.overlong:
-        return _refuse(running, request, outcome.overlong)
+        return _refuse(context, request, outcome.overlong)
     if not outcome.status:
         raise outcome.error(outcome.reason, request=request)
     headers = {"content-type": outcome.content_type}
     # The lane's own: what is replayed is no attempt more.
-    attempt = running.seen.attempts[-1] if running.seen.attempts else None
+    attempt = context.record.attempts[-1] if context.record.attempts else None
     if outcome.status == 200 and stream and attempt is not None:
         # A stream that ended without its last word is as short here as it was on the wire.
-        told = http_observer.Watched(httpx.ByteStream(outcome.body), running, attempt, request.url.path)
+        told = http_observer.ObservedStream(httpx.ByteStream(outcome.body), context, attempt, request.url.path)
         return httpx.Response(200, headers=headers, stream=told, request=request)
     return httpx.Response(outcome.status, headers=headers, content=outcome.body, request=request)
 
 
-def _judged(running: Running, request: httpx.Request, allowed: bool, data: bytes) -> httpx.Response | None:
+def _judged(context: RequestContext, request: httpx.Request, allowed: bool, data: bytes) -> httpx.Response | None:
     """What LiteLLM gets in place of an answer to a part of the prompt; None: it was read, or may be cut."""
-    refused = cut(running, running.deployment, request.content, context_window.told(data), allowed)
-    return _refuse(running, request, refused) if refused else None
+    refused = cut(context, context.deployment, request.content, context_window.told(data), allowed)
+    return _refuse(context, request, refused) if refused else None
 
 
-def cut(running: Running, name: str, body: bytes, read: int | None, allowed: bool) -> Refusal | None:
+def cut(context: RequestContext, name: str, body: bytes, read: int | None, allowed: bool) -> Refusal | None:
     """Whether a server that says it read so much has cut the prompt, and what to tell the client; `allowed`: it is noted only."""
-    found = context_window.estimate(body, running.window, read, count) if read is not None else 0
+    found = context_window.estimate(body, context.window, read, count) if read is not None else 0
     if not found:
         return None
-    running.truncated = allowed
-    return None if allowed else context_window.refusal(name, found, running.window, counted=False)
+    context.truncated = allowed
+    return None if allowed else context_window.refusal(name, found, context.window, counted=False)
 
 
 def count(text: str) -> int:
@@ -119,12 +119,12 @@ def count(text: str) -> int:
     return int(sys.modules["litellm"].token_counter(model="", text=text))
 
 
-def _refuse(running: Running, request: httpx.Request, refused: Refusal) -> httpx.Response:
-    running.overlong, running.overflowed = refused, True
-    if running.seen.attempts:
-        running.seen.attempts[-1].error = refused.code
+def _refuse(context: RequestContext, request: httpx.Request, refused: Refusal) -> httpx.Response:
+    context.overlong, context.overflowed = refused, True
+    if context.record.attempts:
+        context.record.attempts[-1].error = refused.code
     headers = {"content-type": "application/json"}
-    return httpx.Response(400, headers=headers, content=context_window.known(refused, running.window), request=request)
+    return httpx.Response(400, headers=headers, content=context_window.known(refused, context.window), request=request)
 
 
 def _with(request: httpx.Request, body: bytes) -> httpx.Request:
@@ -133,22 +133,22 @@ def _with(request: httpx.Request, body: bytes) -> httpx.Request:
     return httpx.Request(request.method, request.url, headers=headers, content=body, extensions=request.extensions)
 
 
-class _Watched(httpx.AsyncByteStream):
+class _CheckedStream(httpx.AsyncByteStream):
     """An answer in parts, which says at its end how much of the prompt was read."""
 
-    def __init__(self, inner: Any, running: Running, request: httpx.Request, allowed: bool) -> None:
+    def __init__(self, inner: Any, context: RequestContext, request: httpx.Request, allowed: bool) -> None:
         self._inner = inner
-        self._running = running
+        self._context = context
         self._body = request.content
         self._allowed = allowed
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        seen, known, running = b"", False, self._running
+        seen, known, context = b"", False, self._context
         async for chunk in self._inner:
             seen = seen[-100:] + chunk
             if not known and (read := context_window.told(seen)) is not None:
                 known = True
-                running.overlong = cut(running, running.deployment, self._body, read, self._allowed)
+                context.overlong = cut(context, context.deployment, self._body, read, self._allowed)
             yield chunk
 
     async def aclose(self) -> None:
@@ -156,21 +156,21 @@ class _Watched(httpx.AsyncByteStream):
 
 
 async def _asked(
-    self: httpx.AsyncClient, request: httpx.Request, running: Running, options: dict[str, Any]
+    self: httpx.AsyncClient, request: httpx.Request, context: RequestContext, options: dict[str, Any]
 ) -> httpx.Response:
     """A call that is made, and what is seen of it."""
-    attempt = http_observer.attempt_of(running, request)
+    attempt = http_observer.attempt_of(context, request)
     if attempt is None:
         return await _send(self, request, **options)
-    if attempt.place.local:
+    if attempt.deployment.local:
         # For the server's own log. A cloud is told nothing that a client has chosen beside its prompt.
-        request.headers["x-request-id"] = running.seen.onward
+        request.headers["x-request-id"] = context.record.onward
     try:
         response = await _send(self, request, **options)
     except BaseException as error:
         http_observer.failed(attempt, error)
         raise
-    http_observer.answered(running, attempt, response)
+    http_observer.answered(context, attempt, response)
     return response
 
 
@@ -181,5 +181,5 @@ def install() -> None:
     httpx.AsyncClient.send = send  # type: ignore[method-assign]
 
 
-def _place(url: str) -> tuple[object, str]:
+def _address(url: str) -> tuple[object, str]:
     return origin(url), urlsplit(url).path

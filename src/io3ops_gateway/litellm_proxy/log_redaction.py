@@ -10,7 +10,7 @@ import re
 import sys
 from typing import Any
 
-from io3ops_gateway.request.context import RUNNING
+from io3ops_gateway.request.context import CURRENT
 
 # A client may choose its call id; only the shape LiteLLM itself makes is let through.
 _CALL_ID = re.compile(r"litellm_call_id=([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\b")
@@ -40,8 +40,8 @@ def summary(record: logging.LogRecord) -> str:
         words.append(f"status {status}")
     if call := _CALL_ID.search(_text(record)):
         words.append(f"call {call[1]}")
-    if running := RUNNING.get():
-        words.append(f"request {running.seen.id}")
+    if context := CURRENT.get():
+        words.append(f"request {context.record.id}")
     return ", ".join(words) + " (text withheld; set LITELLM_LOG=ERROR to see it)"
 
 

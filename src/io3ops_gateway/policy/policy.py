@@ -39,7 +39,7 @@ class ModePolicy:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Place:
+class Deployment:
     """Where a deployment is, from the rendered file alone. `key`: name of the file with the provider's key. `first_token`: in
     seconds, for the providers whose streams LiteLLM gives no limit. `model`: its name in the table; `window` in tokens, 0: not known."""
 
@@ -55,7 +55,7 @@ class Place:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Door:
+class GatewaySettings:
     """What is taken from clients: Host names and web origins besides this machine's, bytes of a body. How they are served: in
     the fast `lane` or not, by how many `workers` (0: as the machine has it), how many at once in each, how many wait and how long."""
 
@@ -70,7 +70,7 @@ class Door:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Log:
+class LogSettings:
     """The request log: whether there is one, and how much of it is kept."""
 
     requests: bool = True
@@ -87,11 +87,11 @@ class Policy:
     modes: Mapping[str, ModePolicy]
     aliases: Mapping[str, str]
     data_class: str = INTERNAL
-    deployments: Mapping[str, Place] = field(default_factory=dict)
+    deployments: Mapping[str, Deployment] = field(default_factory=dict)
     members: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     overrides: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    door: Door = Door()
-    log: Log = Log()
+    gateway: GatewaySettings = GatewaySettings()
+    log: LogSettings = LogSettings()
 
     def mode(self, model: object) -> tuple[ModePolicy, str]:
         """The mode that a request's `model` means, and the data class that its name ends with ('' for none).
@@ -124,7 +124,7 @@ class Policy:
             raise Refusal(403, "stays_local", message)
         return found
 
-    def place(self, deployment: object, url: object, *, leaves: bool) -> Place:
+    def deployment(self, deployment: object, url: object, *, leaves: bool) -> Deployment:
         """The deployment of an attempt, if it is one of the file's and the prompt may go there.
 
         Raises:
@@ -161,8 +161,8 @@ def from_config(config: Mapping[str, Any]) -> Policy:
         raise ConfigError("litellm.yaml has no policy of this version", hint)
     try:
         modes = {name: _mode(name, entry) for name, entry in section["modes"].items()}
-        deployments = {name: _place(entry) for name, entry in section["deployments"].items()}
-        door = section["door"]
+        deployments = {name: _deployment(entry) for name, entry in section["deployments"].items()}
+        gateway = section["door"]
         policy = Policy(
             modes=modes,
             aliases={str(k): str(v) for k, v in section["aliases"].items()},
@@ -170,10 +170,10 @@ def from_config(config: Mapping[str, Any]) -> Policy:
             deployments=deployments,
             members=_members(config.get("model_list") or ()),
             overrides={key: frozenset(names) for key, names in section["overrides"].items()},
-            door=Door(**{**door, **{name: tuple(door[name]) for name in ("hosts", "origins")}}),
-            log=Log(**section["log"]),
+            gateway=GatewaySettings(**{**gateway, **{name: tuple(gateway[name]) for name in ("hosts", "origins")}}),
+            log=LogSettings(**section["log"]),
         )
-        _check_door(policy.door)
+        _check_gateway(policy.gateway)
         _check_log(policy.log)
         _hold_together(policy, config, hint)
     except (TypeError, KeyError, AttributeError) as error:
@@ -193,8 +193,8 @@ def _mode(name: str, entry: Mapping[str, Any]) -> ModePolicy:
     return found
 
 
-def _place(entry: Mapping[str, Any]) -> Place:
-    found = Place(**entry)
+def _deployment(entry: Mapping[str, Any]) -> Deployment:
+    found = Deployment(**entry)
     # 'false' in quotes would be true for Python, and a cloud then local.
     if type(found.local) is not bool or not isinstance(found.url, str) or not found.url:
         raise TypeError(f"where {found.name} is cannot be read")
@@ -203,16 +203,16 @@ def _place(entry: Mapping[str, Any]) -> Place:
     return found
 
 
-def _check_door(door: Door) -> None:
+def _check_gateway(gateway: GatewaySettings) -> None:
     for name, least in (("max_body", 1), ("workers", 0), ("parallel", 1), ("queue", 0)):
-        value = getattr(door, name)
+        value = getattr(gateway, name)
         if type(value) is not int or value < least:
             raise TypeError(f"{name} is no number that can be used")
-    if type(door.lane) is not bool or type(door.queue_timeout) not in (int, float) or door.queue_timeout <= 0:
+    if type(gateway.lane) is not bool or type(gateway.queue_timeout) not in (int, float) or gateway.queue_timeout <= 0:
         raise TypeError("lane or queue_timeout cannot be used")
 
 
-def _check_log(log: Log) -> None:
+def _check_log(log: LogSettings) -> None:
     if type(log.requests) is not bool:
         raise TypeError("whether requests are logged cannot be read")
     for name in ("keep_days", "budget_mb", "rotate_mb"):
@@ -239,9 +239,9 @@ def _hold_together(policy: Policy, config: Mapping[str, Any], hint: str) -> None
             raise ConfigError(f"two deployments in litellm.yaml are called {found}", hint)
         ids.add(found)
         # Without an address LiteLLM calls the provider's own.
-        params, place = entry["litellm_params"], policy.deployments.get(found)
+        params, deployment = entry["litellm_params"], policy.deployments.get(found)
         address = params.get("api_base") or params.get("aws_bedrock_runtime_endpoint")
-        if place and (place.local or address) and origin(str(address)) != origin(place.url):
+        if deployment and (deployment.local or address) and origin(str(address)) != origin(deployment.url):
             raise ConfigError(
                 f"the policy and the model list in litellm.yaml disagree about the address of {found}", hint
             )

@@ -6,17 +6,17 @@ from dataclasses import dataclass, field
 
 from io3ops_gateway.errors import Refusal
 from io3ops_gateway.policy.endpoints import CHAT, Endpoint
-from io3ops_gateway.request.record import Seen, begin
+from io3ops_gateway.request.record import RequestRecord, new_record
 
 
 @dataclass(slots=True, eq=False)
-class Running:
+class RequestContext:
     """One admitted request. `leaves`: it may go to a cloud, because it is public or `reason` overrides its class.
 
     `slots`: what the meter counts it towards. `deployment`, `local` and `attempts` are of the attempt that began last; `kind`: LiteLLM's word for the call. `begun`, `ended`:
-    of the answer; `stopping`: the gateway ends, and the request with it. `rehearsal`: what LiteLLM answers in place of a model; `outcome`: see `http_transport`.
+    of the answer; `stopping`: the gateway ends, and the request with it. `warmup`: what LiteLLM answers in place of a model; `outcome`: see `http_transport`.
     `truncation`: what becomes of a prompt longer than `window`, which is of the attempt that began last, in tokens; 0: not known. `truncated`: the
-    model has read less than was sent. `overlong`: what to say of a prompt that the last attempt refused or cut; `overflowed`: some attempt did. `seen`: for the request log.
+    model has read less than was sent. `overlong`: what to say of a prompt that the last attempt refused or cut; `overflowed`: some attempt did. `record`: for the request log.
     """
 
     budget: asyncio.Timeout
@@ -43,11 +43,11 @@ class Running:
     overlong: Refusal | None = None
     overflowed: bool = False
     status: int = 0
-    rehearsal: object = None
+    warmup: object = None
     outcome: object = None
     ignored: list[str] = field(default_factory=list)
     audited: set[str] = field(default_factory=set)
-    seen: Seen = field(default_factory=lambda: begin([]))
+    record: RequestRecord = field(default_factory=lambda: new_record([]))
 
 
-RUNNING: ContextVar[Running | None] = ContextVar("io3ops_running", default=None)
+CURRENT: ContextVar[RequestContext | None] = ContextVar("io3ops_running", default=None)

@@ -5,15 +5,15 @@ import contextlib
 from collections.abc import Iterator
 
 from io3ops_gateway.asgi import Message, Receive
-from io3ops_gateway.request.context import Running
+from io3ops_gateway.request.context import RequestContext
 
 
-class Client:
+class DisconnectWatcher:
     """`gone`: set when the client has left; the request's budget ends with it, so that the model and the place are for others."""
 
-    def __init__(self, running: Running) -> None:
+    def __init__(self, context: RequestContext) -> None:
         self.gone = asyncio.Event()
-        self._running = running
+        self._context = context
 
     @contextlib.contextmanager
     def watched(self, scope: Message, receive: Receive) -> Iterator[None]:
@@ -46,6 +46,6 @@ class Client:
 
     def _left(self) -> None:
         self.gone.set()
-        budget = self._running.budget
-        if not self._running.ended and not budget.expired():
+        budget = self._context.budget
+        if not self._context.ended and not budget.expired():
             budget.reschedule(asyncio.get_running_loop().time())

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeGuard
 
 from io3ops_gateway.asgi import Headers, Message, Send
-from io3ops_gateway.policy.policy import Place
+from io3ops_gateway.policy.policy import Deployment
 
 # The outcome of a request whose client has gone.
 LEFT = "client_left"
@@ -36,7 +36,7 @@ class Attempt:
     """One attempt at one deployment; moments of `clock`. `status` 0: none came back; `error`: the class of the failure; `timings`: Ollama's own,
     in nanoseconds."""
 
-    place: Place
+    deployment: Deployment
     begun: float
     ended: float = 0.0
     status: int = 0
@@ -51,7 +51,7 @@ class Attempt:
 
 
 @dataclass(slots=True, eq=False)
-class Seen:
+class RequestRecord:
     """One request. `time`: of the wall's clock; `begun`, `body`, `first`, `ended`: moments of `clock`, 0 when not reached; `queued`: seconds. `path`: edge, lane or full.
 
     `prompt`, `completion`, `cached`: tokens, None when nobody said; `told`: LiteLLM has told of the call's end; `chosen`: the client
@@ -99,14 +99,14 @@ class Seen:
         """The id, for a local server's own log: vLLM takes it for its own, and clients may choose one twice."""
         return f"{self.id}-{random.getrandbits(32):08x}" if self.chosen else self.id
 
-    def attempt(self, place: Place) -> Attempt:
+    def attempt(self, deployment: Deployment) -> Attempt:
         """Another attempt begins; the one before is over, and what it told of its answer is not told of the next one's."""
         now = clock()
         self.prompt = self.completion = self.cached = None
         self.finish = ""
         if self.attempts and not self.attempts[-1].ended:
             self.attempts[-1].end(error="failed")
-        self.attempts.append(Attempt(place, now))
+        self.attempts.append(Attempt(deployment, now))
         return self.attempts[-1]
 
     def used(self, prompt: object, completion: object) -> None:
@@ -144,7 +144,7 @@ class Seen:
         return sending
 
 
-def begin(headers: Headers) -> Seen:
+def new_record(headers: Headers) -> RequestRecord:
     """A request whose head was just read: with the id that the client gave it, when that can be one, else with one of ours."""
     now = time.time()
     given, client = b"", ""
@@ -154,8 +154,8 @@ def begin(headers: Headers) -> Seen:
         elif name == b"user-agent":
             client = product(value)
     if _ID.fullmatch(given):
-        return Seen(given.decode(), now, clock(), client=client, chosen=True)
-    return Seen(new_id(now), now, clock(), client=client)
+        return RequestRecord(given.decode(), now, clock(), client=client, chosen=True)
+    return RequestRecord(new_id(now), now, clock(), client=client)
 
 
 def new_id(now: float) -> str:

@@ -10,7 +10,7 @@ from io3ops_gateway.asgi import Headers, Send
 from io3ops_gateway.errors import Refusal
 from io3ops_gateway.policy import endpoints
 from io3ops_gateway.policy.endpoints import Endpoint
-from io3ops_gateway.request.context import Running
+from io3ops_gateway.request.context import RequestContext
 
 # LiteLLM puts the lines of its own program into some errors; as JSON text they end with the quote.
 _TRACE = re.compile(rb'(?:\\n)*Traceback \(most recent call last\):(?:[^"\\]|\\.)*')
@@ -47,24 +47,24 @@ def kind(body: bytes, status: int) -> str:
     return found[1].decode() if found else f"http_{status}" if status else "upstream_error"
 
 
-def facts(running: Running, status: int) -> Headers:
+def facts(context: RequestContext, status: int) -> Headers:
     """What happened to a request, for its answer."""
     found = {
-        "mode": running.mode,
-        "data-class": running.data_class,
-        "data-class-from": running.source,
-        "attempts": str(running.attempts),
+        "mode": context.mode,
+        "data-class": context.data_class,
+        "data-class-from": context.source,
+        "attempts": str(context.attempts),
     }
-    if running.deployment:
-        found["deployment"] = running.deployment
+    if context.deployment:
+        found["deployment"] = context.deployment
         if status < 400:
-            found["served"] = "local" if running.local else "cloud"
-    if running.reason:
-        found["override"] = "audited" if running.audited else "not used"
-    if running.truncated:
+            found["served"] = "local" if context.local else "cloud"
+    if context.reason:
+        found["override"] = "audited" if context.audited else "not used"
+    if context.truncated:
         found["truncated"] = "true"
-    if running.ignored:
-        found["ignored"] = ",".join(running.ignored)[:500]
+    if context.ignored:
+        found["ignored"] = ",".join(context.ignored)[:500]
     return [
         # uvicorn breaks an answer off at a control character, and a field of the request may be called anything.
         (f"x-io3-{n}".encode(), (v if v.isascii() and v.isprintable() else _UNPRINTABLE.sub("?", v)).encode())

@@ -35,7 +35,7 @@ class Wish:
     internal: bool
 
 
-class Recorder:
+class ContentRecorder:
     """`control`: the file that asks; `folder`: where the content goes. For one thread of each process."""
 
     def __init__(

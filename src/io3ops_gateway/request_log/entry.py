@@ -5,7 +5,7 @@ import time
 from functools import lru_cache
 from typing import Any
 
-from io3ops_gateway.request.record import Attempt, Seen
+from io3ops_gateway.request.record import Attempt, RequestRecord
 
 TIMINGS = (
     ("load_ms", "load_duration"),
@@ -15,92 +15,94 @@ TIMINGS = (
 )
 
 
-def line(seen: Seen) -> dict[str, Any]:
+def line(record: RequestRecord) -> dict[str, Any]:
     """A request that has ended. Everything that is not known is left out."""
-    end = seen.ended
-    found: dict[str, Any] = {"v": 1, "time": stamp(seen.time), "id": seen.id}
-    if seen.mode:
-        found["mode"] = seen.mode
-    if seen.data_class:
-        found["data_class"] = seen.data_class
-    if seen.data_class_from not in ("", "default"):
-        found["data_class_from"] = seen.data_class_from
-    if seen.key:
-        found["key"], found["key_id"] = seen.key, seen.key_id
-    if seen.client:
-        found["client"] = seen.client
-    if seen.outcome:
-        found["outcome"] = seen.outcome
-    if seen.status:
-        found["status"] = seen.status
-    if seen.error:
-        found["error"] = seen.error
-    found["path"] = seen.path
-    if seen.stream:
+    end = record.ended
+    found: dict[str, Any] = {"v": 1, "time": stamp(record.time), "id": record.id}
+    if record.mode:
+        found["mode"] = record.mode
+    if record.data_class:
+        found["data_class"] = record.data_class
+    if record.data_class_from not in ("", "default"):
+        found["data_class_from"] = record.data_class_from
+    if record.key:
+        found["key"], found["key_id"] = record.key, record.key_id
+    if record.client:
+        found["client"] = record.client
+    if record.outcome:
+        found["outcome"] = record.outcome
+    if record.status:
+        found["status"] = record.status
+    if record.error:
+        found["error"] = record.error
+    found["path"] = record.path
+    if record.stream:
         found["stream"] = True
-    found["ms"] = _ms(end - seen.begun)
-    if seen.body:
-        found["body_ms"] = _ms(seen.body - seen.begun)
-    if seen.queued >= 0.0001:
-        found["queue_ms"] = _ms(seen.queued)
-    if seen.stream and seen.first:
-        found["first_ms"] = _ms(seen.first - seen.begun)
-    if seen.bytes_in:
-        found["bytes_in"] = seen.bytes_in
-    if seen.bytes_out:
-        found["bytes_out"] = seen.bytes_out
-    last = seen.attempts[-1] if seen.attempts else None
-    if last and last.place.window:
-        found["window"] = last.place.window
-    if seen.truncated:
+    found["ms"] = _ms(end - record.begun)
+    if record.body:
+        found["body_ms"] = _ms(record.body - record.begun)
+    if record.queued >= 0.0001:
+        found["queue_ms"] = _ms(record.queued)
+    if record.stream and record.first:
+        found["first_ms"] = _ms(record.first - record.begun)
+    if record.bytes_in:
+        found["bytes_in"] = record.bytes_in
+    if record.bytes_out:
+        found["bytes_out"] = record.bytes_out
+    last = record.attempts[-1] if record.attempts else None
+    if last and last.deployment.window:
+        found["window"] = last.deployment.window
+    if record.truncated:
         found["truncated"] = True
-    if seen.override:
+    if record.override:
         found["override"] = True
-    if seen.recorded:
+    if record.recorded:
         found["recorded"] = True
-    if seen.cost:
-        found["cost_usd"] = round(seen.cost, 8)
-    if last and seen.completion and seen.first and "eval_duration" not in last.timings and end > seen.first:
-        found["tokens_per_second"] = round(seen.completion / (end - (seen.first if seen.stream else last.begun)), 1)
-    if told := _told(seen, last):
+    if record.cost:
+        found["cost_usd"] = round(record.cost, 8)
+    if last and record.completion and record.first and "eval_duration" not in last.timings and end > record.first:
+        found["tokens_per_second"] = round(
+            record.completion / (end - (record.first if record.stream else last.begun)), 1
+        )
+    if told := _told(record, last):
         found["gen_ai"] = told
-    if seen.attempts:
-        found["attempts"] = [_attempt(attempt, seen) for attempt in seen.attempts]
+    if record.attempts:
+        found["attempts"] = [_attempt(attempt, record) for attempt in record.attempts]
     return found
 
 
-def _told(seen: Seen, last: Attempt | None) -> dict[str, Any]:
+def _told(record: RequestRecord, last: Attempt | None) -> dict[str, Any]:
     """In the words of OpenTelemetry's conventions for generative AI."""
-    found: dict[str, Any] = {"operation": {"name": seen.operation}} if seen.operation else {}
+    found: dict[str, Any] = {"operation": {"name": record.operation}} if record.operation else {}
     answer: dict[str, Any] = {}
-    if last and last.place.model and 200 <= seen.status < 400:
-        answer["model"] = last.place.model
-    if seen.finish and not seen.outcome:
+    if last and last.deployment.model and 200 <= record.status < 400:
+        answer["model"] = last.deployment.model
+    if record.finish and not record.outcome:
         # LiteLLM calls a stream finished, before anybody knows that its client has left.
-        answer["finish_reasons"] = [seen.finish]
+        answer["finish_reasons"] = [record.finish]
     if answer:
         found["response"] = answer
     usage: dict[str, Any] = {}
-    if seen.prompt is not None:
-        usage["input_tokens"] = seen.prompt
-    if seen.completion is not None:
-        usage["output_tokens"] = seen.completion
-    if seen.cached:
-        usage["cache_read"] = {"input_tokens": seen.cached}
+    if record.prompt is not None:
+        usage["input_tokens"] = record.prompt
+    if record.completion is not None:
+        usage["output_tokens"] = record.completion
+    if record.cached:
+        usage["cache_read"] = {"input_tokens": record.cached}
     if usage:
         found["usage"] = usage
     return found
 
 
-def _attempt(attempt: Attempt, seen: Seen) -> dict[str, Any]:
-    place = attempt.place
-    found: dict[str, Any] = {"deployment": place.name}
-    if place.provider != "local":
-        found["provider"] = place.provider
-    if not place.local:
+def _attempt(attempt: Attempt, record: RequestRecord) -> dict[str, Any]:
+    deployment = attempt.deployment
+    found: dict[str, Any] = {"deployment": deployment.name}
+    if deployment.provider != "local":
+        found["provider"] = deployment.provider
+    if not deployment.local:
         found["cloud"] = True
-    found["at"] = _ms(attempt.begun - seen.begun)
-    found["ms"] = _ms((attempt.ended or seen.ended) - attempt.begun)
+    found["at"] = _ms(attempt.begun - record.begun)
+    found["ms"] = _ms((attempt.ended or record.ended) - attempt.begun)
     if attempt.status not in (0, 200):
         found["status"] = attempt.status
     if attempt.error:

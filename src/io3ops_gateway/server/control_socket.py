@@ -22,7 +22,7 @@ COMMAND_SECONDS = 10.0
 Obey = Callable[[socket.socket, dict[str, Any]], None]
 
 
-class Commands:
+class ControlSocket:
     """`obey(asker, asked)`: `asked` has a `command`; the asker is to get a `reply`."""
 
     def __init__(self, path: Path, selector: selectors.BaseSelector, obey: Obey) -> None:

@@ -41,7 +41,7 @@ class LimitedHttp(HttpToolsProtocol):  # type: ignore[misc]
         self._stalled: asyncio.TimerHandle | None = None
         self._data = b""
         self._plain = b""
-        # What is to be done when the client leaves before its answer is complete; for `disconnect.Client`.
+        # What is to be done when the client leaves before its answer is complete; for `disconnect.DisconnectWatcher`.
         self.when_gone: Callable[[], None] | None = None
         self.gone = False
 

@@ -16,14 +16,14 @@ from typing import Any, NoReturn
 
 from io3ops_gateway.asgi import App
 from io3ops_gateway.errors import GatewayError
-from io3ops_gateway.limits.counters import Gauge
-from io3ops_gateway.limits.rate_limits import Ledger, Meter
+from io3ops_gateway.limits.counters import Counters
+from io3ops_gateway.limits.rate_limits import Ledger, RateLimiter
 from io3ops_gateway.litellm_proxy import log_redaction, trim
 from io3ops_gateway.litellm_proxy.startup import import_litellm, prepare_environment
 from io3ops_gateway.policy.client_keys import KeyRing
-from io3ops_gateway.policy.policy import Log
-from io3ops_gateway.request_log.content_capture import Recorder
-from io3ops_gateway.request_log.recorder import Journal
+from io3ops_gateway.policy.policy import LogSettings
+from io3ops_gateway.request_log.content_capture import ContentRecorder
+from io3ops_gateway.request_log.recorder import RequestRecorder
 from io3ops_gateway.request_log.rotating_file import RequestLog
 from io3ops_gateway.server import sockets, startup_checks, supervisor
 from io3ops_gateway.server.rollout import Job
@@ -69,7 +69,7 @@ def serve(settings: Settings) -> None:
     import_litellm(OURS)
     if settings.trim and (why := trim.before()):
         print(f"gateway: {why}", file=sys.stderr, flush=True)
-    ledger, gauge = Ledger(), Gauge()
+    ledger, counters = Ledger(), Counters()
 
     def work(job: Job) -> NoReturn:
         from io3ops_gateway.server import worker
@@ -77,28 +77,28 @@ def serve(settings: Settings) -> None:
         def make(app: App, hooks: Any, job: Job) -> Any:
             from io3ops_gateway.edge.app import Edge
             from io3ops_gateway.fast_lane.lane import Lane
-            from io3ops_gateway.fast_lane.upstreams import stops
+            from io3ops_gateway.fast_lane.upstreams import upstreams
 
-            hooks.meter = Meter(ledger, worker=job.index, clock=time.monotonic)
-            where = stops(hooks.policy, hooks.entries) if hooks.policy.door.lane else {}
-            lane = Lane(hooks.policy, where, hooks.files.keys, hooks.meter)
+            hooks.limiter = RateLimiter(ledger, worker=job.index, clock=time.monotonic)
+            where = upstreams(hooks.policy, hooks.entries) if hooks.policy.gateway.lane else {}
+            lane = Lane(hooks.policy, where, hooks.files.keys, hooks.limiter)
             hide, why = hooks.files.keys.hide, hooks.why
-            column = gauge.worker(job.index)
-            journal = journals(hooks.policy.log, settings, column.lost)
-            hooks.told = journal.told
+            worker_counters = counters.worker(job.index)
+            recorder = make_recorder(hooks.policy.log, settings, worker_counters.lost)
+            hooks.told = recorder.told
             return Edge(
                 app,
                 hooks.policy,
                 ring,
-                hooks.meter,
+                hooks.limiter,
                 inner,
                 hide,
                 why,
                 owner_key=key,
                 config=job.digest,
                 lane=lane,
-                journal=journal,
-                gauge=column,
+                recorder=recorder,
+                counters=worker_counters,
             )
 
         when_ready = _nothing if show_text else log_redaction.withhold_text
@@ -110,7 +110,7 @@ def serve(settings: Settings) -> None:
 
     def forget(index: int) -> None:
         ledger.forget(index)
-        gauge.forget(index)
+        counters.forget(index)
 
     supervisor.Supervisor(
         config=settings.config,
@@ -121,11 +121,11 @@ def serve(settings: Settings) -> None:
         count=lambda config: workers(config, os.cpu_count() or 1, memory()),
         forget=forget,
         room=room(memory()),
-        load=gauge.totals,
+        load=counters.totals,
     ).run()
 
 
-def journals(wanted: Log, settings: Settings, lost: Callable[[int], None]) -> Journal:
+def make_recorder(wanted: LogSettings, settings: Settings, lost: Callable[[int], None]) -> RequestRecorder:
     """What keeps the request log, as the table wants it, and records what the owner asks for. `lost`: is told of lines that are."""
     mb = 1_000_000
     log = RequestLog(
@@ -135,8 +135,8 @@ def journals(wanted: Log, settings: Settings, lost: Callable[[int], None]) -> Jo
         rotate=wanted.rotate_mb * mb,
         lost=lost,
     )
-    recorder = Recorder(settings.recording, settings.content_dir)
-    return Journal(log.write if wanted.requests else None, recorder, log.close)
+    content = ContentRecorder(settings.recording, settings.content_dir)
+    return RequestRecorder(log.write if wanted.requests else None, content, log.close)
 
 
 def workers(config: Mapping[str, Any], cores: int, memory: int) -> int:
@@ -144,8 +144,8 @@ def workers(config: Mapping[str, Any], cores: int, memory: int) -> int:
 
     One serves more than a local runtime answers, so more are for large machines or who asks for them in the table; each needs memory of its own.
     """
-    door = (config.get("io3ops_policy") or {}).get("door") or {}
-    wanted = door.get("workers") or (2 if cores >= 16 else 1)
+    gateway = (config.get("io3ops_policy") or {}).get("door") or {}
+    wanted = gateway.get("workers") or (2 if cores >= 16 else 1)
     # While a change is made there are twice as many.
     fit = max(1, room(memory) // 2)
     if fit < wanted:

@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 
 from io3ops_gateway.errors import ConfigError, GatewayError, StartError, one_line
 from io3ops_gateway.server import rollout, startup_checks, worker_processes
-from io3ops_gateway.server.control_socket import Commands, refuse, reply
+from io3ops_gateway.server.control_socket import ControlSocket, refuse, reply
 from io3ops_gateway.server.rollout import INDEXES, KILL, Generation, Generations, Job, Worker
 from io3ops_gateway.server.sockets import bind
 
@@ -55,7 +55,7 @@ class Supervisor:
             GatewayError: the first generation did not start, or its workers end again and again.
         """
         self._listen_to_signals()
-        commands = Commands(self.control, self._selector, self._obey)
+        commands = ControlSocket(self.control, self._selector, self._obey)
         try:
             self._begin(self.config.read_bytes(), try_modes=False)
             while self._generations.workers() or self._generations.stopping == math.inf:
@@ -68,7 +68,7 @@ class Supervisor:
             for generation in self._generations.all():
                 generation.config.unlink(missing_ok=True)
 
-    def _wait(self, commands: Commands) -> None:
+    def _wait(self, commands: ControlSocket) -> None:
         end = min(commands.deadline(), self._generations.deadline())
         for key, _ in self._selector.select(None if end == math.inf else max(0.0, end - time.monotonic())):
             # Another one of this round may have ended it.

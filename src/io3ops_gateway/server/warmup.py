@@ -1,6 +1,6 @@
 """Requests that a starting worker sends itself, before anybody else does: the first of a kind is several times slower.
 
-`rehearse` reaches no model: LiteLLM answers with a text that it is given. `try_modes` calls the model of every mode that has a
+`warm_up` reaches no model: LiteLLM answers with a text that it is given. `try_modes` calls the model of every mode that has a
 local one. Touches nothing but the app it is handed.
 """
 
@@ -21,7 +21,7 @@ ASKED: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-async def rehearse(edge: Edge) -> None:
+async def warm_up(edge: Edge) -> None:
     """LiteLLM's whole way, streamed and not, without a model.
 
     Raises:
@@ -31,7 +31,7 @@ async def rehearse(edge: Edge) -> None:
         mode = next((m for m in edge.policy.modes.values() if m.task == task and INTERNAL in m.groups), None)
         if mode is None:
             continue
-        app = edge.rehearse(mode, "ok" if task == "chat" else [0.5, 0.5])
+        app = edge.warm_up(mode, "ok" if task == "chat" else [0.5, 0.5])
         for more in ({}, {"stream": True}) if task == "chat" else ({},):
             status, answer = await call(app, path, {**body, "model": mode.groups[INTERNAL], **more})
             if status != 200:

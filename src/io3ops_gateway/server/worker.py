@@ -105,7 +105,7 @@ class Start:
     async def _complete(self) -> None:
         trim.after(sys.modules["io3ops_gateway.litellm_proxy.hooks"].policy)
         check_held(self.edge)
-        await warmup.rehearse(self.edge)
+        await warmup.warm_up(self.edge)
         if self.job.try_modes:
             await warmup.try_modes(self.edge)
         self._when_ready()

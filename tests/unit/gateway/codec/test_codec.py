@@ -12,7 +12,7 @@ from tests import codec_cases, codec_cases_openai
 from tests.codec_cases import CALL, NAMED, STREAM, TOOL, USAGE, Case, Targets, call, last, part, user
 from tests.codec_compare import said, seen
 
-from io3ops_gateway.codec.base import Call, Cut, Strange
+from io3ops_gateway.codec.base import Call, TruncatedResponse, UnrecognisedResponse
 
 TARGETS = Targets("http://upstream")
 CASES = [*codec_cases.ollama(), *codec_cases_openai.openai()]
@@ -222,15 +222,15 @@ def test_a_stream_that_is_cut_ends_without_a_reason() -> None:
     for body, data in ((CHAT, part("a")), (OAI, codec_cases_openai.X)):
         asked = made(body | STREAM)
         assert len(asked.events(data)) == 1 and asked.begun
-        with pytest.raises(Cut):
+        with pytest.raises(TruncatedResponse):
             asked.end()
         nothing = made(body | STREAM)
-        with pytest.raises(Cut):
+        with pytest.raises(TruncatedResponse):
             nothing.end()
         assert not nothing.begun
         half = made(body | STREAM)
         assert half.events(data.rstrip()) == []
-        with pytest.raises(Cut):
+        with pytest.raises(TruncatedResponse):
             half.end()
         assert not half.begun
 
@@ -244,7 +244,7 @@ def test_a_stream_that_is_cut_ends_without_a_reason() -> None:
 )
 def test_an_error_in_a_stream(body: dict[str, Any], good: bytes, bad: bytes) -> None:
     asked = made(body | STREAM)
-    with pytest.raises(Strange, match="boo"):
+    with pytest.raises(UnrecognisedResponse, match="boo"):
         asked.events(bad)
     asked = made(body | STREAM)
     asked.events(good)
@@ -301,7 +301,7 @@ def test_any_bytes_give_events_or_are_strange(pieces: list[bytes], body: dict[st
     try:
         events = [event for piece in pieces for event in asked.events(piece)]
         events += asked.end()
-    except (Strange, Cut):
+    except (UnrecognisedResponse, TruncatedResponse):
         return
     assert all(event.startswith(b"data: ") and event.endswith(b"\n\n") for event in events)
     assert not asked.failed or events[-1].startswith(b'data: {"error"')
@@ -318,7 +318,7 @@ def test_pieces_do_not_matter(pieces: list[bytes], body: dict[str, Any]) -> None
             for piece in given_so:
                 events += asked.events(piece)
             events += asked.end()
-        except (Strange, Cut) as error:
+        except (UnrecognisedResponse, TruncatedResponse) as error:
             found.append((asked.begun, type(error)))
         else:
             found.append((b"".join(events), type(None)))

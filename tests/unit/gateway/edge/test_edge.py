@@ -15,11 +15,11 @@ from io3ops_gateway.asgi import Receive, Send
 from io3ops_gateway.edge import app as edges
 from io3ops_gateway.edge import request_checks
 from io3ops_gateway.edge.app import Edge
-from io3ops_gateway.limits.rate_limits import Ledger, Meter
+from io3ops_gateway.limits.rate_limits import Ledger, RateLimiter
 from io3ops_gateway.policy.client_keys import KeyRing
-from io3ops_gateway.policy.policy import Door, ModePolicy, Place, Policy
-from io3ops_gateway.request.context import RUNNING, Running
-from io3ops_gateway.request_log.recorder import Journal
+from io3ops_gateway.policy.policy import Deployment, GatewaySettings, ModePolicy, Policy
+from io3ops_gateway.request.context import CURRENT, RequestContext
+from io3ops_gateway.request_log.recorder import RequestRecorder
 
 Message = edges.Message
 REASON = b"the customer agreed: ticket 4711"
@@ -54,9 +54,11 @@ POLICY = Policy(
         "judge": a_mode("judge", task="moderations"),
     },
     aliases={"gpt-4o": "open", "claude:latest": "near"},
-    deployments={"open:public.1.g": Place(name="open.1.g", provider="cloud", local=False, url="https://c", key="c")},
+    deployments={
+        "open:public.1.g": Deployment(name="open.1.g", provider="cloud", local=False, url="https://c", key="c")
+    },
     overrides={"alice": frozenset({"strict", "far", "open"}), "owner": frozenset({"strict"})},
-    door=Door(hosts=("box.lan",), origins=("http://localhost:3000",), max_body=2_000_000),
+    gateway=GatewaySettings(hosts=("box.lan",), origins=("http://localhost:3000",), max_body=2_000_000),
 )
 KEYS: dict[str, dict[str, Any]] = {
     "alice": {},
@@ -74,7 +76,7 @@ class Inner:
     def __init__(self) -> None:
         self.scopes: list[Message] = []
         self.bodies: list[dict[str, Any]] = []
-        self.runs: list[Running] = []
+        self.runs: list[RequestContext] = []
         self.does: Callable[[Message, edges.Receive, edges.Send], Awaitable[None]] = self.answer
         self.headers = LITELLMS
 
@@ -84,9 +86,9 @@ class Inner:
             message = await receive()
             assert message["more_body"] is False
             self.bodies.append(json.loads(message["body"]))
-            running = RUNNING.get()
-            assert running is not None
-            self.runs.append(running)
+            context = CURRENT.get()
+            assert context is not None
+            self.runs.append(context)
         await self.does(scope, receive, send)
 
     async def answer(self, _scope: Message, _receive: edges.Receive, send: edges.Send) -> None:
@@ -126,8 +128,8 @@ class House:
         }
         (folder / "keys.json").write_text(json.dumps({"version": 1, "keys": entries}))
         self.now = 1000.0
-        self.meter = Meter(Ledger(), worker=0, clock=lambda: self.now)
-        self.edge = Edge(self.inner, policy, KeyRing("sk-owner", folder / "keys.json"), self.meter, "sk-inside", hide)
+        self.limiter = RateLimiter(Ledger(), worker=0, clock=lambda: self.now)
+        self.edge = Edge(self.inner, policy, KeyRing("sk-owner", folder / "keys.json"), self.limiter, "sk-inside", hide)
 
     def ask(
         self,
@@ -564,7 +566,7 @@ def test_a_body_may_have_the_limit_and_not_a_byte_more(house: House) -> None:
         frame = b'{"model":"near","messages":[],"user":"%s"}'
         return frame % (b"x" * (size - len(frame) + 2))
 
-    limit = POLICY.door.max_body
+    limit = POLICY.gateway.max_body
     exact, over = sized(limit), sized(limit + 1)
     assert house.ask(body=exact, headers=[(b"content-length", str(limit).encode())]).status == 200
     assert house.ask(body=exact).status == 200
@@ -786,7 +788,7 @@ def test_what_nobody_foresaw_is_no_good_answer_in_the_log(
             await send({"type": "http.response.start", "status": 200, "headers": []})
         raise error
 
-    house.edge._journal = Journal(lines.append, Nothing())
+    house.edge._recorder = RequestRecorder(lines.append, Nothing())
     house.edge._full._app = broken
     with pytest.raises(type(error)):
         house.chat()
@@ -856,11 +858,11 @@ def test_no_conversation_is_kept_elsewhere(house: House, name: str) -> None:
 def run(house: House, found: Answer) -> tuple[str, str, str, bool]:
     """(class, source, group, leaves) of the last request, held against its answer."""
     assert found.status == 200, found.data
-    running = house.inner.runs[-1]
-    assert found.headers["x-io3-data-class"] == running.data_class
-    assert found.headers["x-io3-data-class-from"] == running.source
-    assert found.headers["x-io3-mode"] == running.mode
-    return running.data_class, running.source, running.group, running.leaves
+    context = house.inner.runs[-1]
+    assert found.headers["x-io3-data-class"] == context.data_class
+    assert found.headers["x-io3-data-class-from"] == context.source
+    assert found.headers["x-io3-mode"] == context.mode
+    return context.data_class, context.source, context.group, context.leaves
 
 
 @pytest.mark.parametrize(
@@ -951,9 +953,9 @@ def test_nothing_is_fetched_for_an_internal_prompt_whoever_said_so(house: House)
 
 def test_the_answer_says_what_happened_and_nothing_of_litellms(house: House) -> None:
     async def serve(_scope: Message, receive: edges.Receive, send: edges.Send) -> None:
-        running = RUNNING.get()
-        assert running is not None
-        running.attempts, running.deployment, running.local = 3, "open.2.g", False
+        context = CURRENT.get()
+        assert context is not None
+        context.attempts, context.deployment, context.local = 3, "open.2.g", False
         await house.inner.answer({}, receive, send)
 
     house.inner.does = serve
@@ -975,9 +977,9 @@ def test_the_answer_says_what_happened_and_nothing_of_litellms(house: House) -> 
 
 def _says(house: House, status: int, body: bytes, *, attempts: int) -> Any:
     async def serve(_scope: Message, _receive: edges.Receive, send: edges.Send) -> None:
-        running = RUNNING.get()
-        assert running is not None
-        running.attempts, running.deployment = attempts, "open.2.g" if attempts else ""
+        context = CURRENT.get()
+        assert context is not None
+        context.attempts, context.deployment = attempts, "open.2.g" if attempts else ""
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body[:9], "more_body": True})
@@ -1030,9 +1032,9 @@ def test_an_attempt_nobody_made_is_not_named(house: House) -> None:
 
 def test_a_local_answer_says_local(house: House) -> None:
     async def serve(_scope: Message, receive: edges.Receive, send: edges.Send) -> None:
-        running = RUNNING.get()
-        assert running is not None
-        running.deployment = "near.1.a"
+        context = CURRENT.get()
+        assert context is not None
+        context.deployment = "near.1.a"
         await house.inner.answer({}, receive, send)
 
     house.inner.does = serve
@@ -1060,9 +1062,9 @@ def test_an_override_lets_one_request_out(house: House) -> None:
 
 def test_an_override_that_took_effect_is_said_to_be_audited(house: House) -> None:
     async def serve(_scope: Message, receive: edges.Receive, send: edges.Send) -> None:
-        running = RUNNING.get()
-        assert running is not None
-        running.audited.add("cloud")
+        context = CURRENT.get()
+        assert context is not None
+        context.audited.add("cloud")
         await house.inner.answer({}, receive, send)
 
     house.inner.does = serve
@@ -1151,7 +1153,7 @@ def test_the_slot_comes_back_when_the_app_fails(house: House, error: BaseExcepti
     house.inner.does = fail
     with pytest.raises(type(error)):
         house.chat("one")
-    assert RUNNING.get() is None
+    assert CURRENT.get() is None
     house.inner.does = house.inner.answer
     assert house.chat("one").status == 200
 
@@ -1257,7 +1259,7 @@ def test_what_is_decided_about_a_request_is_forgotten_after_it(house: House) -> 
             return
 
         await house.edge(scope, receive, send)
-        assert len(house.inner.runs) == 1 and RUNNING.get() is None
+        assert len(house.inner.runs) == 1 and CURRENT.get() is None
 
     asyncio.run(scene())
 

@@ -6,61 +6,61 @@ import os
 
 import pytest
 
-from io3ops_gateway.limits.counters import Gauge
+from io3ops_gateway.limits.counters import Counters
 from io3ops_gateway.limits.rate_limits import WORKERS
 
 
 def test_the_totals_are_over_all_workers() -> None:
-    gauge = Gauge()
-    first, last = gauge.worker(0), gauge.worker(WORKERS - 1)
-    assert gauge.totals() == {"running": 0, "waiting": 0}
+    counters = Counters()
+    first, last = counters.worker(0), counters.worker(WORKERS - 1)
+    assert counters.totals() == {"running": 0, "waiting": 0}
     first.running(+1)
     first.running(+1)
     first.waiting(+1)
     last.running(+1)
-    assert gauge.totals() == {"running": 3, "waiting": 1}
+    assert counters.totals() == {"running": 3, "waiting": 1}
     first.waiting(-1)
     first.running(-1)
-    assert gauge.totals() == {"running": 2, "waiting": 0}
+    assert counters.totals() == {"running": 2, "waiting": 0}
 
 
 def test_a_worker_that_ended_counts_no_more_and_its_neighbours_still_do() -> None:
-    gauge = Gauge()
+    counters = Counters()
     for index in (3, 4, 5):
-        gauge.worker(index).running(+1)
-        gauge.worker(index).waiting(+2)
-    gauge.forget(4)
-    assert gauge.totals() == {"running": 2, "waiting": 4}
-    gauge.worker(4).running(+1)
-    assert gauge.totals()["running"] == 3, "another that takes its number begins at nothing"
+        counters.worker(index).running(+1)
+        counters.worker(index).waiting(+2)
+    counters.forget(4)
+    assert counters.totals() == {"running": 2, "waiting": 4}
+    counters.worker(4).running(+1)
+    assert counters.totals()["running"] == 3, "another that takes its number begins at nothing"
 
 
 @pytest.mark.parametrize("index", [-1, WORKERS])
 def test_a_number_that_nobody_can_have_is_refused(index: int) -> None:
-    for take in (Gauge().worker, Gauge().forget):
+    for take in (Counters().worker, Counters().forget):
         with pytest.raises(ValueError, match=f"worker {index} is not one of {WORKERS}"):
             take(index)
 
 
 def test_what_a_forked_worker_counts_is_seen_by_its_parent_and_outlives_it() -> None:
-    gauge = Gauge()
+    counters = Counters()
     pid = os.fork()
     if pid == 0:
-        mine = gauge.worker(7)
+        mine = counters.worker(7)
         mine.running(+1)
         mine.waiting(+1)
         # Killed with both still counted, as far as the parent can tell.
         os._exit(0)
     assert os.waitpid(pid, 0)[1] == 0
-    assert gauge.totals() == {"running": 1, "waiting": 1}
-    gauge.forget(7)
-    assert gauge.totals() == {"running": 0, "waiting": 0}
+    assert counters.totals() == {"running": 1, "waiting": 1}
+    counters.forget(7)
+    assert counters.totals() == {"running": 0, "waiting": 0}
 
 
 def test_a_lost_line_is_known_to_all_and_outlives_its_worker() -> None:
-    gauge = Gauge()
-    gauge.worker(2).lost()
-    gauge.worker(9).lost()
-    gauge.forget(2)
-    found = gauge.totals()
+    counters = Counters()
+    counters.worker(2).lost()
+    counters.worker(9).lost()
+    counters.forget(2)
+    found = counters.totals()
     assert found["lost"] == 2 and 0 <= found["lost_ago"] < 60

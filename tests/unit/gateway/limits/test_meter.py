@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from io3ops_gateway.errors import Refusal
 from io3ops_gateway.limits import rate_limits as meters
-from io3ops_gateway.limits.rate_limits import SECONDS, WORKERS, Ledger, Meter
+from io3ops_gateway.limits.rate_limits import SECONDS, WORKERS, Ledger, RateLimiter
 
 
 class Clock:
@@ -35,11 +35,11 @@ def ledger() -> Ledger:
 
 
 @pytest.fixture
-def meter(ledger: Ledger, clock: Clock) -> Meter:
-    return Meter(ledger, worker=0, clock=clock)
+def meter(ledger: Ledger, clock: Clock) -> RateLimiter:
+    return RateLimiter(ledger, worker=0, clock=clock)
 
 
-def refused(meter: Meter, *who: tuple[str, Mapping[str, int]], match: str | None = None) -> Refusal:
+def refused(meter: RateLimiter, *who: tuple[str, Mapping[str, int]], match: str | None = None) -> Refusal:
     with pytest.raises(Refusal, match=match) as caught:
         meter.enter(*who)
     return caught.value
@@ -48,7 +48,7 @@ def refused(meter: Meter, *who: tuple[str, Mapping[str, int]], match: str | None
 # -- what a limit is
 
 
-def test_requests_per_minute_slide(meter: Meter, clock: Clock) -> None:
+def test_requests_per_minute_slide(meter: RateLimiter, clock: Clock) -> None:
     limits = {"requests_per_minute": 2}
     meter.enter(("m", limits))
     clock.now += 20
@@ -63,7 +63,7 @@ def test_requests_per_minute_slide(meter: Meter, clock: Clock) -> None:
 
 @pytest.mark.parametrize("begun", [1000.0, 1000.4, 1000.999])
 def test_no_window_of_a_minute_takes_more_and_none_longer_than_a_second_more(
-    meter: Meter, clock: Clock, begun: float
+    meter: RateLimiter, clock: Clock, begun: float
 ) -> None:
     limits = {"requests_per_minute": 1}
     clock.now = begun
@@ -75,7 +75,7 @@ def test_no_window_of_a_minute_takes_more_and_none_longer_than_a_second_more(
     meter.enter(("m", limits))
 
 
-def test_tokens_count_after_the_answer_and_parallel_slots_come_back(meter: Meter, clock: Clock) -> None:
+def test_tokens_count_after_the_answer_and_parallel_slots_come_back(meter: RateLimiter, clock: Clock) -> None:
     limits = {"tokens_per_minute": 10, "parallel": 1}
     meter.enter(("m", limits))
     assert refused(meter, ("m", limits), match="m takes 1 parallel").retry_after == 1
@@ -88,7 +88,7 @@ def test_tokens_count_after_the_answer_and_parallel_slots_come_back(meter: Meter
 
 
 @pytest.mark.parametrize("tokens", [-5, 10**30])
-def test_what_a_provider_counts_is_not_believed_beyond_reason(meter: Meter, tokens: int) -> None:
+def test_what_a_provider_counts_is_not_believed_beyond_reason(meter: RateLimiter, tokens: int) -> None:
     """A number below nothing would give tokens back, and one that fits no cell would break the count."""
     limits = {"tokens_per_minute": 10}
     meter.used(10, "m")
@@ -97,7 +97,7 @@ def test_what_a_provider_counts_is_not_believed_beyond_reason(meter: Meter, toke
     refused(meter, ("m", limits), match="tokens")
 
 
-def test_a_refused_request_takes_nothing(meter: Meter, clock: Clock) -> None:
+def test_a_refused_request_takes_nothing(meter: RateLimiter, clock: Clock) -> None:
     """Else a client that keeps asking would never be let in again."""
     limits = {"requests_per_minute": 1}
     meter.enter(("m", limits))
@@ -108,7 +108,7 @@ def test_a_refused_request_takes_nothing(meter: Meter, clock: Clock) -> None:
     meter.enter(("m", limits))
 
 
-def test_a_request_that_one_of_its_names_refuses_takes_nothing_of_the_other(meter: Meter) -> None:
+def test_a_request_that_one_of_its_names_refuses_takes_nothing_of_the_other(meter: RateLimiter) -> None:
     """A key that is over its limit must not use up the mode's slots."""
     mode_limits, key_limits = {"parallel": 2, "requests_per_minute": 2}, {"requests_per_minute": 1}
     meter.enter(("mode m", mode_limits), ("key a", key_limits))
@@ -118,7 +118,7 @@ def test_a_request_that_one_of_its_names_refuses_takes_nothing_of_the_other(mete
     refused(meter, ("mode m", mode_limits), ("key c", key_limits), match="mode m")
 
 
-def test_both_names_are_left_and_charged(meter: Meter) -> None:
+def test_both_names_are_left_and_charged(meter: RateLimiter) -> None:
     one, tokens = {"parallel": 1}, {"tokens_per_minute": 1}
     assert meter.enter(("mode m", one), ("key a", one)) == ("mode m", "key a")
     meter.leave("mode m", "key a")
@@ -132,7 +132,7 @@ def test_both_names_are_left_and_charged(meter: Meter) -> None:
 # -- names without limits
 
 
-def test_names_without_limits_cost_nothing(meter: Meter, ledger: Ledger) -> None:
+def test_names_without_limits_cost_nothing(meter: RateLimiter, ledger: Ledger) -> None:
     with mock.patch.object(Ledger, "__enter__", side_effect=AssertionError("took the lock")):
         counted = meter.enter(("mode m", {}), ("key a", {}))
         assert counted == ()
@@ -141,7 +141,7 @@ def test_names_without_limits_cost_nothing(meter: Meter, ledger: Ledger) -> None
     assert not any(ledger.cells)
 
 
-def test_a_reload_in_the_middle_of_a_request_neither_loses_nor_keeps_a_slot(meter: Meter) -> None:
+def test_a_reload_in_the_middle_of_a_request_neither_loses_nor_keeps_a_slot(meter: RateLimiter) -> None:
     """What a request was counted for is what it leaves, whatever the limits are by then."""
     one = {"parallel": 1}
     before = meter.enter(("key a", {}))
@@ -157,7 +157,7 @@ def test_a_reload_in_the_middle_of_a_request_neither_loses_nor_keeps_a_slot(mete
 
 
 def test_workers_share_what_they_count_and_a_dead_ones_slots_come_back(ledger: Ledger, clock: Clock) -> None:
-    first, second, last = (Meter(ledger, worker=n, clock=clock) for n in (0, 1, WORKERS - 1))
+    first, second, last = (RateLimiter(ledger, worker=n, clock=clock) for n in (0, 1, WORKERS - 1))
     limits = {"parallel": 3, "requests_per_minute": 4}
     for meter in (first, second, last):
         meter.enter(("m", limits))
@@ -177,7 +177,7 @@ def test_workers_share_what_they_count_and_a_dead_ones_slots_come_back(ledger: L
 def test_a_number_beyond_the_table_is_nobodys(ledger: Ledger, clock: Clock, worker: int) -> None:
     """It would be another row's cell."""
     with pytest.raises(ValueError, match="is not one of"):
-        Meter(ledger, worker=worker, clock=clock)
+        RateLimiter(ledger, worker=worker, clock=clock)
     with pytest.raises(ValueError, match="is not one of"):
         ledger.forget(worker)
 
@@ -189,7 +189,7 @@ def test_a_ledger_that_nobody_holds_leaves_no_file(clock: Clock) -> None:
     gc.collect()
     before = opened()
     for _ in range(5):
-        Meter(Ledger(), worker=0, clock=clock).enter(("m", {"parallel": 1}))
+        RateLimiter(Ledger(), worker=0, clock=clock).enter(("m", {"parallel": 1}))
     gc.collect()
     assert opened() == before
 
@@ -200,7 +200,7 @@ def test_a_ledger_that_nobody_holds_leaves_no_file(clock: Clock) -> None:
 def test_a_full_table_refuses_and_gives_the_rows_of_forgotten_names_away(clock: Clock) -> None:
     limits = {"requests_per_minute": 9, "tokens_per_minute": 9}
     with mock.patch.object(meters, "ROWS", 8):
-        meter = Meter(Ledger(), worker=0, clock=clock)
+        meter = RateLimiter(Ledger(), worker=0, clock=clock)
         for n in range(8):
             meter.enter((f"key {n}", limits))
         found = refused(meter, ("key new", limits))
@@ -220,7 +220,7 @@ def test_a_name_is_found_behind_a_row_that_is_free_again(ledger: Ledger, clock: 
     """Else it would be counted in two places, each with the whole limit."""
     limits = {"requests_per_minute": 1}
     with mock.patch.object(meters, "_key", lambda name: int(name) * meters.ROWS):
-        meter, other = (Meter(ledger, worker=n, clock=clock) for n in (0, 1))
+        meter, other = (RateLimiter(ledger, worker=n, clock=clock) for n in (0, 1))
         meter.leave(*meter.enter(("1", limits)))
         clock.now += 30
         meter.leave(*meter.enter(("2", limits)))
@@ -257,7 +257,7 @@ class Model:
 
     def __init__(self, limits: dict[str, dict[str, int]]) -> None:
         self.clock, self.limits, self.ledger = Clock(), limits, Ledger()
-        self.workers = [Meter(self.ledger, worker=n, clock=self.clock) for n in range(3)]
+        self.workers = [RateLimiter(self.ledger, worker=n, clock=self.clock) for n in range(3)]
         self.requests: list[tuple[str, float, int]] = []
         self.tokens: list[tuple[str, float, int]] = []
         self.held: list[tuple[int, tuple[str, ...]]] = []
@@ -318,7 +318,7 @@ class Model:
     def die(self, worker: int, _: None) -> None:
         self.ledger.forget(worker)
         self.held = [(of, names) for of, names in self.held if of != worker]
-        self.workers[worker] = Meter(self.ledger, worker=worker, clock=self.clock)
+        self.workers[worker] = RateLimiter(self.ledger, worker=worker, clock=self.clock)
 
 
 @settings(max_examples=150, deadline=None)

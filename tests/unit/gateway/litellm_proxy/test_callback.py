@@ -17,7 +17,7 @@ import yaml
 
 from io3ops.operations.privacy import audit as reader
 from io3ops_gateway.errors import ConfigError
-from io3ops_gateway.request.context import RUNNING, Running
+from io3ops_gateway.request.context import CURRENT, RequestContext
 
 CLOUD = "https://api.openai.com/v1"
 RUNTIME = "http://runtime:11434"
@@ -120,10 +120,10 @@ def hooks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     sys.modules.pop("io3ops_gateway.litellm_proxy.hooks", None)
 
 
-def running(data_class: str = "internal", *, leaves: bool = False, reason: str = "") -> Running:
+def context(data_class: str = "internal", *, leaves: bool = False, reason: str = "") -> RequestContext:
     group = "open:public" if leaves else "open"
     budget: Any = None
-    return Running(
+    return RequestContext(
         budget=budget,
         key="alice",
         slots=("mode open", "key alice"),
@@ -141,9 +141,9 @@ PUBLIC: dict[str, Any] = {"data_class": "public", "leaves": True}
 OVERRIDE: dict[str, Any] = {"data_class": "internal", "leaves": True, "reason": "ticket 4711"}
 
 
-def within(found: Running | None, call: Awaitable[Any]) -> Any:
+def within(found: RequestContext | None, call: Awaitable[Any]) -> Any:
     async def scene() -> Any:
-        RUNNING.set(found)
+        CURRENT.set(found)
         return await call
 
     return asyncio.run(scene())
@@ -153,7 +153,7 @@ def deployment(found: str, url: str | None = None) -> dict[str, Any]:
     return {"model_info": {"id": found}, "litellm_params": {"model": "m"} | ({"api_base": url} if url else {})}
 
 
-def attempt(hooks: Any, found: Running | None, place: object, kind: str = "acompletion", **kwargs: Any) -> Any:
+def attempt(hooks: Any, found: RequestContext | None, place: object, kind: str = "acompletion", **kwargs: Any) -> Any:
     info = {} if place is None else {"model_info": {"id": place}}
     return within(found, hooks.async_pre_call_deployment_hook(info | kwargs, kind))
 
@@ -164,15 +164,15 @@ def attempt(hooks: Any, found: Running | None, place: object, kind: str = "acomp
 @pytest.mark.parametrize("model", ["gpt", "open"])
 def test_the_router_is_asked_for_the_group_that_the_edge_chose(hooks: Any, model: str) -> None:
     data = {"model": model, "messages": []}
-    assert within(running(), hooks.async_pre_call_hook(None, None, data, "completion"))["model"] == "open"
-    public = within(running(**PUBLIC), hooks.async_pre_call_hook(None, None, {"model": "gpt"}, "completion"))
+    assert within(context(), hooks.async_pre_call_hook(None, None, data, "completion"))["model"] == "open"
+    public = within(context(**PUBLIC), hooks.async_pre_call_hook(None, None, {"model": "gpt"}, "completion"))
     assert public["model"] == "open:public"
 
 
 @pytest.mark.parametrize("model", ["open:public", "other", "", None, "open.1.a", "gpt,open:public"])
 def test_a_model_that_changed_on_its_way_is_refused(hooks: Any, model: object) -> None:
     with pytest.raises(Stopped) as caught:
-        within(running(), hooks.async_pre_call_hook(None, None, {"model": model}, "completion"))
+        within(context(), hooks.async_pre_call_hook(None, None, {"model": model}, "completion"))
     assert (caught.value.status, caught.value.code) == (403, "changed")
 
 
@@ -203,29 +203,29 @@ EVERY = [
 ]
 
 
-def offered(hooks: Any, found: Running) -> list[int]:
+def offered(hooks: Any, found: RequestContext) -> list[int]:
     kept = within(found, hooks.async_filter_deployments("open", EVERY, []))
     return [i for i, d in enumerate(EVERY) if any(d is k for k in kept)]
 
 
 def test_only_where_the_prompt_may_go_is_offered(hooks: Any) -> None:
-    assert offered(hooks, running()) == [0]
-    assert offered(hooks, running(**PUBLIC)) == offered(hooks, running(**OVERRIDE)) == [0, 1, 2]
+    assert offered(hooks, context()) == [0]
+    assert offered(hooks, context(**PUBLIC)) == offered(hooks, context(**OVERRIDE)) == [0, 1, 2]
 
 
 def test_a_provider_without_its_key_is_left_out(hooks: Any, tmp_path: Path) -> None:
     (tmp_path / "keys/openai").unlink()
-    assert offered(hooks, running(**PUBLIC)) == [0]
+    assert offered(hooks, context(**PUBLIC)) == [0]
     (tmp_path / "keys/openai").write_text("sk-new")
-    assert offered(hooks, running(**PUBLIC)) == [0, 1, 2]
+    assert offered(hooks, context(**PUBLIC)) == [0, 1, 2]
 
 
 @pytest.mark.parametrize("name", ["api_base", "base_url", "aws_bedrock_runtime_endpoint"])
 def test_each_of_litellms_words_for_an_address_is_looked_at(hooks: Any, name: str) -> None:
     moved = {"model_info": {"id": "open.1.a"}, "litellm_params": {name: "https://evil"}}
-    assert within(running(), hooks.async_filter_deployments("open", [moved], [])) == []
+    assert within(context(), hooks.async_filter_deployments("open", [moved], [])) == []
     with pytest.raises(Stopped):
-        attempt(hooks, running(), "open.1.a", **{name: "https://evil"})
+        attempt(hooks, context(), "open.1.a", **{name: "https://evil"})
 
 
 # -- last before the wire
@@ -245,7 +245,7 @@ def test_each_of_litellms_words_for_an_address_is_looked_at(hooks: Any, name: st
 def test_an_internal_attempt_at_anything_but_a_local_deployment_is_stopped(
     hooks: Any, place: object, url: str | None, code: str
 ) -> None:
-    found = running()
+    found = context()
     with pytest.raises(Stopped) as caught:
         attempt(hooks, found, place, api_base=url)
     assert (caught.value.status, caught.value.code) == (403, code)
@@ -254,19 +254,19 @@ def test_an_internal_attempt_at_anything_but_a_local_deployment_is_stopped(
 
 def test_a_stop_ends_the_request_and_is_said_in_openais_shape(hooks: Any) -> None:
     with pytest.raises(Stopped) as caught:
-        attempt(hooks, running(), "open:public.1.g")
+        attempt(hooks, context(), "open:public.1.g")
     assert set(caught.value.args[0]["error"]) == {"message", "type", "code"}
 
 
 def test_a_local_attempt_carries_no_key(hooks: Any) -> None:
-    found = running()
+    found = context()
     kwargs = attempt(hooks, found, "open.1.a", api_base=RUNTIME)
     assert "api_key" not in kwargs and "client" not in kwargs
     assert (found.attempts, found.deployment, found.local) == (1, "open.1.a", True)
 
 
 def test_a_cloud_attempt_gets_its_providers_key_alone(hooks: Any, tmp_path: Path) -> None:
-    found = running(**PUBLIC)
+    found = context(**PUBLIC)
     kwargs = attempt(hooks, found, "open:public.1.g", api_base=CLOUD, api_key="set-by-io3ops-from-a-file")
     assert kwargs["api_key"] == "sk-real"
     assert (found.attempts, found.deployment, found.local) == (1, "open.1.g", False)
@@ -276,14 +276,14 @@ def test_a_cloud_attempt_gets_its_providers_key_alone(hooks: Any, tmp_path: Path
 
 
 def test_calls_that_litellm_makes_of_one_call_are_one_attempt(hooks: Any) -> None:
-    found = running()
+    found = context()
     for kind in ("aresponses", "acompletion", "aresponses", "acompletion"):
         attempt(hooks, found, "open.1.a", kind)
     assert found.attempts == 2
 
 
 def test_a_stream_that_litellm_would_wait_for_for_ever_gets_a_limit(hooks: Any) -> None:
-    found = running(**PUBLIC)
+    found = context(**PUBLIC)
     first = attempt(hooks, found, "open:public.3.n", stream=True)["client"]
     assert first == ("client", 7) and attempt(hooks, found, "open:public.3.n", stream=True)["client"] is first
     assert "client" not in attempt(hooks, found, "open:public.3.n")
@@ -294,14 +294,14 @@ def test_an_attempt_without_a_key_is_stopped(hooks: Any, tmp_path: Path, name: s
     """An empty one sends LiteLLM, or AWS's library, to look for another: environment, files, the machine's own account."""
     (tmp_path / "keys" / name).unlink()
     with pytest.raises(Stopped):
-        attempt(hooks, running(**PUBLIC), place)
+        attempt(hooks, context(**PUBLIC), place)
 
 
 # -- overrides
 
 
 def test_an_override_is_on_the_record_before_it_leaves(hooks: Any, tmp_path: Path) -> None:
-    found = running(**OVERRIDE)
+    found = context(**OVERRIDE)
     log = tmp_path / "audit/audit.jsonl"
     attempt(hooks, found, "open.1.a")
     assert not log.exists() and not found.audited, "what stayed local is no override"
@@ -320,7 +320,7 @@ def test_an_override_is_on_the_record_before_it_leaves(hooks: Any, tmp_path: Pat
 
 def test_what_cannot_be_recorded_does_not_leave(hooks: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     log = tmp_path / "audit/audit.jsonl"
-    found = running(**OVERRIDE)
+    found = context(**OVERRIDE)
     for break_it in (lambda: log.mkdir(), lambda: (log.rmdir(), log.write_text("[]\n"))):
         break_it()
         with pytest.raises(Stopped) as caught:
@@ -332,7 +332,7 @@ def test_what_cannot_be_recorded_does_not_leave(hooks: Any, tmp_path: Path, caps
 
 def test_a_prompt_that_may_leave_without_a_reason_is_a_mistake_of_ours_and_stops(hooks: Any, tmp_path: Path) -> None:
     with pytest.raises(Stopped) as caught:
-        attempt(hooks, running("internal", leaves=True), "open:public.1.g")
+        attempt(hooks, context("internal", leaves=True), "open:public.1.g")
     assert caught.value.code == "stays_local" and not (tmp_path / "audit/audit.jsonl").exists()
 
 
@@ -365,20 +365,20 @@ def test_no_redirect_is_followed_by_any_client(hooks: Any, status: int, follow: 
 
 def test_tokens_count_for_the_mode_and_the_key(hooks: Any) -> None:
     answered = {"standard_logging_object": {"total_tokens": 5}}
-    within(running(), hooks.async_log_success_event(answered, None, None, None))
+    within(context(), hooks.async_log_success_event(answered, None, None, None))
     for name in ("mode open", "key alice"):
         with pytest.raises(Exception, match="tokens per minute"):
-            hooks.meter.enter((name, {"tokens_per_minute": 5}))
-    hooks.meter.enter(("key bob", {"tokens_per_minute": 1}))
+            hooks.limiter.enter((name, {"tokens_per_minute": 5}))
+    hooks.limiter.enter(("key bob", {"tokens_per_minute": 1}))
 
 
 @pytest.mark.parametrize(
     "record", [{}, {"standard_logging_object": None}, {"standard_logging_object": {"total_tokens": "5"}}]
 )
 def test_an_answer_without_a_count_counts_nothing(hooks: Any, record: dict[str, Any]) -> None:
-    within(running(), hooks.async_log_success_event(record, None, None, None))
+    within(context(), hooks.async_log_success_event(record, None, None, None))
     within(None, hooks.async_log_success_event({"standard_logging_object": {"total_tokens": 5}}, None, None, None))
-    hooks.meter.enter(("mode open", {"tokens_per_minute": 1}), ("key alice", {"tokens_per_minute": 1}))
+    hooks.limiter.enter(("mode open", {"tokens_per_minute": 1}), ("key alice", {"tokens_per_minute": 1}))
 
 
 # -- the start

@@ -6,26 +6,26 @@ import asyncio
 
 import httpx
 import pytest
-from tests.unit.gateway.litellm_proxy.test_wire import CHAT, END, line, running
+from tests.unit.gateway.litellm_proxy.test_wire import CHAT, END, context, line
 
 from io3ops_gateway.litellm_proxy import http_transport
-from io3ops_gateway.request.context import RUNNING
+from io3ops_gateway.request.context import CURRENT
 
 
 def handed(body: bytes) -> bytes:
     """A stream that the lane did not understand, as LiteLLM reads it."""
-    made = running()
+    made = context()
     made.deployment = "m.1.a"
     made.outcome = http_transport.Outcome(url=CHAT, deployment="m.1.a", status=200, body=body)
 
     async def run() -> bytes:
-        token = RUNNING.set(made)
+        token = CURRENT.set(made)
         try:
             async with httpx.AsyncClient() as client:
                 response = await http_transport.send(client, httpx.Request("POST", CHAT), stream=True)
                 return b"".join([part async for part in response.aiter_bytes()])
         finally:
-            RUNNING.reset(token)
+            CURRENT.reset(token)
 
     return asyncio.run(run())
 

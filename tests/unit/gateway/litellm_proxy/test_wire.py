@@ -12,22 +12,22 @@ import httpx
 import pytest
 
 from io3ops_gateway.litellm_proxy import http_observer
-from io3ops_gateway.policy.policy import Place
-from io3ops_gateway.request.context import Running
+from io3ops_gateway.policy.policy import Deployment
+from io3ops_gateway.request.context import RequestContext
 from io3ops_gateway.request.record import Attempt
 
-HERE = Place(name="m.1.a", provider="local", local=True, url="http://runtime:11434", model="a")
+HERE = Deployment(name="m.1.a", provider="local", local=True, url="http://runtime:11434", model="a")
 CHAT = "http://runtime:11434/api/chat"
 OPENAI = "http://runtime:11434/v1/chat/completions"
 END = {"model": "m", "done": True, "done_reason": "stop", "prompt_eval_count": 3, "eval_count": 2, "total_duration": 5}
 
 
-def running() -> Running:
+def context() -> RequestContext:
     found: Any = None
-    made = Running(
+    made = RequestContext(
         budget=found, key="k", slots=(), mode="m", asked="m", group="m", data_class="internal", source="mode", leaves=False
     )  # fmt: skip
-    made.seen.attempt(HERE)
+    made.record.attempt(HERE)
     return made
 
 
@@ -40,9 +40,9 @@ class Parts(httpx.AsyncByteStream):
             yield part
 
 
-def stream(url: str, *parts: bytes, **headers: str) -> tuple[Running, Attempt, bytes]:
+def stream(url: str, *parts: bytes, **headers: str) -> tuple[RequestContext, Attempt, bytes]:
     """A streamed answer as LiteLLM reads it. Raises what it would be told."""
-    made = running()
+    made = context()
     request = httpx.Request("POST", url)
     headers = {name.replace("_", "-"): value for name, value in headers.items()}
     response = httpx.Response(200, headers=headers, stream=Parts(parts), request=request)
@@ -119,21 +119,21 @@ def test_a_stream_that_stops_is_cut(url: str, parts: list[bytes]) -> None:
 
 def test_numbers_are_those_of_the_last_line() -> None:
     made, attempt, _ = stream(CHAT, line({"done": False}), line(END))
-    assert (made.seen.prompt, made.seen.completion, made.seen.finish) == (3, 2, "stop")
+    assert (made.record.prompt, made.record.completion, made.record.finish) == (3, 2, "stop")
     assert attempt.timings == {"total_duration": 5}
 
 
 def test_what_is_sent_once_more_is_another_attempt() -> None:
     """LiteLLM's client does that on its own, in one attempt of the router: without this an answered attempt kept its first one's error."""
-    made = running()
+    made = context()
     request = httpx.Request("POST", CHAT)
     first = http_observer.attempt_of(made, request)
-    assert first is made.seen.attempts[0] and http_observer.attempt_of(made, request) is first
+    assert first is made.record.attempts[0] and http_observer.attempt_of(made, request) is first
     http_observer.failed(first, httpx.ConnectError("x"))
     second = http_observer.attempt_of(made, request)
-    assert second is not None and second is not first and made.seen.attempts == [first, second]
+    assert second is not None and second is not first and made.record.attempts == [first, second]
     http_observer.answered(made, second, httpx.Response(200, json=END, request=request))
-    assert (first.error, second.error, second.status, made.seen.prompt) == ("ConnectError", "", 200, 3)
+    assert (first.error, second.error, second.status, made.record.prompt) == ("ConnectError", "", 200, 3)
     assert http_observer.attempt_of(made, request) is second, "it has answered: what comes now is no attempt of its own"
 
 
@@ -141,4 +141,4 @@ def test_what_is_sent_once_more_is_another_attempt() -> None:
     "method, url", [("GET", CHAT), ("POST", "http://runtime:11434/api/show"), ("POST", "http://elsewhere/api/chat")]
 )
 def test_what_is_no_call_of_a_model_is_no_attempt(method: str, url: str) -> None:
-    assert http_observer.attempt_of(running(), httpx.Request(method, url)) is None
+    assert http_observer.attempt_of(context(), httpx.Request(method, url)) is None

@@ -9,7 +9,7 @@ import pytest
 
 from io3ops_gateway.errors import ConfigError, Refusal
 from io3ops_gateway.policy.endpoints import CHAT, COMPLETIONS, EMBEDDINGS, MESSAGES, RESPONSES
-from io3ops_gateway.policy.policy import Log, ModePolicy, apply, from_config
+from io3ops_gateway.policy.policy import LogSettings, ModePolicy, apply, from_config
 
 RUNTIME, CLOUD = "http://runtime:11434", "https://api.openai.com/v1"
 
@@ -72,9 +72,9 @@ def test_the_policy_is_read_and_aliases_resolve() -> None:
     assert policy.modes["executor"].denied == ("tools",)
     assert policy.mode("gpt") == policy.mode("executor") == (policy.modes["executor"], "")
     assert policy.overrides == {"alice": frozenset({"open"})}
-    assert policy.door.hosts == ("box.lan",) and policy.door.max_body == 1000
+    assert policy.gateway.hosts == ("box.lan",) and policy.gateway.max_body == 1000
     assert policy.data_class == "internal" and not policy.deployments["open:public.2.g"].local
-    assert policy.log == Log(keep_days=7, budget_mb=100, rotate_mb=5)
+    assert policy.log == LogSettings(keep_days=7, budget_mb=100, rotate_mb=5)
     place = policy.deployments["executor.1.a"]
     assert (place.kind, place.model, place.window) == ("ollama", "a", 4096)
     assert [(m.truncation, m.record_internal) for m in policy.modes.values()] == [("refuse", False), ("flag", True)]
@@ -127,23 +127,23 @@ def test_an_internal_prompt_in_a_mode_without_a_local_model_is_refused() -> None
 
 def test_a_prompt_goes_to_the_tables_deployments_only() -> None:
     policy = from_config(config())
-    assert policy.place("executor.1.a", RUNTIME, leaves=False).local
-    assert policy.place("executor.1.a", None, leaves=False).local
-    assert policy.place("open:public.2.g", CLOUD, leaves=True).key == "openai"
+    assert policy.deployment("executor.1.a", RUNTIME, leaves=False).local
+    assert policy.deployment("executor.1.a", None, leaves=False).local
+    assert policy.deployment("open:public.2.g", CLOUD, leaves=True).key == "openai"
 
 
 @pytest.mark.parametrize("found", ["", "other", "open:public", "EXECUTOR.1.A", None, 1, ["executor.1.a"], {"id": 1}])
 @pytest.mark.parametrize("leaves", [True, False])
 def test_an_unknown_deployment_is_no_place_even_for_what_may_leave(found: object, leaves: bool) -> None:
     with pytest.raises(Refusal) as caught:
-        from_config(config()).place(found, RUNTIME, leaves=leaves)
+        from_config(config()).deployment(found, RUNTIME, leaves=leaves)
     assert (caught.value.status, caught.value.code) == (403, "unknown_deployment")
 
 
 @pytest.mark.parametrize("url", [CLOUD, None, RUNTIME])
 def test_a_cloud_is_no_place_for_what_must_stay(url: str | None) -> None:
     with pytest.raises(Refusal) as caught:
-        from_config(config()).place("open:public.2.g", url, leaves=False)
+        from_config(config()).deployment("open:public.2.g", url, leaves=False)
     assert (caught.value.status, caught.value.code) == (403, "stays_local")
 
 
@@ -175,7 +175,7 @@ def test_a_cloud_is_no_place_for_what_must_stay(url: str | None) -> None:
 @pytest.mark.parametrize("leaves", [True, False])
 def test_an_address_that_is_not_the_deployments_is_no_place(url: object, leaves: bool) -> None:
     with pytest.raises(Refusal) as caught:
-        from_config(config()).place("executor.1.a", url, leaves=leaves)
+        from_config(config()).deployment("executor.1.a", url, leaves=leaves)
     assert (caught.value.status, caught.value.code) == (403, "unknown_address")
 
 
@@ -184,7 +184,7 @@ def test_an_address_that_is_not_the_deployments_is_no_place(url: object, leaves:
 )
 def test_an_address_that_cannot_be_read_is_nobodys(url: str) -> None:
     with pytest.raises(Refusal) as caught:
-        from_config(config()).place("executor.1.a", url, leaves=False)
+        from_config(config()).deployment("executor.1.a", url, leaves=False)
     assert caught.value.code == "unknown_address"
 
 
@@ -200,7 +200,7 @@ def test_an_address_that_cannot_be_read_is_nobodys(url: str) -> None:
 )
 def test_the_path_and_a_port_that_goes_without_saying_do_not_matter(found: str, url: str) -> None:
     """LiteLLM adds paths of its own. What counts is who is called."""
-    assert from_config(config()).place(found, url, leaves=True)
+    assert from_config(config()).deployment(found, url, leaves=True)
 
 
 # -- a policy that cannot be believed
@@ -345,7 +345,7 @@ def test_two_deployments_of_one_name_stop_the_start() -> None:
 
 
 def test_the_smallest_limit_of_a_body_is_one() -> None:
-    assert from_config(change("io3ops_policy/door/max_body", 1)).door.max_body == 1
+    assert from_config(change("io3ops_policy/door/max_body", 1)).gateway.max_body == 1
 
 
 def test_an_internal_group_with_a_cloud_deployment_stops_the_start() -> None:

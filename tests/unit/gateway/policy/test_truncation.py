@@ -15,7 +15,7 @@ from io3ops_gateway.litellm_proxy.app import FullPath
 from io3ops_gateway.litellm_proxy.http_transport import Outcome
 from io3ops_gateway.policy import context_window
 from io3ops_gateway.request import responses as answers
-from io3ops_gateway.request.context import RUNNING, Running
+from io3ops_gateway.request.context import CURRENT, RequestContext
 
 CHAT, EMBED, SERVED = "http://r/api/chat", "http://r/api/embed", "http://r/v1/chat/completions"
 EXACT = json.dumps({"error": json.dumps({"error": {"code": 400, "message": "request (600 tokens) exceeds the available context size (512 tokens), try increasing it", "type": "exceed_context_size_error"}})}).encode()  # fmt: skip
@@ -167,15 +167,15 @@ class Parts(httpx.AsyncByteStream):
 
 
 @pytest.fixture
-def running() -> Iterator[Running]:
+def context() -> Iterator[RequestContext]:
     budget: Any = None
-    found = Running(
+    found = RequestContext(
         budget=budget, key="k", slots=(), mode="m", asked="m", group="m", data_class="internal", source="default", leaves=False
     )  # fmt: skip
     found.deployment, found.window = "m.1.a", 512
-    token = RUNNING.set(found)
+    token = CURRENT.set(found)
     yield found
-    RUNNING.reset(token)
+    CURRENT.reset(token)
 
 
 def ask(
@@ -194,53 +194,57 @@ def ask(
 LONG = {"model": "a", "messages": [{"role": "user", "content": "w " * 600}]}
 
 
-def test_a_refusal_becomes_one_that_litellm_knows(monkeypatch: pytest.MonkeyPatch, running: Running) -> None:
+def test_a_refusal_becomes_one_that_litellm_knows(monkeypatch: pytest.MonkeyPatch, context: RequestContext) -> None:
     server = Server(httpx.Response(400, content=EXACT))
     got = ask(monkeypatch, server, CHAT, LONG)
     assert got.status_code == 400 and context_window.KNOWN in got.json()["error"]["message"]
     assert server.bodies() == [LONG | {"truncate": False, "shift": False}]
-    assert running.overlong and running.overflowed and not running.truncated
+    assert context.overlong and context.overflowed and not context.truncated
 
 
-def test_other_failures_stay_as_they_are(monkeypatch: pytest.MonkeyPatch, running: Running) -> None:
+def test_other_failures_stay_as_they_are(monkeypatch: pytest.MonkeyPatch, context: RequestContext) -> None:
     got = ask(monkeypatch, Server(httpx.Response(400, json={"error": "no tools"})), CHAT, LONG)
-    assert got.json() == {"error": "no tools"} and not running.overlong
+    assert got.json() == {"error": "no tools"} and not context.overlong
 
 
-def test_what_may_be_cut_is_asked_once_more_and_flagged(monkeypatch: pytest.MonkeyPatch, running: Running) -> None:
-    running.truncation = "flag"
+def test_what_may_be_cut_is_asked_once_more_and_flagged(
+    monkeypatch: pytest.MonkeyPatch, context: RequestContext
+) -> None:
+    context.truncation = "flag"
     server = Server(httpx.Response(400, content=EXACT), httpx.Response(200, json={"ok": 1}))
     assert ask(monkeypatch, server, CHAT, LONG).status_code == 200
-    assert running.truncated and not running.overlong and len(server.asked) == 2
+    assert context.truncated and not context.overlong and len(server.asked) == 2
     assert all(body["shift"] is False for body in server.bodies())
     server = Server(*(httpx.Response(400, content=EXACT) for _ in range(4)))
     assert ask(monkeypatch, server, CHAT, LONG).status_code == 400
-    assert running.overlong and not running.truncated, "a system prompt that alone is too long cannot be cut"
+    assert context.overlong and not context.truncated, "a system prompt that alone is too long cannot be cut"
 
 
-def test_the_lanes_refusal_is_not_asked_for_again(monkeypatch: pytest.MonkeyPatch, running: Running) -> None:
-    running.outcome = Outcome(url=CHAT, deployment="m.1.a", status=400, body=EXACT)
+def test_the_lanes_refusal_is_not_asked_for_again(monkeypatch: pytest.MonkeyPatch, context: RequestContext) -> None:
+    context.outcome = Outcome(url=CHAT, deployment="m.1.a", status=400, body=EXACT)
     server = Server()
-    assert ask(monkeypatch, server, CHAT, LONG).status_code == 400 and running.overlong and not server.asked
-    running.outcome, running.truncation = Outcome(url=CHAT, deployment="m.1.a", status=400, body=EXACT), "flag"
+    assert ask(monkeypatch, server, CHAT, LONG).status_code == 400 and context.overlong and not server.asked
+    context.outcome, context.truncation = Outcome(url=CHAT, deployment="m.1.a", status=400, body=EXACT), "flag"
     server = Server(httpx.Response(200, json={}))
-    assert ask(monkeypatch, server, CHAT, LONG).status_code == 200 and len(server.asked) == 1 and running.truncated
+    assert ask(monkeypatch, server, CHAT, LONG).status_code == 200 and len(server.asked) == 1 and context.truncated
 
 
 @pytest.mark.parametrize("flag", [False, True])
 @pytest.mark.parametrize("read", [256, 600])
-def test_a_server_that_cuts_unseen(monkeypatch: pytest.MonkeyPatch, running: Running, flag: bool, read: int) -> None:
-    running.truncation = "flag" if flag else "refuse"
+def test_a_server_that_cuts_unseen(
+    monkeypatch: pytest.MonkeyPatch, context: RequestContext, flag: bool, read: int
+) -> None:
+    context.truncation = "flag" if flag else "refuse"
     answer = {"choices": [], "usage": {"prompt_tokens": read}}
     got = ask(monkeypatch, Server(httpx.Response(200, json=answer)), SERVED, LONG)
     cut = read == 256
     assert got.status_code == (400 if cut and not flag else 200)
-    assert (bool(running.overlong), running.truncated) == (cut and not flag, cut and flag)
+    assert (bool(context.overlong), context.truncated) == (cut and not flag, cut and flag)
 
 
 @pytest.mark.parametrize("read", [256, 600])
 def test_a_stream_that_was_cut_is_known_before_it_ends(
-    monkeypatch: pytest.MonkeyPatch, running: Running, read: int
+    monkeypatch: pytest.MonkeyPatch, context: RequestContext, read: int
 ) -> None:
     parts = (b'data: {"choices":[]}\n\n', b'data: {"usage":{"prompt_to', b'kens": %d}}\n\n' % read, b"data: [DONE]\n\n")
     got = ask(
@@ -250,23 +254,25 @@ def test_a_stream_that_was_cut_is_known_before_it_ends(
     async def rest() -> None:
         async for part in got.aiter_raw():
             if part.startswith(b"data: [DONE]"):
-                assert bool(running.overlong) == (read == 256)
+                assert bool(context.overlong) == (read == 256)
 
     asyncio.run(rest())
-    assert bool(running.overlong) == (read == 256)
+    assert bool(context.overlong) == (read == 256)
 
 
-def test_a_cloud_is_left_alone(monkeypatch: pytest.MonkeyPatch, running: Running) -> None:
-    running.local = False
+def test_a_cloud_is_left_alone(monkeypatch: pytest.MonkeyPatch, context: RequestContext) -> None:
+    context.local = False
     server = Server(httpx.Response(400, content=EXACT))
     assert ask(monkeypatch, server, CHAT, LONG).content == EXACT and server.bodies() == [LONG]
 
 
-def test_a_cut_that_the_lane_has_seen_is_said_in_its_words(monkeypatch: pytest.MonkeyPatch, running: Running) -> None:
+def test_a_cut_that_the_lane_has_seen_is_said_in_its_words(
+    monkeypatch: pytest.MonkeyPatch, context: RequestContext
+) -> None:
     said = context_window.refusal("m.1.a", 600, 512, counted=False)
-    running.outcome = Outcome(url=SERVED, deployment="m.1.a", status=400, overlong=said)
+    context.outcome = Outcome(url=SERVED, deployment="m.1.a", status=400, overlong=said)
     got = ask(monkeypatch, Server(), SERVED, LONG)
-    assert got.status_code == 400 and running.overlong is said and said.message in got.json()["error"]["message"]
+    assert got.status_code == 400 and context.overlong is said and said.message in got.json()["error"]["message"]
 
 
 # -- for the client
@@ -280,31 +286,31 @@ def full() -> FullPath:
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_litellms_error_becomes_openais_without_the_prompt(running: Running, known: bool) -> None:
-    running.overlong = context_window.refusal("m.1.a", 600, 512) if known else None
+def test_litellms_error_becomes_openais_without_the_prompt(context: RequestContext, known: bool) -> None:
+    context.overlong = context_window.refusal("m.1.a", 600, 512) if known else None
     body = b'{"error":{"message":"litellm.ContextWindowExceededError: secret words of the prompt","code":"400"}}'
-    start, answer = full().revised(running, {"type": "http.response.start", "status": 400, "headers": []}, body)
+    start, answer = full().revised(context, {"type": "http.response.start", "status": 400, "headers": []}, body)
     error = json.loads(answer)["error"]
     assert error["code"] == "context_length_exceeded" and b"secret" not in answer and b"litellm" not in answer
     assert ("600 tokens" in error["message"]) == known and dict(start["headers"])[b"content-length"] == b"%d" % len(
         answer
     )
     other = b'{"error":{"message":"no tools"}}'
-    assert full().revised(running, {**start, "headers": []}, other)[1] == other
+    assert full().revised(context, {**start, "headers": []}, other)[1] == other
 
 
 @pytest.mark.parametrize(
     "last", [b"data: [DONE]\n\n", b"event: message_stop\ndata: {}\n\n", b"event: response.completed\ndata: {}\n\n"]
 )
-def test_the_end_of_a_cut_stream_is_an_error(running: Running, last: bytes) -> None:
+def test_the_end_of_a_cut_stream_is_an_error(context: RequestContext, last: bytes) -> None:
     path = full()
-    assert path.passed_on(running, last) == last
-    running.overlong = context_window.refusal("m.1.a", 600, 512)
-    assert path.passed_on(running, b"data: {}\n\n") == b"data: {}\n\n"
-    assert b"context_length_exceeded" in path.passed_on(running, last)
+    assert path.passed_on(context, last) == last
+    context.overlong = context_window.refusal("m.1.a", 600, 512)
+    assert path.passed_on(context, b"data: {}\n\n") == b"data: {}\n\n"
+    assert b"context_length_exceeded" in path.passed_on(context, last)
 
 
-def test_a_flag_is_a_header(running: Running) -> None:
-    assert b"x-io3-truncated" not in dict(answers.facts(running, 200))
-    running.truncated = True
-    assert dict(answers.facts(running, 200))[b"x-io3-truncated"] == b"true"
+def test_a_flag_is_a_header(context: RequestContext) -> None:
+    assert b"x-io3-truncated" not in dict(answers.facts(context, 200))
+    context.truncated = True
+    assert dict(answers.facts(context, 200))[b"x-io3-truncated"] == b"true"

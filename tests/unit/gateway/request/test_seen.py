@@ -14,28 +14,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from io3ops_gateway.policy.policy import ModePolicy, Place
+from io3ops_gateway.policy.policy import Deployment, ModePolicy
 from io3ops_gateway.request import record as seeing
 from io3ops_gateway.request import responses
-from io3ops_gateway.request.record import Seen
+from io3ops_gateway.request.record import RequestRecord
 from io3ops_gateway.request_log import content_capture
 from io3ops_gateway.request_log import entry as request_line
 from io3ops_gateway.request_log import recorder as journals
-from io3ops_gateway.request_log.recorder import Journal
+from io3ops_gateway.request_log.recorder import RequestRecorder
 
-HERE = Place(name="m.1.a", provider="local", local=True, url="http://runtime:11434", window=4096, model="a")
-AWAY = Place(name="m.2.g", provider="openai", local=False, url="https://x", model="g")
+HERE = Deployment(name="m.1.a", provider="local", local=True, url="http://runtime:11434", window=4096, model="a")
+AWAY = Deployment(name="m.2.g", provider="openai", local=False, url="https://x", model="g")
 
 
-def a_request(**more: Any) -> Seen:
-    return Seen("id-1", 1_700_000_000.25, 10.0, ended=10.5, **more)
+def a_request(**more: Any) -> RequestRecord:
+    return RequestRecord("id-1", 1_700_000_000.25, 10.0, ended=10.5, **more)
 
 
 def test_the_documents_examples_are_what_is_written(root: Path) -> None:
     """Field by field, in the same order: the document is the schema."""
     text = (root / "docs" / "request-log.md").read_text()
     first, second, third = (json.loads(found) for found in re.findall(r"```json\n(.*)\n```", text))
-    chat = Seen(
+    chat = RequestRecord(
         first["id"],
         1795544643.123,
         0.0,
@@ -54,7 +54,7 @@ def test_the_documents_examples_are_what_is_written(root: Path) -> None:
         9210,
     )
     chat.prompt, chat.completion, chat.finish = 31, 47, "stop"
-    place = Place(name="executor.1.smollm2", provider="local", local=True, url="x", window=4096, model="smollm2")
+    place = Deployment(name="executor.1.smollm2", provider="local", local=True, url="x", window=4096, model="smollm2")
     timings = {"load_duration": 11_100_000, "prompt_eval_duration": 18_200_000, "eval_duration": 479_000_000}
     chat.attempts = [seeing.Attempt(place, 0.0006, 0.5121, 200, timings={**timings, "total_duration": 510_000_000})]
     assert list(request_line.line(chat)) == list(first)
@@ -100,12 +100,12 @@ def test_what_is_not_known_is_left_out() -> None:
     (b"\x1b[31m/1.0", "other"), (b"a" * 100_000, "other"), (b"x\n/1", "other"), (b"name/1.2-SECRETWORD", "name 1.2"),
 ])  # fmt: skip
 def test_a_client_is_a_product_and_a_version(agent: bytes, name: str) -> None:
-    assert seeing.begin([(b"user-agent", agent)]).client == name
+    assert seeing.new_record([(b"user-agent", agent)]).client == name
 
 
 @given(st.binary(max_size=200))
 def test_only_a_sane_id_is_the_clients(value: bytes) -> None:
-    found = seeing.begin([(b"x-request-id", value)]).id
+    found = seeing.new_record([(b"x-request-id", value)]).id
     assert re.fullmatch(r"[A-Za-z0-9._:-]{1,128}", found)
     if found.encode() != value:
         assert re.fullmatch(r"[0-9a-f]{12}7[0-9a-f]{3}[89ab][0-9a-f]{15}", found)
@@ -190,13 +190,13 @@ def test_a_call_of_litellms_is_written_when_it_has_told() -> None:
     lines: list[bytes] = []
 
     async def run() -> None:
-        journal = Journal(lines.append, Keeper())
+        recorder = RequestRecorder(lines.append, Keeper())
         found = a_request(status=200, path="full")
-        journal.ended(found)
+        recorder.ended(found)
         assert lines == []
         found.prompt = 3
-        journal.told(found)
-        journal.told(found)
+        recorder.told(found)
+        recorder.told(found)
 
     asyncio.run(run())
     assert [json.loads(line)["gen_ai"]["usage"] for line in lines] == [{"input_tokens": 3}]
@@ -207,8 +207,8 @@ def test_nobody_waits_longer_for_litellm_than_a_moment(monkeypatch: pytest.Monke
     written = asyncio.Event()
 
     async def run() -> None:
-        journal = Journal(lambda _line: written.set(), Keeper())
-        journal.ended(a_request(status=200, path="full"))
+        recorder = RequestRecorder(lambda _line: written.set(), Keeper())
+        recorder.ended(a_request(status=200, path="full"))
         await asyncio.wait_for(written.wait(), 5)
 
     asyncio.run(run())
@@ -218,9 +218,9 @@ def test_at_the_end_what_waits_is_written() -> None:
     lines: list[bytes] = []
 
     async def run() -> None:
-        journal = Journal(lines.append, Keeper())
-        journal.ended(a_request(status=200, path="full"))
-        journal.flush()
+        recorder = RequestRecorder(lines.append, Keeper())
+        recorder.ended(a_request(status=200, path="full"))
+        recorder.flush()
 
     asyncio.run(run())
     assert len(lines) == 1
@@ -231,24 +231,24 @@ def test_who_ends_after_everybody_was_told_is_written_when_the_process_ends() ->
     lines: list[bytes] = []
     waited: list[float] = []
     keeper = Keeper()
-    journal = Journal(lines.append, keeper, waited.append)
+    recorder = RequestRecorder(lines.append, keeper, waited.append)
 
     async def run() -> None:
-        journal.flush()
-        journal.ended(a_request(status=200, path="full"))
+        recorder.flush()
+        recorder.ended(a_request(status=200, path="full"))
 
     asyncio.run(run())
     assert lines == []
-    journal.close()
+    recorder.close()
     assert len(lines) == 1 and waited == [journals.END_SECONDS] and keeper.closed
 
 
 def test_what_is_asked_for_is_kept_and_the_line_says_so() -> None:
     lines: list[bytes] = []
     keeper = Keeper(wanted=True)
-    journal = Journal(lines.append, keeper)
+    recorder = RequestRecorder(lines.append, keeper)
     found = a_request(status=200, path="lane", mode="m", data_class="public")
-    journal.admitted(found, ModePolicy(name="m", groups={}, record_internal=True), {"messages": ["hello"]})
+    recorder.admitted(found, ModePolicy(name="m", groups={}, record_internal=True), {"messages": ["hello"]})
 
     async def send(_: Any) -> None: ...
 
@@ -259,7 +259,7 @@ def test_what_is_asked_for_is_kept_and_the_line_says_so() -> None:
         await sent({"type": "http.response.body", "body": b"answer"})
 
     asyncio.run(run())
-    journal.ended(found)
+    recorder.ended(found)
     assert keeper.asked == [("m", "public", True)]
     assert [(e["id"], e["request"], e["answer"]) for e in keeper.kept] == [
         ("id-1", b'{"messages":["hello"]}', b"an answer")
@@ -290,24 +290,24 @@ def test_a_question_that_cannot_be_written_costs_no_line() -> None:
     """JSON that is read may be nested more deeply than JSON that is written."""
     lines: list[bytes] = []
     keeper = Keeper(wanted=True)
-    journal = Journal(lines.append, keeper)
+    recorder = RequestRecorder(lines.append, keeper)
     found = a_request(status=400, outcome="refused", error="too_deep", path="edge", mode="m")
-    journal.admitted(found, ModePolicy(name="m", groups={}), orjson.loads(b"[" * 500 + b"]" * 500))
-    journal.ended(found)
+    recorder.admitted(found, ModePolicy(name="m", groups={}), orjson.loads(b"[" * 500 + b"]" * 500))
+    recorder.ended(found)
     assert len(lines) == 1 and not keeper.kept and "recorded" not in json.loads(lines[0])
 
 
 def test_a_log_that_the_table_does_not_want_is_not_written_and_content_still_is() -> None:
     keeper = Keeper(wanted=True)
-    journal = Journal(None, keeper)
+    recorder = RequestRecorder(None, keeper)
     found = a_request(status=200, path="lane", mode="m")
-    journal.admitted(found, ModePolicy(name="m", groups={}), {})
-    journal.ended(found)
+    recorder.admitted(found, ModePolicy(name="m", groups={}), {})
+    recorder.ended(found)
     assert len(keeper.kept) == 1
 
 
 def test_a_local_server_gets_an_id_that_nobody_else_has() -> None:
-    chosen = seeing.begin([(b"x-request-id", b"mine")])
+    chosen = seeing.new_record([(b"x-request-id", b"mine")])
     assert chosen.id == "mine" and chosen.onward.startswith("mine-") and chosen.onward != chosen.onward
-    ours = seeing.begin([])
+    ours = seeing.new_record([])
     assert ours.onward == ours.id

@@ -12,12 +12,12 @@ import pytest
 from io3ops_gateway.asgi import Message, Receive, Send
 from io3ops_gateway.edge.app import Edge
 from io3ops_gateway.errors import StartError
-from io3ops_gateway.limits.rate_limits import Ledger, Meter
+from io3ops_gateway.limits.rate_limits import Ledger, RateLimiter
 from io3ops_gateway.policy.client_keys import KeyRing
 from io3ops_gateway.policy.endpoints import CHAT, MESSAGES, RESPONSES
 from io3ops_gateway.policy.policy import ModePolicy, Policy
 from io3ops_gateway.request import responses
-from io3ops_gateway.request.context import RUNNING, Running
+from io3ops_gateway.request.context import CURRENT, RequestContext
 from io3ops_gateway.request.responses import STOPPING
 from io3ops_gateway.server import warmup
 
@@ -42,22 +42,22 @@ class Inner:
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, dict[str, Any]]] = []
-        self.runs: list[Running] = []
+        self.runs: list[RequestContext] = []
         self.statuses: dict[str, int] = {}
         self.hangs: set[str] = set()
         self.keys: set[bytes] = set()
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         body = json.loads((await receive())["body"])
-        running = RUNNING.get()
-        assert running is not None
+        context = CURRENT.get()
+        assert context is not None
         self.asked.append((scope["path"], body))
-        self.runs.append(running)
+        self.runs.append(context)
         self.keys |= {value for name, value in scope["headers"] if name == b"authorization"}
-        if running.mode in self.hangs:
+        if context.mode in self.hangs:
             await asyncio.Event().wait()
-        status = self.statuses.get(running.mode, 200)
-        data = b"{}" if status == 200 else json.dumps({"error": {"message": f"no\n{running.mode}"}}).encode()
+        status = self.statuses.get(context.mode, 200)
+        data = b"{}" if status == 200 else json.dumps({"error": {"message": f"no\n{context.mode}"}}).encode()
         await send(
             {"type": "http.response.start", "status": status, "headers": [(b"content-type", b"application/json")]}
         )
@@ -68,28 +68,34 @@ def an_edge(inner: Any, folder: Path, modes: dict[str, ModePolicy] | None = None
     policy = Policy(modes=MODES if modes is None else modes, aliases={})
     ring = KeyRing("sk-owner", folder / "keys.json")
     return Edge(
-        inner, policy, ring, Meter(Ledger(), worker=0, clock=lambda: 0.0), "sk-in", owner_key="sk-owner", config="d1"
+        inner,
+        policy,
+        ring,
+        RateLimiter(Ledger(), worker=0, clock=lambda: 0.0),
+        "sk-in",
+        owner_key="sk-owner",
+        config="d1",
     )
 
 
 def test_a_rehearsal_goes_litellms_whole_way_and_to_no_model(tmp_path: Path) -> None:
     """One mode of a kind, streamed and not; what answers comes with the request, and the group is of internal prompts."""
     inner = Inner()
-    asyncio.run(warmup.rehearse(an_edge(inner, tmp_path)))
+    asyncio.run(warmup.warm_up(an_edge(inner, tmp_path)))
     assert [(p, b["model"], b.get("stream", False)) for p, b in inner.asked] == [
         ("/v1/chat/completions", "near", False),
         ("/v1/chat/completions", "near", True),
         ("/v1/embeddings", "vec", False),
     ]
-    assert [run.rehearsal for run in inner.runs] == ["ok", "ok", [0.5, 0.5]]
+    assert [run.warmup for run in inner.runs] == ["ok", "ok", [0.5, 0.5]]
     assert not any(run.leaves for run in inner.runs) and inner.keys == {b"Bearer sk-in"}
-    assert RUNNING.get() is None
+    assert CURRENT.get() is None
 
 
 def test_a_gateway_of_nothing_but_far_modes_has_nothing_to_rehearse(tmp_path: Path) -> None:
     inner = Inner()
     edge = an_edge(inner, tmp_path, {"far": MODES["far"], "judge": MODES["judge"]})
-    asyncio.run(warmup.rehearse(edge))
+    asyncio.run(warmup.warm_up(edge))
     asyncio.run(warmup.try_modes(edge))
     assert inner.asked == []
 
@@ -98,7 +104,7 @@ def test_a_rehearsal_that_fails_is_the_end_of_a_start(tmp_path: Path) -> None:
     inner = Inner()
     inner.statuses["near"] = 500
     with pytest.raises(StartError, match="a rehearsal in mode near failed: HTTP 500: no near"):
-        asyncio.run(warmup.rehearse(an_edge(inner, tmp_path)))
+        asyncio.run(warmup.warm_up(an_edge(inner, tmp_path)))
 
 
 def test_each_mode_with_a_model_for_internal_prompts_is_called_once(tmp_path: Path) -> None:
@@ -108,7 +114,7 @@ def test_each_mode_with_a_model_for_internal_prompts_is_called_once(tmp_path: Pa
     for _ in range(2):
         asyncio.run(warmup.try_modes(edge))
     assert sorted(run.mode for run in inner.runs) == sorted(["near", "open", "vec"] * 2), "whatever its limit is"
-    assert all(run.key == "owner" and run.slots == () and run.rehearsal is None for run in inner.runs)
+    assert all(run.key == "owner" and run.slots == () and run.warmup is None for run in inner.runs)
     assert {(run.data_class, run.leaves) for run in inner.runs} == {("internal", False)}
     assert {run.group for run in inner.runs} == {"near", "open", "vec"}
 
@@ -220,7 +226,7 @@ async def the_end(asking: Asking) -> None:
 
 
 async def the_end_at_once(asking: Asking) -> None:
-    while not asking.edge._running:
+    while not asking.edge._active:
         await asyncio.sleep(0)
     asking.edge.end()
 
@@ -228,7 +234,7 @@ async def the_end_at_once(asking: Asking) -> None:
 def test_at_the_end_who_has_no_answer_yet_may_ask_again(tmp_path: Path) -> None:
     asking = Asking(tmp_path, hangs, the_end_at_once)
     assert asking.sent[0]["status"] == 503 and (b"retry-after", b"2") in asking.sent[0]["headers"]
-    assert json.loads(asking.data)["error"]["code"] == "stopping" and not asking.edge._running
+    assert json.loads(asking.data)["error"]["code"] == "stopping" and not asking.edge._active
 
 
 @pytest.mark.parametrize(
@@ -258,14 +264,14 @@ def test_a_client_that_leaves_its_connection_ends_its_call(tmp_path: Path) -> No
 
     asking = Asking(tmp_path, streams, leaves)
     assert asking.error is None and asking.data == b"data: {}\n\n", "nobody is there to be told anything"
-    assert not asking.edge._running and asking.connection.when_gone is None
+    assert not asking.edge._active and asking.connection.when_gone is None
 
 
 def test_a_client_that_left_before_it_was_let_in_costs_nothing(tmp_path: Path) -> None:
     async def left(asking: Asking) -> None:
         asking.connection.leave()
 
-    assert not Asking(tmp_path, hangs, left).edge._running
+    assert not Asking(tmp_path, hangs, left).edge._active
 
 
 def test_only_the_owner_is_told_which_configuration_serves(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from io3ops_gateway.edge import app as edge
 from io3ops_gateway.litellm_proxy import log_redaction, startup
 from io3ops_gateway.policy.client_keys import KeyRing
-from io3ops_gateway.policy.policy import Log
+from io3ops_gateway.policy.policy import LogSettings
 from io3ops_gateway.server import launcher, rollout, sockets, startup_checks, supervisor
 from io3ops_gateway.settings import Settings
 
@@ -94,10 +94,10 @@ def test_nothing_reaches_litellm_but_through_the_edge(
     server.app = object()
     callback: Any = types.ModuleType("io3ops_gateway.litellm_proxy.hooks")
     files = types.SimpleNamespace(keys=types.SimpleNamespace(hide="hide"))
-    policy_: Any = types.SimpleNamespace(door=types.SimpleNamespace(lane=True), log=Log())
+    policy_: Any = types.SimpleNamespace(gateway=types.SimpleNamespace(lane=True), log=LogSettings())
     callback.policy = types.SimpleNamespace(policy=policy_, meter="of its import", files=files, why="why", entries=[])
     lane: Any = types.ModuleType("io3ops_gateway.fast_lane.lane")
-    lane.stops, lane.Lane = lambda *_: {"stop": 1}, lambda *given: ("lane", *given)
+    lane.upstreams, lane.Lane = lambda *_: {"stop": 1}, lambda *given: ("lane", *given)
     monkeypatch.setitem(sys.modules, "io3ops_gateway.fast_lane.lane", lane)
     monkeypatch.setitem(sys.modules, "io3ops_gateway.fast_lane.upstreams", lane)
     monkeypatch.setitem(sys.modules, "litellm", types.ModuleType("litellm"))
@@ -117,11 +117,11 @@ def test_nothing_reaches_litellm_but_through_the_edge(
     app, policy, ring, meter, inner, hide, why = given
     assert (app, policy, hide, why) == (server.app, policy_, "hide", "why")
     assert ring.find([b"sk-owner"]).name == "owner" and inner == started.environment["LITELLM_MASTER_KEY"]
-    assert meter is callback.policy.meter, "the edge and LiteLLM's hooks count in the same place"
+    assert meter is callback.policy.limiter, "the edge and LiteLLM's hooks count in the same place"
     assert known.pop("lane") == ("lane", policy_, {"stop": 1}, files.keys, meter)
-    journal = known.pop("journal")
-    assert callback.policy.told == journal.told, "what LiteLLM tells late reaches the request's line"
-    known.pop("gauge").running(1)
+    recorder = known.pop("recorder")
+    assert callback.policy.told == recorder.told, "what LiteLLM tells late reaches the request's line"
+    known.pop("counters").running(1)
     assert started.given["load"]() == {"running": 1, "waiting": 0}
     assert known == {"owner_key": "sk-owner", "config": "d1"}
 

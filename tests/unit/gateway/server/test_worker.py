@@ -124,7 +124,7 @@ class Begun:
         async def receive() -> Message:
             return {"type": "lifespan.startup"}
 
-        monkeypatch.setattr(worker.warmup, "rehearse", rehearse)
+        monkeypatch.setattr(worker.warmup, "warm_up", rehearse)
         monkeypatch.setattr(worker.warmup, "try_modes", modes)
         monkeypatch.setattr(worker, "gc", types.SimpleNamespace(collect=int, freeze=int, set_threshold=lambda *_: None))
         start = worker.Start(edge, a_job(Channel(), try_modes=try_modes), lambda: self.steps.append("log closed"))
