@@ -9,8 +9,8 @@ from typing import Any
 import orjson
 
 from io3ops_gateway.codec.base import NO_DETAILS, REASONS, THOUGHT, Facts, Reply, UnstreamedCall, is_int
-from io3ops_gateway.codec.embeddings import formatted
 from io3ops_gateway.codec.sse import Streamed, spent
+from io3ops_gateway.policy.embedding_formats import formatted
 from io3ops_gateway.request.payload import parsed
 
 TIMINGS = (

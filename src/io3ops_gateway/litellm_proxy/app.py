@@ -10,9 +10,9 @@ from typing import Any
 import orjson
 
 from io3ops_gateway.asgi import App, Headers, Message, Send
-from io3ops_gateway.codec.embeddings import formatted
 from io3ops_gateway.errors import Refusal
 from io3ops_gateway.policy import context_window
+from io3ops_gateway.policy.embedding_formats import formatted
 from io3ops_gateway.policy.endpoints import EMBEDDINGS
 from io3ops_gateway.request import responses
 from io3ops_gateway.request.context import CURRENT, RequestContext

@@ -7,9 +7,9 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from io3ops_gateway.codec.embeddings import FORMATS
 from io3ops_gateway.errors import Refusal
 from io3ops_gateway.policy.data_classes import PLACES
+from io3ops_gateway.policy.embedding_formats import FORMATS
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

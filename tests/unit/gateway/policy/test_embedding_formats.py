@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.codec_cases import Case, Targets, call
 
-from io3ops_gateway.codec.embeddings import formatted
+from io3ops_gateway.policy.embedding_formats import formatted
 
 TARGETS = Targets("http://upstream")
 VECTOR = [0.5, -1.25, 3.0]
