@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import itertools
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,49 @@ def test_imports_point_one_way(root: Path, layer: str) -> None:
                 continue
             inner = name.removeprefix("io3ops.")
             assert any(inner == a or inner.startswith(f"{a}.") for a in ALLOWED[layer]), f"{path.name} imports {name}"
+
+
+def modules(root: Path) -> dict[str, Path]:
+    """Every module of the three packages, by its dotted name."""
+    paths = sorted((root / "src").rglob("*.py"))
+    return {".".join(p.relative_to(root / "src").with_suffix("").parts): p for p in paths if p.name != "__init__.py"}
+
+
+def needed(path: Path, known: dict[str, Path]) -> set[str]:
+    """The modules that a file imports, at its top or later, and those that it names in a string to import them by name."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            found |= {node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            found.add(node.value)
+    return found & set(known)
+
+
+def test_no_folder_has_more_than_fifteen_modules(root: Path) -> None:
+    for folder, found in itertools.groupby(modules(root).values(), key=lambda path: path.parent):
+        assert len(list(found)) <= 15, folder
+
+
+def test_there_is_no_circle_of_imports_between_modules_or_folders(root: Path) -> None:
+    """At each level: what a folder's files and folders import of one another has an order, from the top down."""
+    known = modules(root)
+    between = {(name, other) for name, path in known.items() for other in needed(path, known)}
+    graphs: dict[str, dict[str, set[str]]] = {}
+    for name, other in between:
+        parts, others = name.split("."), other.split(".")
+        for depth in range(1, min(len(parts), len(others)) + 1):
+            if parts[:depth] != others[:depth]:
+                level = graphs.setdefault(".".join(parts[: depth - 1]), {})
+                level.setdefault(parts[depth - 1], set()).add(others[depth - 1])
+                break
+    for folder, graph in sorted(graphs.items()):
+        try:
+            TopologicalSorter(graph).prepare()
+        except CycleError as error:
+            pytest.fail(f"{folder}: {' <- '.join(error.args[1])}")
 
 
 def test_the_packages_never_import_one_another(root: Path) -> None:
