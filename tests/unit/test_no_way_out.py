@@ -19,6 +19,7 @@ import yaml
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from tests.tables import CALLERS, CLOUDS, LOCAL, cloud_host, enabled, members, tables
+from tests.unit.gateway.contexts import an_edge
 
 from io3ops.routing.load import parse_table
 from io3ops.routing.plan import make_plan
@@ -333,7 +334,7 @@ def test_no_request_that_anybody_calls_internal_is_let_near_a_cloud(ring: KeyRin
         for _ in range(8):
             asked = data.draw(requests(list(made.table["modes"])))
             inner, meter = Inner(), RateLimiter(Ledger(), worker=0, clock=lambda: 0.0)
-            status, headers = answer(Edge(inner, made.policy, ring, meter, "inner"), asked)
+            status, headers = answer(an_edge(inner, made.policy, ring, meter), asked)
             ends[outcome(made, asked, status, headers, inner)] += 1
 
     hold()
@@ -384,9 +385,9 @@ def outcome(made: Rendered, asked: dict[str, Any], status: int, headers: dict[st
         return "internal, refused"
     assert status == 200, (status, headers)
     (context,) = inner.runs
-    assert context.group == group and context.leaves is leaves
-    assert headers["x-io3-data-class"] == context.data_class == ("internal" if internal else "public")
-    assert bool(context.reason) is (internal and leaves)
+    assert context.admitted.group == group and context.admitted.may_leave is leaves
+    assert headers["x-io3-data-class"] == context.admitted.data_class == ("internal" if internal else "public")
+    assert bool(context.admitted.override_reason) is (internal and leaves)
     out = bool(made.clouds(made.reached(group)))
     if internal and not leaves:
         assert not out

@@ -1,6 +1,6 @@
-"""What is decided about a request before LiteLLM or a model's server sees a byte of it: its mode, its data class, where it may go.
+"""Decides about a request before LiteLLM or a model's server sees a byte of it: its mode, its data class, and where it may go.
 
-Touches the meter, in which an admitted request takes its place.
+Touches the rate limiter, in which an admitted request takes its slots.
 """
 
 import asyncio
@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from io3ops_gateway.asgi import Headers
+from io3ops_gateway.edge.exchange import Exchange
 from io3ops_gateway.errors import Refusal
 from io3ops_gateway.limits.rate_limits import RateLimiter
 from io3ops_gateway.policy import data_classes, endpoints
@@ -15,32 +16,50 @@ from io3ops_gateway.policy import policy as rules
 from io3ops_gateway.policy.client_keys import OWNER, ClientKey
 from io3ops_gateway.policy.data_classes import INTERNAL, OVERRIDE, PROBE, PUBLIC
 from io3ops_gateway.policy.endpoints import Endpoint
-from io3ops_gateway.request.context import RequestContext
+from io3ops_gateway.policy.policy import ModePolicy, Policy
+from io3ops_gateway.request.context import AdmittedRequest, RequestContext
 from io3ops_gateway.request.record import RequestRecord
+from io3ops_gateway.request.response_writer import ResponseWriter
 
 
 class Admitter:
-    """By one policy."""
+    """Admits requests by one policy."""
 
-    def __init__(self, policy: rules.Policy, limiter: RateLimiter) -> None:
+    def __init__(self, policy: Policy, rate_limiter: RateLimiter) -> None:
         self._policy = policy
-        self._limiter = limiter
+        self._rate_limiter = rate_limiter
 
     def admit(
-        self,
-        headers: Headers,
-        endpoint: Endpoint,
-        body: dict[str, Any],
-        key: ClientKey,
-        budget: asyncio.Timeout,
-        record: RequestRecord,
-        query: bytes = b"",
+        self, exchange: Exchange, body: Mapping[str, Any], budget: asyncio.Timeout
     ) -> tuple[RequestContext, dict[str, Any]]:
-        """A request that is admitted, and the fields that are handed on. Its `slots` are the caller's to give back.
+        """Return the context of an admitted request and the fields to hand on. The caller gives its `slots` back.
 
         Raises:
-            Refusal: it is not.
+            Refusal: it is not admitted.
         """
+        key, endpoint, headers = exchange.key, exchange.endpoint, exchange.headers
+        assert key is not None and endpoint is not None
+        query = exchange.scope.get("query_string", b"")
+        mode, admitted, handed = self._decide(headers, query, endpoint, body, key, exchange.record)
+        # The owner's own test of a mode (`io3ops smoke`) takes nothing of the clients' limits.
+        testing = key.name == OWNER and any(name == PROBE for name, _ in headers)
+        limited = () if testing else ((f"mode {mode.name}", mode.limits), (f"key {key.name}", key.limits))
+        # Last, because a slot that was taken must be given back.
+        slots = self._rate_limiter.enter(*limited)
+        budget.reschedule(asyncio.get_running_loop().time() + mode.total)
+        writer = ResponseWriter(exchange.send, exchange.extra)
+        return RequestContext(admitted, budget, writer, exchange.record, slots), handed
+
+    def _decide(
+        self,
+        headers: Headers,
+        query: bytes,
+        endpoint: Endpoint,
+        body: Mapping[str, Any],
+        key: ClientKey,
+        record: RequestRecord,
+    ) -> tuple[ModePolicy, AdmittedRequest, dict[str, Any]]:
+        """Return (mode, decision, fields to hand on). `record`: learns what is known when the request is refused on the way."""
         mode, suffix = self._policy.mode(body.get("model"))
         record.mode = mode.name
         if key.modes is not None and mode.name not in key.modes:
@@ -48,45 +67,34 @@ class Admitter:
         if mode.task != endpoint.task:
             message = f"mode {mode.name} is for {mode.task}, and this endpoint for {endpoint.task}"
             raise Refusal(400, "wrong_endpoint", message)
-        said = data_classes.mark(headers, body, suffix, query)
-        found = data_classes.decide(mode.data_class, key.data_class, said, self._policy.data_class)
-        record.data_class, record.data_class_from = found.data_class, found.source
-        reason = self._override(headers, body, key, mode, found.data_class)
-        leaves = found.data_class == PUBLIC or bool(reason)
-        group = self._policy.group(mode, PUBLIC if leaves else INTERNAL)
+        marked = data_classes.mark(headers, body, suffix, query)
+        decision = data_classes.decide(mode.data_class, key.data_class, marked, self._policy.data_class)
+        record.data_class, record.data_class_from = decision.data_class, decision.source
+        reason = self._override(headers, body, key, mode, decision.data_class)
+        may_leave = decision.data_class == PUBLIC or bool(reason)
+        group = self._policy.group(mode, PUBLIC if may_leave else INTERNAL)
         handed, ignored = endpoints.kept(endpoint, body)
-        endpoints.check_content(handed, internal=not leaves)
+        endpoints.check_content(handed, internal=not may_leave)
         rules.apply(mode, endpoint, handed)
-        # The owner's own test of a mode (`io3ops smoke`) takes nothing of what clients may use.
-        testing = key.name == OWNER and any(name == PROBE for name, _ in headers)
-        # Last: whoever takes a slot must give it back.
-        who = () if testing else ((f"mode {mode.name}", mode.limits), (f"key {key.name}", key.limits))
-        slots = self._limiter.enter(*who)
-        budget.reschedule(asyncio.get_running_loop().time() + mode.total)
-        return (
-            RequestContext(
-                budget=budget,
-                endpoint=endpoint,
-                key=key.name,
-                slots=slots,
-                mode=mode.name,
-                asked=str(body["model"]),
-                group=group,
-                data_class=found.data_class,
-                source=found.source,
-                leaves=leaves,
-                reason=reason,
-                ignored=ignored,
-                record=record,
-                truncation=mode.truncation,
-            ),
-            handed,
+        admitted = AdmittedRequest(
+            endpoint=endpoint,
+            key=key.name,
+            mode=mode.name,
+            requested_model=str(body["model"]),
+            group=group,
+            data_class=decision.data_class,
+            data_class_from=decision.source,
+            may_leave=may_leave,
+            override_reason=reason,
+            truncation=mode.truncation,
+            ignored=tuple(ignored),
         )
+        return mode, admitted, handed
 
     def _override(
-        self, headers: Headers, body: Mapping[str, Any], key: ClientKey, mode: rules.ModePolicy, data_class: str
+        self, headers: Headers, body: Mapping[str, Any], key: ClientKey, mode: ModePolicy, data_class: str
     ) -> str:
-        """The reason with which this request overrides its class; '' when it does not."""
+        """Return the reason with which this request overrides its data class; '' when it does not."""
         stated = [value.decode("utf-8", "replace") for name, value in headers if name == OVERRIDE]
         in_body = data_classes.metadata(body, "override_reason")
         stated += [in_body if isinstance(in_body, str) else ""] if in_body is not None else []
@@ -98,5 +106,5 @@ class Admitter:
         if mode.name not in self._policy.overrides.get(key.name, ()):
             message = f"key {key.name} may not override the data class in mode {mode.name}"
             raise Refusal(403, "override_not_allowed", message)
-        # What may leave anyway needs no override, and no entry in its record.
+        # A prompt that may leave anyway needs no override, and no entry in the audit log.
         return reason if data_class == INTERNAL else ""

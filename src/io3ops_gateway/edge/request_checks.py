@@ -1,30 +1,51 @@
-"""What is looked at before anybody is let in: the name the gateway is called by, the web page, the body's size and form.
+"""Checks before authentication (Host, Origin), and of the body (size, time, JSON, duplicate keys).
 
 Touches only the request it is handed.
 """
 
 import asyncio
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import orjson
 
 from io3ops_gateway.asgi import Headers, Receive
 from io3ops_gateway.errors import Refusal
+from io3ops_gateway.policy.policy import GatewaySettings
+from io3ops_gateway.request.record import RequestRecord
 
-# Where this machine and its containers find the gateway; a web page that points its own name here is not among them.
+# The names by which this machine and its containers reach the gateway. A web page that points its own name here uses another.
 HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]", "host.docker.internal", "gateway"})
-# A whole body must arrive within this time: a client that sends a byte a minute holds memory, not a conversation.
+# A whole body must arrive within this time: a client that sends one byte a minute would hold memory for ever.
 BODY_SECONDS = 120.0
-# Three bytes of JSON can become a hundred in memory: ten million empty objects were the end of the container.
+# Three bytes of JSON can take a hundred in memory: a body of ten million empty objects would kill the container.
 PARTS = 1_000_000
-# Of all requests of a worker together; parsed, they are some three times as large.
+# For all bodies that a worker holds; parsed, they take about three times as much.
 BUDGET_BYTES = 96_000_000
 
 
+class RequestChecks:
+    """The checks that `settings` ask for. `body_budget`: shared by all requests of the worker."""
+
+    def __init__(self, settings: GatewaySettings) -> None:
+        self._hosts = HOSTS | set(settings.hosts)
+        self._origins = frozenset(settings.origins)
+        self.body_budget = BodyBudget(max(BUDGET_BYTES, settings.max_body))
+
+    def before_authentication(self, headers: Headers) -> Headers:
+        """Return the headers that every response to this request carries (CORS).
+
+        Raises:
+            Refusal: 421 or 403, the Host or the Origin is not an allowed one.
+        """
+        check_host(headers, self._hosts)
+        return cross_origin(headers, self._origins)
+
+
 def check_host(headers: Headers, hosts: Collection[str]) -> None:
-    """Raises Refusal when the gateway is called by a name that is not its own."""
+    """Raise Refusal when the Host header is not one of `hosts`."""
     given = [value for name, value in headers if name == b"host"]
     name = given[0].decode("latin-1").lower() if len(given) == 1 else ""
     host, _, port = name.rpartition(":")
@@ -36,7 +57,11 @@ def check_host(headers: Headers, hosts: Collection[str]) -> None:
 
 
 def cross_origin(headers: Headers, origins: Collection[str]) -> Headers:
-    """The headers with which an allowed web page may read the answer. A page that is not allowed is refused."""
+    """Return the CORS headers for an allowed web page; none for a caller that is no web page.
+
+    Raises:
+        Refusal: 403, the page's origin is not one of `origins`.
+    """
     origin = next((value.decode("latin-1") for name, value in headers if name == b"origin"), None)
     if origin is None:
         return []
@@ -54,14 +79,14 @@ def cross_origin(headers: Headers, origins: Collection[str]) -> Headers:
 
 
 class BodyBudget:
-    """The bytes of all requests that a worker holds. `room`: that many, or one request of the largest size."""
+    """Limits the bytes of all bodies that a worker holds to `room`. A single body may be larger."""
 
     def __init__(self, room: int) -> None:
         self._room = room
         self._bytes = 0
 
     def take(self, size: int) -> None:
-        """Raises Refusal when so many more are too many: they would end the worker, and everybody's requests with it."""
+        """Reserve `size` bytes. Raise Refusal (503) when too many are held: running out of memory would end every request."""
         if self._bytes and self._bytes + size > self._room:
             raise Refusal(503, "busy", "the gateway holds as many bytes of requests as it can", 1)
         self._bytes += size
@@ -69,11 +94,28 @@ class BodyBudget:
     def give_back(self, size: int) -> None:
         self._bytes -= size
 
+    @contextmanager
+    def reserved(self, record: RequestRecord) -> Iterator[Callable[[int], None]]:
+        """Yield a function that takes bytes of the budget for one request. They are given back when the block ends."""
+
+        def take(size: int) -> None:
+            self.take(size)
+            record.bytes_in += size
+
+        try:
+            yield take
+        finally:
+            self.give_back(record.bytes_in)
+
 
 async def read_body(
     headers: Headers, receive: Receive, limit: int, take: Callable[[int], None] = lambda _: None
 ) -> dict[str, Any]:
-    """The request's JSON object, whole and within the limits. `take`: is told of the bytes that come."""
+    """Return the request's JSON object. `limit`: bytes; `take`: is called with the size of each part that arrives.
+
+    Raises:
+        Refusal: 400, 408, 413 or 415, the body is not a JSON object within the limits; or `take` refused.
+    """
     for name, value in headers:
         if name == b"content-type" and value.partition(b";")[0].strip().lower() != b"application/json":
             raise Refusal(415, "not_json", "send JSON with `Content-Type: application/json`")

@@ -15,7 +15,6 @@ from typing import Any
 
 import aiohttp
 
-from io3ops_gateway.asgi import Headers, Send
 from io3ops_gateway.codec import ollama_requests, openai_requests
 from io3ops_gateway.codec.base import Call, Reply, Target
 from io3ops_gateway.fast_lane.response import ResponseRelay, blames, failed_attempt
@@ -26,8 +25,7 @@ from io3ops_gateway.litellm_proxy.http_transport import Outcome
 from io3ops_gateway.policy import policy as rules
 from io3ops_gateway.policy.endpoints import Endpoint
 from io3ops_gateway.policy.provider_keys import ProviderKeys
-from io3ops_gateway.request.context import RequestContext
-from io3ops_gateway.request.disconnect import DisconnectWatcher
+from io3ops_gateway.request.context import AdmittedRequest, RequestContext
 
 # Shorter than servers keep a connection that nobody uses: a request must not cross their close.
 IDLE_SECONDS = 4.0
@@ -50,52 +48,42 @@ class Lane:
         self._failed: set[str] = set()
         self._sessions: dict[bool, aiohttp.ClientSession] = {}
 
-    def call(
-        self, endpoint: Endpoint, body: Mapping[str, Any], context: RequestContext
-    ) -> tuple[Upstream, Call] | None:
-        """Where and how the lane would serve a request; None: the full path."""
-        upstream = self._upstreams.get(context.group)
-        if upstream is None or upstream.name in self._failed or context.reason:
+    def plan(self, admitted: AdmittedRequest, body: Mapping[str, Any]) -> tuple[Upstream, Call] | None:
+        """Return where and how the lane would serve a request; None when it has to take the full path."""
+        upstream = self._upstreams.get(admitted.group)
+        if upstream is None or upstream.name in self._failed or admitted.override_reason:
             return None
         reply = Reply(
-            asked=context.asked,
+            asked=admitted.requested_model,
             now=int(time.time()),
             new_id=_new_id,
             count=http_transport.count,
             prompt=partial(_count_prompt, body),
         )
-        found = CODECS[upstream.target.kind](endpoint, body, upstream.target, reply)
+        found = CODECS[upstream.target.kind](admitted.endpoint, body, upstream.target, reply)
         return (upstream, found) if found else None
 
-    def served(self, context: RequestContext) -> None:
-        """A request has gone the full path: whoever answered there is healthy again, and whoever was passed over is not."""
-        upstream = self._upstreams.get(context.group)
-        if upstream is None or not context.attempts:
+    def observe(self, context: RequestContext) -> None:
+        """Learn from a request that took the full path: the upstream that answered is healthy again, one that was passed over is not."""
+        upstream = self._upstreams.get(context.admitted.group)
+        if upstream is None or not context.routing.attempts:
             return
-        if context.status < 400 and context.deployment == upstream.name:
+        if context.response.status < 400 and context.routing.deployment == upstream.name:
             self._failed.discard(upstream.name)
-        elif blames(context.status) and not context.overflowed:
-            # Who refused a long prompt is well, whoever served it then.
+        elif blames(context.response.status) and not context.routing.overflowed:
+            # A model that rejected an over-long prompt is still healthy.
             self._failed.add(upstream.name)
 
-    async def serve(
-        self,
-        upstream: Upstream,
-        call: Call,
-        context: RequestContext,
-        watcher: DisconnectWatcher,
-        send: Send,
-        more: Headers,
-    ) -> bool:
-        """Serve one admitted request. False: nothing was sent to the client, and the full path is next.
+    async def serve(self, upstream: Upstream, call: Call, context: RequestContext) -> bool:
+        """Serve one admitted request. Return False when nothing was sent to the client and the full path is next.
 
         Raises:
             Refusal: the prompt may not go there.
-            TimeoutError: its budget ended, or the client left.
+            TimeoutError: the request's budget ended.
         """
         # Last before the wire, as on the full path.
-        deployment = self._policy.deployment(upstream.id, upstream.target.url, leaves=context.leaves)
-        context.window = deployment.window
+        deployment = self._policy.deployment(upstream.id, upstream.target.url, leaves=context.admitted.may_leave)
+        context.routing.window = deployment.window
         headers = {"content-type": "application/json", "x-request-id": context.record.onward}
         if deployment.key:
             key = self._keys.get(deployment.key)
@@ -104,34 +92,34 @@ class Lane:
             headers["authorization"] = f"Bearer {key}"
         context.record.path = "lane"
         attempt = context.record.attempt(deployment)
-        answer = ResponseRelay(call, context, upstream, send, more)
+        answer = ResponseRelay(call, context, upstream)
         patience = upstream.first if call.stream else upstream.timeout
         limits = aiohttp.ClientTimeout(total=None, sock_connect=patience, sock_read=patience)
-        session = self._session(context.leaves)
+        session = self._session(context.admitted.may_leave)
         try:
             async with session.post(
                 call.path, data=call.body, headers=headers, timeout=limits, allow_redirects=False, proxy=upstream.proxy
             ) as got:
-                context.outcome = await (answer.stream(got) if call.stream else answer.whole(got))
+                context.routing.outcome = await (answer.stream(got) if call.stream else answer.whole(got))
         except asyncio.CancelledError:
             attempt.end(error="stopped")
-            if context.begun and context.stopping and not watcher.gone.is_set():
+            if context.response.begun and context.stopping and not context.disconnected.is_set():
                 await answer.tell()
             raise
         except (aiohttp.ClientError, TimeoutError) as error:
             failure = failed_attempt(call.path, upstream.name, error)
             attempt.end(error=failure.error.__name__)
-            if context.begun:
+            if context.response.begun:
                 await answer.broken()
             else:
-                context.outcome = failure
+                context.routing.outcome = failure
         finally:
-            if context.begun and context.slots:
+            if context.response.begun and context.slots:
                 self._limiter.used(_tokens(call), *context.slots)
             attempt.timings = call.facts.timings
             context.record.used(call.facts.prompt, call.facts.completion)
             context.record.reason(call.facts.finish_reason)
-        outcome = context.outcome
+        outcome = context.routing.outcome
         if isinstance(outcome, Outcome):
             attempt.end(outcome.status, f"http_{outcome.status}" if outcome.status >= 400 else "not_understood")
         else:

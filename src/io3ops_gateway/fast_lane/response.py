@@ -6,7 +6,7 @@ from dataclasses import replace
 import aiohttp
 import httpx
 
-from io3ops_gateway.asgi import Headers, Send
+from io3ops_gateway.asgi import Headers
 from io3ops_gateway.codec import sse
 from io3ops_gateway.codec.base import Call, TruncatedResponse, UnrecognisedResponse
 from io3ops_gateway.errors import Refusal
@@ -36,12 +36,11 @@ GONE = sse.error_event("the model's server ended in the middle of its answer", "
 class ResponseRelay:
     """The upstream's answer on its way to the client."""
 
-    def __init__(self, call: Call, context: RequestContext, upstream: Upstream, send: Send, more: Headers) -> None:
+    def __init__(self, call: Call, context: RequestContext, upstream: Upstream) -> None:
         self._call = call
         self._context = context
         self._upstream = upstream
-        self._send = send
-        self._more = more
+        self._response = context.response
         self.cut = False
 
     async def whole(self, got: aiohttp.ClientResponse) -> Outcome | None:
@@ -61,8 +60,7 @@ class ResponseRelay:
         if refused := self._overlong():
             return replace(self._outcome(got, b""), status=400, overlong=refused)
         await self._begin([JSON, (b"content-length", str(len(body)).encode())])
-        self._context.ended = True
-        await self._send({"type": "http.response.body", "body": body})
+        await self._response.write(body, last=True)
         return None
 
     async def stream(self, got: aiohttp.ClientResponse) -> Outcome | None:
@@ -72,7 +70,7 @@ class ResponseRelay:
         seen = b""
         try:
             while not self._call.closed and (chunk := await self._next(got)):
-                seen = b"" if self._context.begun else seen + chunk
+                seen = b"" if self._response.begun else seen + chunk
                 await self._pass(self._call.events(chunk), last=False)
                 if self._call.failed:
                     self._context.record.failed("cut", "upstream_error")
@@ -81,16 +79,16 @@ class ResponseRelay:
                 events = self._call.end()
                 if refused := self._overlong():
                     self._context.record.failed("error", refused.code)
-                    events = [responses.error_event(refused, self._context.endpoint)]
+                    events = [responses.error_event(refused, self._context.admitted.endpoint)]
                 await self._pass(events, last=True)
                 await _rest(got, b"", END_SECONDS)
         except UnrecognisedResponse:
-            if self._context.begun:
+            if self._response.begun:
                 await self.broken()
                 return None
             return self._outcome(got, await _rest(got, seen))
         except TruncatedResponse:
-            if not self._context.begun:
+            if not self._response.begun:
                 return self._outcome(got, seen)
             await self.broken()
             return None
@@ -99,7 +97,7 @@ class ResponseRelay:
 
     def _overlong(self) -> Refusal | None:
         """What to say in place of an answer to a part of the prompt, by a server that says how much it read."""
-        allowed = self._context.truncation == "flag"
+        allowed = self._context.admitted.truncation == "flag"
         return http_transport.cut(self._context, self._upstream.name, self._call.body, self._call.facts.prompt, allowed)
 
     async def _next(self, got: aiohttp.ClientResponse) -> bytes:
@@ -116,25 +114,23 @@ class ResponseRelay:
     async def _pass(self, events: list[bytes], *, last: bool) -> None:
         if not events:
             return
-        if not self._context.begun:
+        if not self._response.begun:
             await self._begin(EVENTS)
         body = events[0] if len(events) == 1 else b"".join(events)
-        self._context.ended = last
-        await self._send({"type": "http.response.body", "body": body, "more_body": not last})
+        await self._response.write(body, last=last)
 
     async def _finish(self) -> None:
-        if not self._context.ended:
-            self._context.ended = True
-            await self._send({"type": "http.response.body", "body": b""})
+        if not self._response.ended:
+            await self._response.write(b"", last=True)
 
     async def _begin(self, headers: Headers) -> None:
         context = self._context
-        context.attempts, context.deployment, context.local = 1, self._upstream.name, True
-        context.begun, context.status = True, 200
+        routing = context.routing
+        routing.attempts, routing.deployment, routing.local = 1, self._upstream.name, True
+        self._response.begin(200)
         context.record.stream = self._call.stream
         context.budget.reschedule(None)
-        kept = [*headers, *responses.facts(context, 200), *self._more]
-        await self._send({"type": "http.response.start", "status": 200, "headers": kept})
+        await self._response.start([*headers, *responses.facts(context, 200)])
 
     async def broken(self) -> None:
         """The server has gone in the middle: a stream says so, a whole answer had not begun."""
@@ -145,12 +141,11 @@ class ResponseRelay:
     async def tell(self) -> None:
         """The gateway ends."""
         self._context.record.failed("stopping", STOPPING.code)
-        await self._event(responses.error_event(STOPPING, self._context.endpoint))
+        await self._event(responses.error_event(STOPPING, self._context.admitted.endpoint))
 
     async def _event(self, event: bytes) -> None:
-        if not self._context.ended:
-            self._context.ended = True
-            await self._send({"type": "http.response.body", "body": event})
+        if not self._response.ended:
+            await self._response.write(event, last=True)
 
     def _outcome(self, got: aiohttp.ClientResponse, body: bytes) -> Outcome:
         kind = got.headers.get("content-type", "application/json")

@@ -9,14 +9,18 @@ from typing import Any
 
 import orjson
 
-from io3ops_gateway.asgi import App, Headers, Message, Send
+from io3ops_gateway.asgi import App, Headers, Message, Receive, Send
 from io3ops_gateway.errors import Refusal
 from io3ops_gateway.policy import context_window
+from io3ops_gateway.policy.client_keys import OWNER
+from io3ops_gateway.policy.data_classes import INTERNAL
 from io3ops_gateway.policy.embedding_formats import formatted
-from io3ops_gateway.policy.endpoints import EMBEDDINGS
+from io3ops_gateway.policy.endpoints import CHAT, EMBEDDINGS
+from io3ops_gateway.policy.policy import ModePolicy
 from io3ops_gateway.request import responses
-from io3ops_gateway.request.context import CURRENT, RequestContext
-from io3ops_gateway.request.disconnect import DisconnectWatcher
+from io3ops_gateway.request.context import CURRENT, AdmittedRequest, RequestContext
+from io3ops_gateway.request.record import new_record
+from io3ops_gateway.request.response_writer import ResponseWriter
 from io3ops_gateway.request.responses import STOPPING
 
 # Handed on to LiteLLM. Every other header, known or yet to be invented, ends here.
@@ -27,8 +31,10 @@ ANSWERED = frozenset({b"content-type", b"content-length", b"retry-after", b"cach
 FAILED = (b'data: {"error"', b"event: error", b"event: response.failed")
 # How one ends well; nothing that was cut may.
 ENDED = (b"data: [DONE]", b"event: message_stop", b"event: response.completed", b"event: response.incomplete")
-# LiteLLM's word in its errors for a prompt that does not fit.
+# LiteLLM's name, in its errors, for a prompt that does not fit the model's window.
 OVERLONG = b"ContextWindowExceededError"
+# At least this long may a warm-up request take, in seconds.
+WARMUP_SECONDS = 50.0
 
 
 class FullPath:
@@ -48,91 +54,111 @@ class FullPath:
         own = [(b"content-type", b"application/json"), length, (b"host", b"localhost"), self._authorization]
         return {**scope, "headers": [*passed, *own], "query_string": b""}
 
-    async def __call__(
-        self,
-        scope: Message,
-        send: Send,
-        context: RequestContext,
-        watcher: DisconnectWatcher,
-        fields: Mapping[str, Any],
-        more: Headers,
-    ) -> None:
-        """Serve one admitted request.
+    async def __call__(self, scope: Message, context: RequestContext, fields: Mapping[str, Any]) -> None:
+        """Serve one admitted request. `fields`: its body, as the edge hands it on.
 
         Raises:
-            Refusal: it cannot be written.
-            TimeoutError: its budget ended, or the client left.
+            Refusal: 400, the body is nested too deeply.
+            TimeoutError: the request's budget ended.
         """
         body = _written(fields)
-        answer = _Answer(self, send, context, more, fields.get("encoding_format"))
+        answer = _Answer(self, context, fields.get("encoding_format"))
+        context.record.path = "full"
+        try:
+            await self._call(scope, context, body, answer.send)
+            if context.budget.expired() and not context.response.ended:
+                # LiteLLM took the end of its time for a failure of its own.
+                raise TimeoutError
+        except (asyncio.CancelledError, TimeoutError):
+            if context.response.begun and context.stopping and not context.disconnected.is_set():
+                await answer.tell()
+            raise
+
+    def warm_up(self, mode: ModePolicy, answer: object) -> App:
+        """Return LiteLLM's app for one warm-up request of `mode`: the body goes in as it is, and LiteLLM answers with `answer`.
+
+        No client can send such a request.
+        """
+
+        async def app(scope: Message, receive: Receive, send: Send) -> None:
+            group = mode.groups[INTERNAL]
+            admitted = AdmittedRequest(
+                endpoint=CHAT,
+                key=OWNER,
+                mode=mode.name,
+                requested_model=group,
+                group=group,
+                data_class=INTERNAL,
+                data_class_from="default",
+                may_leave=False,
+            )
+            # No client waits, and a mode's own time may be meant for a quicker machine than this one is while it starts.
+            async with asyncio.timeout(max(mode.total, WARMUP_SECONDS)) as budget:
+                record = new_record(scope["headers"])
+                context = RequestContext(admitted, budget, ResponseWriter(send, []), record, warmup=answer)
+                await self._call(scope, context, (await receive())["body"], send)
+
+        return app
+
+    async def _call(self, scope: Message, context: RequestContext, body: bytes, send: Send) -> None:
+        """Call LiteLLM's app, with `context` as the current request."""
         given = False
 
-        async def once() -> Message:
+        async def receive() -> Message:
             nonlocal given
             if given:
-                await watcher.gone.wait()
+                await context.disconnected.wait()
                 return {"type": "http.disconnect"}
             given = True
             return {"type": "http.request", "body": body, "more_body": False}
 
-        context.record.path = "full"
         token = CURRENT.set(context)
         try:
-            await self._app(self.inner(scope, body), once, answer.send)
-            if context.budget.expired() and not context.ended:
-                # LiteLLM took the end of its time for a failure of its own.
-                raise TimeoutError
-        except (asyncio.CancelledError, TimeoutError):
-            if context.begun and context.stopping and not watcher.gone.is_set():
-                await answer.tell()
-            raise
+            await self._app(self.inner(scope, body), receive, send)
         finally:
             CURRENT.reset(token)
 
-    def revised(
-        self, context: RequestContext, start: Message, body: bytes, vectors: object = None
-    ) -> tuple[Message, bytes]:
-        """A whole answer as the client gets it, with the length that it then has. `vectors`: the format of embeddings."""
-        if context.leaves:
+    def revised(self, context: RequestContext, status: int, body: bytes, vectors: object) -> tuple[int, bytes]:
+        """Return (status, body) of a whole answer as the client gets it. `vectors`: the format of embeddings."""
+        if context.admitted.may_leave:
             body = self._hide(body)
-        if start["status"] >= 400:
-            body = responses.tidy(body)
-            context.record.failed("error", responses.kind(body, start["status"]))
-            if start["status"] == 429 and not context.attempts:
-                # LiteLLM's word for it, which sends clients into a loop of retries.
-                message = f"no model of mode {context.mode} can be tried now: {self._why(context.group)}"
-                context.record.error = "no_model"
-                start, body = (
-                    {**start, "status": 503},
-                    orjson.dumps(responses.error_body(Refusal(503, "no_model", message))),
-                )
-            elif start["status"] == 400 and OVERLONG in body:
-                # The same in every mode and from every provider, and nothing of the prompt in it.
-                context.record.error = context_window.CODE
-                body = orjson.dumps(
-                    responses.error_body_for(context.overlong or context_window.refusal("", 0, 0), context.endpoint)
-                )
-        else:
-            try:
-                found = orjson.loads(body)
-                if isinstance(found, dict) and "model" in found:
-                    # After a fallback LiteLLM names the model of the provider; applications talk to modes.
-                    found["model"] = context.asked
-                if context.endpoint is EMBEDDINGS and isinstance(found, dict) and isinstance(found.get("data"), list):
-                    found["data"] = formatted(found["data"], vectors) or found["data"]
-                body = orjson.dumps(found)
-            except orjson.JSONDecodeError:
-                pass
-        headers = [(name, value) for name, value in start["headers"] if name != b"content-length"]
-        return {**start, "headers": [*headers, (b"content-length", str(len(body)).encode())]}, body
+        if status >= 400:
+            return self._error(context, status, responses.tidy(body))
+        try:
+            found = orjson.loads(body)
+        except orjson.JSONDecodeError:
+            return status, body
+        if isinstance(found, dict):
+            if "model" in found:
+                # After a fallback LiteLLM names the provider's model; applications talk to modes.
+                found["model"] = context.admitted.requested_model
+            if context.admitted.endpoint is EMBEDDINGS and isinstance(found.get("data"), list):
+                found["data"] = formatted(found["data"], vectors) or found["data"]
+        return status, orjson.dumps(found)
+
+    def _error(self, context: RequestContext, status: int, body: bytes) -> tuple[int, bytes]:
+        """Return (status, body) of LiteLLM's error in our words, where it means something else than it says."""
+        record, admitted, routing = context.record, context.admitted, context.routing
+        record.failed("error", responses.kind(body, status))
+        if status == 429 and not routing.attempts:
+            # LiteLLM says "rate limit" when no deployment can be tried, which sends clients into a loop of retries.
+            record.error = "no_model"
+            message = f"no model of mode {admitted.mode} can be tried now: {self._why(admitted.group)}"
+            return 503, orjson.dumps(responses.error_body(Refusal(503, "no_model", message)))
+        if status == 400 and OVERLONG in body:
+            # The same words in every mode and from every provider, and nothing of the prompt in them.
+            record.error = context_window.CODE
+            refused = routing.overlong or context_window.refusal("", 0, 0)
+            return status, orjson.dumps(responses.error_body_for(refused, admitted.endpoint))
+        return status, body
 
     def passed_on(self, context: RequestContext, body: bytes) -> bytes:
         """A part of an answer that is not looked at as a whole."""
-        if context.overlong and body.startswith(ENDED):
-            refused, context.overlong = context.overlong, None
+        if context.routing.overlong and body.startswith(ENDED):
+            refused, context.routing.overlong = context.routing.overlong, None
             context.record.failed("error", refused.code)
-            return responses.error_event(refused, context.endpoint)
-        found = self._hide(body) if context.leaves else body
+            return responses.error_event(refused, context.admitted.endpoint)
+        found = self._hide(body) if context.admitted.may_leave else body
         if not found.startswith(FAILED):
             return found
         context.record.failed("cut", responses.kind(found, 0))
@@ -147,60 +173,59 @@ def _written(fields: Mapping[str, Any]) -> bytes:
 
 
 class _Answer:
-    """LiteLLM's answer on its way to the client."""
+    """LiteLLM's answer on its way to the client. `vectors`: the format of embeddings that the client asked for."""
 
-    def __init__(
-        self, path: FullPath, send: Send, context: RequestContext, more: Headers, vectors: object = None
-    ) -> None:
+    def __init__(self, path: FullPath, context: RequestContext, vectors: object) -> None:
         self._path = path
-        self._send = send
         self._context = context
-        self._more = more
+        self._response = context.response
         self._vectors = vectors
         self._streams = False
-        self._held: Message | None = None
+        # The head of an answer that is held back until it is whole.
+        self._held: Headers | None = None
         self._parts = bytearray()
 
     async def send(self, message: Message) -> None:
-        context = self._context
-        if not context.begun and context.budget.expired():
-            # LiteLLM makes an answer of its own of a call that was ended.
+        """Take one ASGI message of LiteLLM's app."""
+        if not self._response.begun and self._context.budget.expired():
+            # LiteLLM answers in its own words for a call that was cancelled.
             return
         if message["type"] == "http.response.start":
-            message = self._begin(message)
-            if self._held is not None:
-                return
-        elif self._held is not None:
-            self._parts.extend(message.get("body", b""))
-            if message.get("more_body"):
-                return
-            start, whole = self._path.revised(context, self._held, bytes(self._parts), self._vectors)
-            self._held = None
-            await self._send(start)
-            message = {**message, "body": whole}
-        elif found := message.get("body"):
-            message = {**message, "body": self._path.passed_on(context, found)}
-        context.ended = message["type"] == "http.response.body" and not message.get("more_body")
-        await self._send(message)
+            await self._start(message["status"], message["headers"])
+            return
+        body, last = message.get("body", b""), not message.get("more_body")
+        if self._held is None:
+            await self._response.write(self._path.passed_on(self._context, body) if body else body, last=last)
+            return
+        self._parts.extend(body)
+        if last:
+            await self._finish(self._held)
 
-    def _begin(self, message: Message) -> Message:
-        self._context.begun, self._context.status = True, message["status"]
-        self._context.budget.reschedule(None)
-        kept = [(name, value) for name, value in message["headers"] if name in ANSWERED]
+    async def _start(self, status: int, headers: Headers) -> None:
+        context = self._context
+        self._response.begin(status)
+        context.budget.reschedule(None)
+        kept = [(name, value) for name, value in headers if name in ANSWERED]
         self._streams = any(n == b"content-type" and v.startswith(b"text/event-stream") for n, v in kept)
-        self._context.record.stream = self._streams
-        message = {**message, "headers": [*kept, *responses.facts(self._context, message["status"]), *self._more]}
-        # Looked at as a whole: what LiteLLM says of itself, of the name of a later step's model, and every vector.
-        changed = self._context.attempts > 1 or self._context.endpoint is EMBEDDINGS
-        if message["status"] >= 400 or (changed and (b"content-type", b"application/json") in kept):
-            self._held = message
-        return message
+        context.record.stream = self._streams
+        head = [*kept, *responses.facts(context, status)]
+        # Held until it is whole: errors, which speak of LiteLLM; the model's name after a fallback; and embeddings.
+        changed = context.routing.attempts > 1 or context.admitted.endpoint is EMBEDDINGS
+        if status >= 400 or (changed and (b"content-type", b"application/json") in kept):
+            self._held = head
+        else:
+            await self._response.start(head)
+
+    async def _finish(self, held: Headers) -> None:
+        status, body = self._path.revised(self._context, self._response.status, bytes(self._parts), self._vectors)
+        self._held = None
+        self._response.begin(status)
+        length = (b"content-length", str(len(body)).encode())
+        await self._response.start([*((n, v) for n, v in held if n != b"content-length"), length])
+        await self._response.write(body, last=True)
 
     async def tell(self) -> None:
-        """There is no time left for an answer that has begun: say so, where that can be said."""
-        if self._streams and not self._context.ended:
-            self._context.ended = True
+        """Tell the client that the gateway stops, where the answer has begun and can still say so."""
+        if self._streams and not self._response.ended:
             self._context.record.failed("stopping", STOPPING.code)
-            await self._send(
-                {"type": "http.response.body", "body": responses.error_event(STOPPING, self._context.endpoint)}
-            )
+            await self._response.write(responses.error_event(STOPPING, self._context.admitted.endpoint), last=True)

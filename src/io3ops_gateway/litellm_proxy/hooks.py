@@ -75,9 +75,9 @@ class PolicyHooks(CustomLogger):  # type: ignore[misc]
     ) -> dict[str, Any]:
         """Once per request, before any routing: the router is asked for the group that the edge chose."""
         context = _context()
-        if data.get("model") not in (context.asked, context.group):
+        if data.get("model") not in (context.admitted.requested_model, context.admitted.group):
             raise _stop(Refusal(403, "changed", "the request changed on its way; nothing was sent anywhere"))
-        data["model"] = context.group
+        data["model"] = context.admitted.group
         return data
 
     async def async_filter_deployments(
@@ -95,7 +95,7 @@ class PolicyHooks(CustomLogger):  # type: ignore[misc]
     def _may(self, context: RequestContext, entry: dict[str, Any]) -> bool:
         info, params = entry.get("model_info") or {}, entry.get("litellm_params") or {}
         try:
-            deployment = self.policy.deployment(info.get("id"), _address(params), leaves=context.leaves)
+            deployment = self.policy.deployment(info.get("id"), _address(params), leaves=context.admitted.may_leave)
         except Refusal:
             return False
         # Enabled without a key does nothing.
@@ -106,20 +106,24 @@ class PolicyHooks(CustomLogger):  # type: ignore[misc]
         context = _context()
         info = kwargs.get("model_info") or {}
         try:
-            deployment = self.policy.deployment(info.get("id"), _address(kwargs), leaves=context.leaves)
-            if not deployment.local and context.data_class != PUBLIC:
+            deployment = self.policy.deployment(info.get("id"), _address(kwargs), leaves=context.admitted.may_leave)
+            if not deployment.local and context.admitted.data_class != PUBLIC:
                 await self._audit(context, deployment)
         except Refusal as refused:
             raise _stop(refused) from None
         # LiteLLM serves some endpoints through others, and tells of both: only the outer call counts.
-        context.kind = context.kind or str(call_type)
-        if context.kind == str(call_type):
-            context.attempts += 1
-            outcome = context.outcome
+        context.routing.call_type = context.routing.call_type or str(call_type)
+        if context.routing.call_type == str(call_type):
+            context.routing.attempts += 1
+            outcome = context.routing.outcome
             # What the fast lane has tried is handed over as this attempt's outcome: it is the same one.
             if not isinstance(outcome, http_transport.Outcome) or outcome.deployment != deployment.name:
                 context.record.attempt(deployment)
-        context.deployment, context.local, context.window = deployment.name, deployment.local, deployment.window
+        context.routing.deployment, context.routing.local, context.routing.window = (
+            deployment.name,
+            deployment.local,
+            deployment.window,
+        )
         if deployment.key:
             key = self.files.keys.get(deployment.key)
             if not key:
@@ -144,14 +148,14 @@ class PolicyHooks(CustomLogger):  # type: ignore[misc]
 
     async def _audit(self, context: RequestContext, deployment: rules.Deployment) -> None:
         """Write down that an override takes effect. What is not on the disk does not leave."""
-        if not context.reason:
+        if not context.admitted.override_reason:
             raise Refusal(403, "stays_local", "an internal prompt stays local; nothing was sent to the cloud")
         entry = {
-            "key": context.key,
-            "mode": context.mode,
-            "class": context.data_class,
-            "source": context.source,
-            "reason": context.reason,
+            "key": context.admitted.key,
+            "mode": context.admitted.mode,
+            "class": context.admitted.data_class,
+            "source": context.admitted.data_class_from,
+            "reason": context.admitted.override_reason,
             "provider": deployment.provider,
             "deployment": deployment.name,
         }
@@ -160,7 +164,7 @@ class PolicyHooks(CustomLogger):  # type: ignore[misc]
         except (OSError, ValueError, KeyError, TypeError) as error:
             print(f"gateway: the audit log cannot be written: {error}; nothing leaves", file=sys.stderr, flush=True)
             raise Refusal(503, "audit_failed", "the audit log cannot be written, so nothing was sent") from None
-        context.audited.add(deployment.provider)
+        context.routing.audited.add(deployment.provider)
 
     def why(self, group: str) -> str:
         """Why nothing of a group could be tried: keys that are missing, else pauses after failures."""
@@ -185,7 +189,7 @@ class PolicyHooks(CustomLogger):  # type: ignore[misc]
         if record.prompt is None:
             record.used(told.get("prompt_tokens"), told.get("completion_tokens"))
         cost = told.get("response_cost")
-        if not context.local and isinstance(cost, int | float) and cost > 0:
+        if not context.routing.local and isinstance(cost, int | float) and cost > 0:
             record.cost = float(cost)
         _note_answer(record, response_obj)
         record.told = True

@@ -43,17 +43,17 @@ async def send(self: httpx.AsyncClient, request: httpx.Request, **options: Any) 
     context = CURRENT.get()
     if context is None:
         return await _send(self, request, **options)
-    if not context.local or request.method != "POST" or not isinstance(request.stream, httpx.ByteStream):
+    if not context.routing.local or request.method != "POST" or not isinstance(request.stream, httpx.ByteStream):
         return await _asked(self, request, context, options)
-    context.overlong, context.truncated = None, False
-    path, body, allowed = request.url.path, request.content, context.truncation == "flag"
+    context.routing.overlong, context.routing.truncated = None, False
+    path, body, allowed = request.url.path, request.content, context.admitted.truncation == "flag"
     ours = context_window.strict(path, body)
     if ours is not None:
         request, allowed = _with(request, ours[0]), allowed or ours[1]
     response = _recorded(context, request, stream=bool(options.get("stream"))) or await _asked(
         self, request, context, options
     )
-    if context.overlong:
+    if context.routing.overlong:
         return response
     if response.status_code in context_window.REFUSING:
         sizes = context_window.refused(response.status_code, await response.aread())
@@ -63,13 +63,15 @@ async def send(self: httpx.AsyncClient, request: httpx.Request, **options: Any) 
             for shorter in context_window.shorter(path, body, *sizes):
                 found = await _asked(self, _with(request, shorter), context, options)
                 if found.status_code < 400:
-                    context.truncated = True
+                    context.routing.truncated = True
                     return found
                 await found.aread()
         return _refuse(
-            context, request, context_window.refusal(context.deployment, sizes[0], sizes[1] or context.window)
+            context,
+            request,
+            context_window.refusal(context.routing.deployment, sizes[0], sizes[1] or context.routing.window),
         )
-    if response.status_code == 200 and context.window and len(body) > context.window:
+    if response.status_code == 200 and context.routing.window and len(body) > context.routing.window:
         if not options.get("stream"):
             return _judged(context, request, allowed, await response.aread()) or response
         response.stream = _CheckedStream(response.stream, context, request, allowed)
@@ -78,11 +80,11 @@ async def send(self: httpx.AsyncClient, request: httpx.Request, **options: Any) 
 
 def _recorded(context: RequestContext, request: httpx.Request, *, stream: bool) -> httpx.Response | None:
     """What the lane has seen of this very attempt."""
-    outcome = context.outcome
+    outcome = context.routing.outcome
     if not isinstance(outcome, Outcome) or _address(str(request.url)) != _address(outcome.url):
         return None
-    context.outcome = None
-    if outcome.deployment != context.deployment:
+    context.routing.outcome = None
+    if outcome.deployment != context.routing.deployment:
         # LiteLLM has begun with another one of the same server, and that was not asked yet.
         return None
     if outcome.overlong:
@@ -101,17 +103,17 @@ def _recorded(context: RequestContext, request: httpx.Request, *, stream: bool) 
 
 def _judged(context: RequestContext, request: httpx.Request, allowed: bool, data: bytes) -> httpx.Response | None:
     """What LiteLLM gets in place of an answer to a part of the prompt; None: it was read, or may be cut."""
-    refused = cut(context, context.deployment, request.content, context_window.told(data), allowed)
+    refused = cut(context, context.routing.deployment, request.content, context_window.told(data), allowed)
     return _refuse(context, request, refused) if refused else None
 
 
 def cut(context: RequestContext, name: str, body: bytes, read: int | None, allowed: bool) -> Refusal | None:
     """Whether a server that says it read so much has cut the prompt, and what to tell the client; `allowed`: it is noted only."""
-    found = context_window.estimate(body, context.window, read, count) if read is not None else 0
+    found = context_window.estimate(body, context.routing.window, read, count) if read is not None else 0
     if not found:
         return None
-    context.truncated = allowed
-    return None if allowed else context_window.refusal(name, found, context.window, counted=False)
+    context.routing.truncated = allowed
+    return None if allowed else context_window.refusal(name, found, context.routing.window, counted=False)
 
 
 def count(text: str) -> int:
@@ -120,11 +122,13 @@ def count(text: str) -> int:
 
 
 def _refuse(context: RequestContext, request: httpx.Request, refused: Refusal) -> httpx.Response:
-    context.overlong, context.overflowed = refused, True
+    context.routing.overlong, context.routing.overflowed = refused, True
     if context.record.attempts:
         context.record.attempts[-1].error = refused.code
     headers = {"content-type": "application/json"}
-    return httpx.Response(400, headers=headers, content=context_window.known(refused, context.window), request=request)
+    return httpx.Response(
+        400, headers=headers, content=context_window.known(refused, context.routing.window), request=request
+    )
 
 
 def _with(request: httpx.Request, body: bytes) -> httpx.Request:
@@ -148,7 +152,7 @@ class _CheckedStream(httpx.AsyncByteStream):
             seen = seen[-100:] + chunk
             if not known and (read := context_window.told(seen)) is not None:
                 known = True
-                context.overlong = cut(context, context.deployment, self._body, read, self._allowed)
+                context.routing.overlong = cut(context, context.routing.deployment, self._body, read, self._allowed)
             yield chunk
 
     async def aclose(self) -> None:

@@ -14,7 +14,7 @@ from io3ops_gateway.asgi import Headers, Message, Send
 from io3ops_gateway.policy.policy import Deployment
 
 # The outcome of a request whose client has gone.
-LEFT = "client_left"
+CLIENT_LEFT = "client_left"
 REQUEST_ID = b"x-request-id"
 _ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 # A product and its version: letters, then digits with dots. A key or another secret has another shape.
@@ -132,9 +132,9 @@ class RequestRecord:
         async def sending(message: Message) -> None:
             if message["type"] == "http.response.start":
                 # An answer to whoever has left is none.
-                self.status = 0 if self.outcome == LEFT else message["status"]
+                self.status = 0 if self.outcome == CLIENT_LEFT else message["status"]
                 message = {**message, "headers": [*message["headers"], (REQUEST_ID, self.id.encode())]}
-            elif (body := message.get("body")) and self.outcome != LEFT:
+            elif (body := message.get("body")) and self.outcome != CLIENT_LEFT:
                 self.first = self.first or clock()
                 self.bytes_out += len(body)
                 if self.kept is not None and len(self.kept) <= MOST_KEPT:

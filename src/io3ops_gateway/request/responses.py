@@ -50,21 +50,21 @@ def kind(body: bytes, status: int) -> str:
 def facts(context: RequestContext, status: int) -> Headers:
     """What happened to a request, for its answer."""
     found = {
-        "mode": context.mode,
-        "data-class": context.data_class,
-        "data-class-from": context.source,
-        "attempts": str(context.attempts),
+        "mode": context.admitted.mode,
+        "data-class": context.admitted.data_class,
+        "data-class-from": context.admitted.data_class_from,
+        "attempts": str(context.routing.attempts),
     }
-    if context.deployment:
-        found["deployment"] = context.deployment
+    if context.routing.deployment:
+        found["deployment"] = context.routing.deployment
         if status < 400:
-            found["served"] = "local" if context.local else "cloud"
-    if context.reason:
-        found["override"] = "audited" if context.audited else "not used"
-    if context.truncated:
+            found["served"] = "local" if context.routing.local else "cloud"
+    if context.admitted.override_reason:
+        found["override"] = "audited" if context.routing.audited else "not used"
+    if context.routing.truncated:
         found["truncated"] = "true"
-    if context.ignored:
-        found["ignored"] = ",".join(context.ignored)[:500]
+    if context.admitted.ignored:
+        found["ignored"] = ",".join(context.admitted.ignored)[:500]
     return [
         # uvicorn breaks an answer off at a control character, and a field of the request may be called anything.
         (f"x-io3-{n}".encode(), (v if v.isascii() and v.isprintable() else _UNPRINTABLE.sub("?", v)).encode())

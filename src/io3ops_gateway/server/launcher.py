@@ -76,29 +76,29 @@ def serve(settings: Settings) -> None:
 
         def make(app: App, hooks: Any, job: Job) -> Any:
             from io3ops_gateway.edge.app import Edge
+            from io3ops_gateway.edge.authenticate import Authenticator
+            from io3ops_gateway.edge.backend import Backend
             from io3ops_gateway.fast_lane.lane import Lane
             from io3ops_gateway.fast_lane.upstreams import upstreams
+            from io3ops_gateway.limits.limits import worker_limits
+            from io3ops_gateway.litellm_proxy.app import FullPath
 
-            hooks.limiter = RateLimiter(ledger, worker=job.index, clock=time.monotonic)
-            where = upstreams(hooks.policy, hooks.entries) if hooks.policy.gateway.lane else {}
-            lane = Lane(hooks.policy, where, hooks.files.keys, hooks.limiter)
-            hide, why = hooks.files.keys.hide, hooks.why
+            policy, provider_keys = hooks.policy, hooks.files.keys
             worker_counters = counters.worker(job.index)
-            recorder = make_recorder(hooks.policy.log, settings, worker_counters.lost)
+            hooks.limiter = RateLimiter(ledger, worker=job.index, clock=time.monotonic)
+            full_path = FullPath(app, inner, provider_keys.hide, hooks.why)
+            lane = None
+            if policy.gateway.lane:
+                lane = Lane(policy, upstreams(policy, hooks.entries), provider_keys, hooks.limiter)
+            recorder = make_recorder(policy.log, settings, worker_counters.lost)
             hooks.told = recorder.told
             return Edge(
-                app,
-                hooks.policy,
-                ring,
-                hooks.limiter,
-                inner,
-                hide,
-                why,
-                owner_key=key,
+                policy,
+                Backend(app, full_path, lane),
+                Authenticator(ring, key),
+                worker_limits(policy.gateway, hooks.limiter, worker_counters),
+                recorder,
                 config=job.digest,
-                lane=lane,
-                recorder=recorder,
-                counters=worker_counters,
             )
 
         when_ready = _nothing if show_text else log_redaction.withhold_text

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.unit.gateway import contexts
 
 from io3ops_gateway.asgi import Receive, Send
 from io3ops_gateway.edge import app as edges
 from io3ops_gateway.edge import request_checks
-from io3ops_gateway.edge.app import Edge
 from io3ops_gateway.limits.rate_limits import Ledger, RateLimiter
 from io3ops_gateway.policy.client_keys import KeyRing
 from io3ops_gateway.policy.policy import Deployment, GatewaySettings, ModePolicy, Policy
@@ -129,7 +129,9 @@ class House:
         (folder / "keys.json").write_text(json.dumps({"version": 1, "keys": entries}))
         self.now = 1000.0
         self.limiter = RateLimiter(Ledger(), worker=0, clock=lambda: self.now)
-        self.edge = Edge(self.inner, policy, KeyRing("sk-owner", folder / "keys.json"), self.limiter, "sk-inside", hide)
+        self.edge = contexts.an_edge(
+            self.inner, policy, KeyRing("sk-owner", folder / "keys.json"), self.limiter, hide=hide
+        )
 
     def ask(
         self,
@@ -789,7 +791,7 @@ def test_what_nobody_foresaw_is_no_good_answer_in_the_log(
         raise error
 
     house.edge._recorder = RequestRecorder(lines.append, Nothing())
-    house.edge._full._app = broken
+    house.edge._backend.full_path._app = broken
     with pytest.raises(type(error)):
         house.chat()
     (line,) = map(json.loads, lines)
@@ -859,10 +861,15 @@ def run(house: House, found: Answer) -> tuple[str, str, str, bool]:
     """(class, source, group, leaves) of the last request, held against its answer."""
     assert found.status == 200, found.data
     context = house.inner.runs[-1]
-    assert found.headers["x-io3-data-class"] == context.data_class
-    assert found.headers["x-io3-data-class-from"] == context.source
-    assert found.headers["x-io3-mode"] == context.mode
-    return context.data_class, context.source, context.group, context.leaves
+    assert found.headers["x-io3-data-class"] == context.admitted.data_class
+    assert found.headers["x-io3-data-class-from"] == context.admitted.data_class_from
+    assert found.headers["x-io3-mode"] == context.admitted.mode
+    return (
+        context.admitted.data_class,
+        context.admitted.data_class_from,
+        context.admitted.group,
+        context.admitted.may_leave,
+    )
 
 
 @pytest.mark.parametrize(
@@ -907,7 +914,7 @@ def test_aliases_and_suffixes_lead_to_their_mode(house: House) -> None:
     assert run(house, house.chat("gpt-4o")) == ("public", "mode", "open:public", True)
     assert run(house, house.chat("gpt-4o:internal")) == ("internal", "request", "open", False)
     assert run(house, house.chat("claude:latest")) == ("internal", "mode", "near", False)
-    assert [r.asked for r in house.inner.runs] == ["gpt-4o", "gpt-4o:internal", "claude:latest"]
+    assert [r.admitted.requested_model for r in house.inner.runs] == ["gpt-4o", "gpt-4o:internal", "claude:latest"]
     assert house.inner.bodies[0]["model"] == "gpt-4o", "the hook compares it"
 
 
@@ -955,7 +962,7 @@ def test_the_answer_says_what_happened_and_nothing_of_litellms(house: House) -> 
     async def serve(_scope: Message, receive: edges.Receive, send: edges.Send) -> None:
         context = CURRENT.get()
         assert context is not None
-        context.attempts, context.deployment, context.local = 3, "open.2.g", False
+        context.routing.attempts, context.routing.deployment, context.routing.local = 3, "open.2.g", False
         await house.inner.answer({}, receive, send)
 
     house.inner.does = serve
@@ -979,7 +986,7 @@ def _says(house: House, status: int, body: bytes, *, attempts: int) -> Any:
     async def serve(_scope: Message, _receive: edges.Receive, send: edges.Send) -> None:
         context = CURRENT.get()
         assert context is not None
-        context.attempts, context.deployment = attempts, "open.2.g" if attempts else ""
+        context.routing.attempts, context.routing.deployment = attempts, "open.2.g" if attempts else ""
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body[:9], "more_body": True})
@@ -1034,7 +1041,7 @@ def test_a_local_answer_says_local(house: House) -> None:
     async def serve(_scope: Message, receive: edges.Receive, send: edges.Send) -> None:
         context = CURRENT.get()
         assert context is not None
-        context.deployment = "near.1.a"
+        context.routing.deployment = "near.1.a"
         await house.inner.answer({}, receive, send)
 
     house.inner.does = serve
@@ -1053,9 +1060,12 @@ def test_a_providers_key_is_taken_out_of_what_may_have_come_from_it(tmp_path: Pa
 def test_an_override_lets_one_request_out(house: House) -> None:
     found = house.chat("strict", key="alice", headers=[(b"x-io3-override", REASON)])
     assert run(house, found) == ("internal", "mode", "strict:public", True)
-    assert house.inner.runs[0].reason == REASON.decode() and found.headers["x-io3-override"] == "not used"
+    assert (
+        house.inner.runs[0].admitted.override_reason == REASON.decode()
+        and found.headers["x-io3-override"] == "not used"
+    )
     assert run(house, house.chat("strict", key="alice")) == ("internal", "mode", "strict", False), "and no other"
-    assert house.inner.runs[1].reason == ""
+    assert house.inner.runs[1].admitted.override_reason == ""
     assert run(house, house.chat("far:internal", key="alice", headers=[(b"x-io3-override", REASON)]))[3] is True
     assert run(house, house.chat("strict", key="owner", metadata={"override_reason": REASON.decode()}))[3] is True
 
@@ -1064,7 +1074,7 @@ def test_an_override_that_took_effect_is_said_to_be_audited(house: House) -> Non
     async def serve(_scope: Message, receive: edges.Receive, send: edges.Send) -> None:
         context = CURRENT.get()
         assert context is not None
-        context.audited.add("cloud")
+        context.routing.audited.add("cloud")
         await house.inner.answer({}, receive, send)
 
     house.inner.does = serve
@@ -1087,7 +1097,7 @@ def test_only_named_keys_in_named_modes_may_override(house: House, model: str, k
 def test_what_may_leave_anyway_is_no_override(house: House) -> None:
     found = house.chat("open", key="alice", headers=[(b"x-io3-override", REASON)])
     assert run(house, found) == ("public", "mode", "open:public", True)
-    assert house.inner.runs[0].reason == "" and "x-io3-override" not in found.headers
+    assert house.inner.runs[0].admitted.override_reason == "" and "x-io3-override" not in found.headers
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 import pytest
 import yaml
+from tests.unit.gateway.contexts import a_context
 
 from io3ops.operations.privacy import audit as reader
 from io3ops_gateway.errors import ConfigError
@@ -121,19 +122,15 @@ def hooks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 def context(data_class: str = "internal", *, leaves: bool = False, reason: str = "") -> RequestContext:
-    group = "open:public" if leaves else "open"
-    budget: Any = None
-    return RequestContext(
-        budget=budget,
+    return a_context(
         key="alice",
         slots=("mode open", "key alice"),
         mode="open",
-        asked="gpt",
-        group=group,
+        requested_model="gpt",
+        group="open:public" if leaves else "open",
         data_class=data_class,
-        source="mode",
-        leaves=leaves,
-        reason=reason,
+        may_leave=leaves,
+        override_reason=reason,
     )
 
 
@@ -249,7 +246,7 @@ def test_an_internal_attempt_at_anything_but_a_local_deployment_is_stopped(
     with pytest.raises(Stopped) as caught:
         attempt(hooks, found, place, api_base=url)
     assert (caught.value.status, caught.value.code) == (403, code)
-    assert (found.attempts, found.deployment) == (0, "")
+    assert (found.routing.attempts, found.routing.deployment) == (0, "")
 
 
 def test_a_stop_ends_the_request_and_is_said_in_openais_shape(hooks: Any) -> None:
@@ -262,14 +259,14 @@ def test_a_local_attempt_carries_no_key(hooks: Any) -> None:
     found = context()
     kwargs = attempt(hooks, found, "open.1.a", api_base=RUNTIME)
     assert "api_key" not in kwargs and "client" not in kwargs
-    assert (found.attempts, found.deployment, found.local) == (1, "open.1.a", True)
+    assert (found.routing.attempts, found.routing.deployment, found.routing.local) == (1, "open.1.a", True)
 
 
 def test_a_cloud_attempt_gets_its_providers_key_alone(hooks: Any, tmp_path: Path) -> None:
     found = context(**PUBLIC)
     kwargs = attempt(hooks, found, "open:public.1.g", api_base=CLOUD, api_key="set-by-io3ops-from-a-file")
     assert kwargs["api_key"] == "sk-real"
-    assert (found.attempts, found.deployment, found.local) == (1, "open.1.g", False)
+    assert (found.routing.attempts, found.routing.deployment, found.routing.local) == (1, "open.1.g", False)
     aws = attempt(hooks, found, "open:public.2.b", aws_access_key_id="x", aws_secret_access_key="x")
     assert (aws["aws_access_key_id"], aws["aws_secret_access_key"]) == ("AKIA", "se:cret") and "api_key" not in aws
     assert not (tmp_path / "audit/audit.jsonl").exists(), "a public prompt is in no record"
@@ -279,7 +276,7 @@ def test_calls_that_litellm_makes_of_one_call_are_one_attempt(hooks: Any) -> Non
     found = context()
     for kind in ("aresponses", "acompletion", "aresponses", "acompletion"):
         attempt(hooks, found, "open.1.a", kind)
-    assert found.attempts == 2
+    assert found.routing.attempts == 2
 
 
 def test_a_stream_that_litellm_would_wait_for_for_ever_gets_a_limit(hooks: Any) -> None:
@@ -304,18 +301,18 @@ def test_an_override_is_on_the_record_before_it_leaves(hooks: Any, tmp_path: Pat
     found = context(**OVERRIDE)
     log = tmp_path / "audit/audit.jsonl"
     attempt(hooks, found, "open.1.a")
-    assert not log.exists() and not found.audited, "what stayed local is no override"
+    assert not log.exists() and not found.routing.audited, "what stayed local is no override"
     attempt(hooks, found, "open:public.1.g", messages=[{"content": "CANARY"}])
     report = reader.verify(log.read_bytes().splitlines(keepends=True))
     (entry,) = report.entries
-    assert report.intact and found.audited == {"cloud"}
+    assert report.intact and found.routing.audited == {"cloud"}
     expected = {"key": "alice", "mode": "open", "class": "internal", "source": "mode", "reason": "ticket 4711"}
     assert expected | {"provider": "cloud", "deployment": "open.1.g"} == {
         name: entry[name] for name in [*expected, "provider", "deployment"]
     }
     assert b"CANARY" not in log.read_bytes()
     attempt(hooks, found, "open:public.2.b")
-    assert found.audited == {"cloud", "aws"} and len(log.read_bytes().splitlines()) == 2
+    assert found.routing.audited == {"cloud", "aws"} and len(log.read_bytes().splitlines()) == 2
 
 
 def test_what_cannot_be_recorded_does_not_leave(hooks: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -326,7 +323,7 @@ def test_what_cannot_be_recorded_does_not_leave(hooks: Any, tmp_path: Path, caps
         with pytest.raises(Stopped) as caught:
             attempt(hooks, found, "open:public.1.g")
         assert (caught.value.status, caught.value.code) == (503, "audit_failed")
-        assert not found.audited and found.attempts == 0
+        assert not found.routing.audited and found.routing.attempts == 0
     assert "nothing leaves" in capsys.readouterr().err
 
 

@@ -15,8 +15,8 @@ from io3ops_gateway.request.context import CURRENT
 def handed(body: bytes) -> bytes:
     """A stream that the lane did not understand, as LiteLLM reads it."""
     made = context()
-    made.deployment = "m.1.a"
-    made.outcome = http_transport.Outcome(url=CHAT, deployment="m.1.a", status=200, body=body)
+    made.routing.deployment = "m.1.a"
+    made.routing.outcome = http_transport.Outcome(url=CHAT, deployment="m.1.a", status=200, body=body)
 
     async def run() -> bytes:
         token = CURRENT.set(made)

@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
+from tests.unit.gateway.contexts import a_context
 
 from io3ops_gateway.litellm_proxy import http_observer
 from io3ops_gateway.policy.policy import Deployment
@@ -23,10 +24,7 @@ END = {"model": "m", "done": True, "done_reason": "stop", "prompt_eval_count": 3
 
 
 def context() -> RequestContext:
-    found: Any = None
-    made = RequestContext(
-        budget=found, key="k", slots=(), mode="m", asked="m", group="m", data_class="internal", source="mode", leaves=False
-    )  # fmt: skip
+    made = a_context()
     made.record.attempt(HERE)
     return made
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from typing import Any
 
 import httpx
 import pytest
+from tests.unit.gateway.contexts import a_context
 
 from io3ops_gateway.litellm_proxy import http_transport
 from io3ops_gateway.litellm_proxy.app import FullPath
@@ -168,11 +170,8 @@ class Parts(httpx.AsyncByteStream):
 
 @pytest.fixture
 def context() -> Iterator[RequestContext]:
-    budget: Any = None
-    found = RequestContext(
-        budget=budget, key="k", slots=(), mode="m", asked="m", group="m", data_class="internal", source="default", leaves=False
-    )  # fmt: skip
-    found.deployment, found.window = "m.1.a", 512
+    found = a_context()
+    found.routing.deployment, found.routing.window = "m.1.a", 512
     token = CURRENT.set(found)
     yield found
     CURRENT.reset(token)
@@ -199,34 +198,39 @@ def test_a_refusal_becomes_one_that_litellm_knows(monkeypatch: pytest.MonkeyPatc
     got = ask(monkeypatch, server, CHAT, LONG)
     assert got.status_code == 400 and context_window.KNOWN in got.json()["error"]["message"]
     assert server.bodies() == [LONG | {"truncate": False, "shift": False}]
-    assert context.overlong and context.overflowed and not context.truncated
+    assert context.routing.overlong and context.routing.overflowed and not context.routing.truncated
 
 
 def test_other_failures_stay_as_they_are(monkeypatch: pytest.MonkeyPatch, context: RequestContext) -> None:
     got = ask(monkeypatch, Server(httpx.Response(400, json={"error": "no tools"})), CHAT, LONG)
-    assert got.json() == {"error": "no tools"} and not context.overlong
+    assert got.json() == {"error": "no tools"} and not context.routing.overlong
 
 
 def test_what_may_be_cut_is_asked_once_more_and_flagged(
     monkeypatch: pytest.MonkeyPatch, context: RequestContext
 ) -> None:
-    context.truncation = "flag"
+    context.admitted = replace(context.admitted, truncation="flag")
     server = Server(httpx.Response(400, content=EXACT), httpx.Response(200, json={"ok": 1}))
     assert ask(monkeypatch, server, CHAT, LONG).status_code == 200
-    assert context.truncated and not context.overlong and len(server.asked) == 2
+    assert context.routing.truncated and not context.routing.overlong and len(server.asked) == 2
     assert all(body["shift"] is False for body in server.bodies())
     server = Server(*(httpx.Response(400, content=EXACT) for _ in range(4)))
     assert ask(monkeypatch, server, CHAT, LONG).status_code == 400
-    assert context.overlong and not context.truncated, "a system prompt that alone is too long cannot be cut"
+    assert context.routing.overlong and not context.routing.truncated, (
+        "a system prompt that alone is too long cannot be cut"
+    )
 
 
 def test_the_lanes_refusal_is_not_asked_for_again(monkeypatch: pytest.MonkeyPatch, context: RequestContext) -> None:
-    context.outcome = Outcome(url=CHAT, deployment="m.1.a", status=400, body=EXACT)
+    context.routing.outcome = Outcome(url=CHAT, deployment="m.1.a", status=400, body=EXACT)
     server = Server()
-    assert ask(monkeypatch, server, CHAT, LONG).status_code == 400 and context.overlong and not server.asked
-    context.outcome, context.truncation = Outcome(url=CHAT, deployment="m.1.a", status=400, body=EXACT), "flag"
+    assert ask(monkeypatch, server, CHAT, LONG).status_code == 400 and context.routing.overlong and not server.asked
+    context.routing.outcome = Outcome(url=CHAT, deployment="m.1.a", status=400, body=EXACT)
+    context.admitted = replace(context.admitted, truncation="flag")
     server = Server(httpx.Response(200, json={}))
-    assert ask(monkeypatch, server, CHAT, LONG).status_code == 200 and len(server.asked) == 1 and context.truncated
+    assert (
+        ask(monkeypatch, server, CHAT, LONG).status_code == 200 and len(server.asked) == 1 and context.routing.truncated
+    )
 
 
 @pytest.mark.parametrize("flag", [False, True])
@@ -234,12 +238,12 @@ def test_the_lanes_refusal_is_not_asked_for_again(monkeypatch: pytest.MonkeyPatc
 def test_a_server_that_cuts_unseen(
     monkeypatch: pytest.MonkeyPatch, context: RequestContext, flag: bool, read: int
 ) -> None:
-    context.truncation = "flag" if flag else "refuse"
+    context.admitted = replace(context.admitted, truncation="flag" if flag else "refuse")
     answer = {"choices": [], "usage": {"prompt_tokens": read}}
     got = ask(monkeypatch, Server(httpx.Response(200, json=answer)), SERVED, LONG)
     cut = read == 256
     assert got.status_code == (400 if cut and not flag else 200)
-    assert (bool(context.overlong), context.truncated) == (cut and not flag, cut and flag)
+    assert (bool(context.routing.overlong), context.routing.truncated) == (cut and not flag, cut and flag)
 
 
 @pytest.mark.parametrize("read", [256, 600])
@@ -254,14 +258,14 @@ def test_a_stream_that_was_cut_is_known_before_it_ends(
     async def rest() -> None:
         async for part in got.aiter_raw():
             if part.startswith(b"data: [DONE]"):
-                assert bool(context.overlong) == (read == 256)
+                assert bool(context.routing.overlong) == (read == 256)
 
     asyncio.run(rest())
-    assert bool(context.overlong) == (read == 256)
+    assert bool(context.routing.overlong) == (read == 256)
 
 
 def test_a_cloud_is_left_alone(monkeypatch: pytest.MonkeyPatch, context: RequestContext) -> None:
-    context.local = False
+    context.routing.local = False
     server = Server(httpx.Response(400, content=EXACT))
     assert ask(monkeypatch, server, CHAT, LONG).content == EXACT and server.bodies() == [LONG]
 
@@ -270,9 +274,11 @@ def test_a_cut_that_the_lane_has_seen_is_said_in_its_words(
     monkeypatch: pytest.MonkeyPatch, context: RequestContext
 ) -> None:
     said = context_window.refusal("m.1.a", 600, 512, counted=False)
-    context.outcome = Outcome(url=SERVED, deployment="m.1.a", status=400, overlong=said)
+    context.routing.outcome = Outcome(url=SERVED, deployment="m.1.a", status=400, overlong=said)
     got = ask(monkeypatch, Server(), SERVED, LONG)
-    assert got.status_code == 400 and context.overlong is said and said.message in got.json()["error"]["message"]
+    assert (
+        got.status_code == 400 and context.routing.overlong is said and said.message in got.json()["error"]["message"]
+    )
 
 
 # -- for the client
@@ -287,16 +293,14 @@ def full() -> FullPath:
 
 @pytest.mark.parametrize("known", [True, False])
 def test_litellms_error_becomes_openais_without_the_prompt(context: RequestContext, known: bool) -> None:
-    context.overlong = context_window.refusal("m.1.a", 600, 512) if known else None
+    context.routing.overlong = context_window.refusal("m.1.a", 600, 512) if known else None
     body = b'{"error":{"message":"litellm.ContextWindowExceededError: secret words of the prompt","code":"400"}}'
-    start, answer = full().revised(context, {"type": "http.response.start", "status": 400, "headers": []}, body)
+    status, answer = full().revised(context, 400, body, None)
     error = json.loads(answer)["error"]
     assert error["code"] == "context_length_exceeded" and b"secret" not in answer and b"litellm" not in answer
-    assert ("600 tokens" in error["message"]) == known and dict(start["headers"])[b"content-length"] == b"%d" % len(
-        answer
-    )
+    assert ("600 tokens" in error["message"]) == known and status == 400
     other = b'{"error":{"message":"no tools"}}'
-    assert full().revised(context, {**start, "headers": []}, other)[1] == other
+    assert full().revised(context, 400, other, None) == (400, other)
 
 
 @pytest.mark.parametrize(
@@ -305,12 +309,12 @@ def test_litellms_error_becomes_openais_without_the_prompt(context: RequestConte
 def test_the_end_of_a_cut_stream_is_an_error(context: RequestContext, last: bytes) -> None:
     path = full()
     assert path.passed_on(context, last) == last
-    context.overlong = context_window.refusal("m.1.a", 600, 512)
+    context.routing.overlong = context_window.refusal("m.1.a", 600, 512)
     assert path.passed_on(context, b"data: {}\n\n") == b"data: {}\n\n"
     assert b"context_length_exceeded" in path.passed_on(context, last)
 
 
 def test_a_flag_is_a_header(context: RequestContext) -> None:
     assert b"x-io3-truncated" not in dict(answers.facts(context, 200))
-    context.truncated = True
+    context.routing.truncated = True
     assert dict(answers.facts(context, 200))[b"x-io3-truncated"] == b"true"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.unit.gateway import contexts
 
 from io3ops_gateway.asgi import Message, Receive, Send
 from io3ops_gateway.edge.app import Edge
@@ -54,10 +55,10 @@ class Inner:
         self.asked.append((scope["path"], body))
         self.runs.append(context)
         self.keys |= {value for name, value in scope["headers"] if name == b"authorization"}
-        if context.mode in self.hangs:
+        if context.admitted.mode in self.hangs:
             await asyncio.Event().wait()
-        status = self.statuses.get(context.mode, 200)
-        data = b"{}" if status == 200 else json.dumps({"error": {"message": f"no\n{context.mode}"}}).encode()
+        status = self.statuses.get(context.admitted.mode, 200)
+        data = b"{}" if status == 200 else json.dumps({"error": {"message": f"no\n{context.admitted.mode}"}}).encode()
         await send(
             {"type": "http.response.start", "status": status, "headers": [(b"content-type", b"application/json")]}
         )
@@ -67,15 +68,8 @@ class Inner:
 def an_edge(inner: Any, folder: Path, modes: dict[str, ModePolicy] | None = None) -> Edge:
     policy = Policy(modes=MODES if modes is None else modes, aliases={})
     ring = KeyRing("sk-owner", folder / "keys.json")
-    return Edge(
-        inner,
-        policy,
-        ring,
-        RateLimiter(Ledger(), worker=0, clock=lambda: 0.0),
-        "sk-in",
-        owner_key="sk-owner",
-        config="d1",
-    )
+    limiter = RateLimiter(Ledger(), worker=0, clock=lambda: 0.0)
+    return contexts.an_edge(inner, policy, ring, limiter, owner_key="sk-owner", config="d1")
 
 
 def test_a_rehearsal_goes_litellms_whole_way_and_to_no_model(tmp_path: Path) -> None:
@@ -88,7 +82,7 @@ def test_a_rehearsal_goes_litellms_whole_way_and_to_no_model(tmp_path: Path) -> 
         ("/v1/embeddings", "vec", False),
     ]
     assert [run.warmup for run in inner.runs] == ["ok", "ok", [0.5, 0.5]]
-    assert not any(run.leaves for run in inner.runs) and inner.keys == {b"Bearer sk-in"}
+    assert not any(run.admitted.may_leave for run in inner.runs) and inner.keys == {b"Bearer sk-inside"}
     assert CURRENT.get() is None
 
 
@@ -113,10 +107,12 @@ def test_each_mode_with_a_model_for_internal_prompts_is_called_once(tmp_path: Pa
     edge = an_edge(inner, tmp_path)
     for _ in range(2):
         asyncio.run(warmup.try_modes(edge))
-    assert sorted(run.mode for run in inner.runs) == sorted(["near", "open", "vec"] * 2), "whatever its limit is"
-    assert all(run.key == "owner" and run.slots == () and run.warmup is None for run in inner.runs)
-    assert {(run.data_class, run.leaves) for run in inner.runs} == {("internal", False)}
-    assert {run.group for run in inner.runs} == {"near", "open", "vec"}
+    assert sorted(run.admitted.mode for run in inner.runs) == sorted(["near", "open", "vec"] * 2), (
+        "whatever its limit is"
+    )
+    assert all(run.admitted.key == "owner" and run.slots == () and run.warmup is None for run in inner.runs)
+    assert {(run.admitted.data_class, run.admitted.may_leave) for run in inner.runs} == {("internal", False)}
+    assert {run.admitted.group for run in inner.runs} == {"near", "open", "vec"}
 
 
 def test_all_modes_that_do_not_answer_are_named(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from io3ops_gateway.edge import app as edge
 from io3ops_gateway.litellm_proxy import log_redaction, startup
 from io3ops_gateway.policy.client_keys import KeyRing
-from io3ops_gateway.policy.policy import LogSettings
+from io3ops_gateway.policy.policy import GatewaySettings, LogSettings
 from io3ops_gateway.server import launcher, rollout, sockets, startup_checks, supervisor
 from io3ops_gateway.settings import Settings
 
@@ -94,7 +94,7 @@ def test_nothing_reaches_litellm_but_through_the_edge(
     server.app = object()
     callback: Any = types.ModuleType("io3ops_gateway.litellm_proxy.hooks")
     files = types.SimpleNamespace(keys=types.SimpleNamespace(hide="hide"))
-    policy_: Any = types.SimpleNamespace(gateway=types.SimpleNamespace(lane=True), log=LogSettings())
+    policy_: Any = types.SimpleNamespace(gateway=GatewaySettings(lane=True), log=LogSettings())
     callback.policy = types.SimpleNamespace(policy=policy_, meter="of its import", files=files, why="why", entries=[])
     lane: Any = types.ModuleType("io3ops_gateway.fast_lane.lane")
     lane.upstreams, lane.Lane = lambda *_: {"stop": 1}, lambda *given: ("lane", *given)
@@ -114,16 +114,18 @@ def test_nothing_reaches_litellm_but_through_the_edge(
     started.given["work"](job)
     ((given, known), built) = wrapped
     assert built == "edge"
-    app, policy, ring, meter, inner, hide, why = given
-    assert (app, policy, hide, why) == (server.app, policy_, "hide", "why")
-    assert ring.find([b"sk-owner"]).name == "owner" and inner == started.environment["LITELLM_MASTER_KEY"]
-    assert meter is callback.policy.limiter, "the edge and LiteLLM's hooks count in the same place"
-    assert known.pop("lane") == ("lane", policy_, {"stop": 1}, files.keys, meter)
-    recorder = known.pop("recorder")
+    policy, backend, authenticator, limits, recorder = given
+    path, limiter = backend.full_path, callback.policy.limiter
+    assert (policy, backend.app, path._app, path._hide, path._why) == (policy_, server.app, server.app, "hide", "why")
+    assert path._authorization == (b"authorization", f"Bearer {started.environment['LITELLM_MASTER_KEY']}".encode())
+    assert authenticator.authenticate([(b"x-api-key", b"sk-owner")]).name == "owner"
+    assert authenticator.authenticate(authenticator.as_owner({"headers": []})["headers"]).name == "owner"
+    assert limits.rate_limiter is limiter, "the edge and LiteLLM's hooks count in the same place"
+    assert backend._lane == ("lane", policy_, {"stop": 1}, files.keys, limiter)
     assert callback.policy.told == recorder.told, "what LiteLLM tells late reaches the request's line"
-    known.pop("counters").running(1)
+    limits.admission._run(1)
     assert started.given["load"]() == {"running": 1, "waiting": 0}
-    assert known == {"owner_key": "sk-owner", "config": "d1"}
+    assert known == {"config": "d1"}
 
 
 @pytest.mark.parametrize(("outside", "withheld"), [({}, True), ({"LITELLM_LOG": "ERROR"}, False)])

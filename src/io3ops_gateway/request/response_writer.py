@@ -1,0 +1,31 @@
+"""Sends one response and remembers how far it has got. Touches the connection it is handed."""
+
+from io3ops_gateway.asgi import Headers, Send
+
+
+class ResponseWriter:
+    """One response. `begun`: its status is decided; `ended`: its last byte was sent; `status`: 0 until it has begun.
+
+    `extra`: headers that every response of this connection carries (CORS).
+    """
+
+    __slots__ = ("_extra", "_send", "begun", "ended", "status")
+
+    def __init__(self, send: Send, extra: Headers) -> None:
+        self._send = send
+        self._extra = extra
+        self.begun = self.ended = False
+        self.status = 0
+
+    def begin(self, status: int) -> None:
+        """Decide the status. The head is sent by `start`, which may have to wait until the whole body is known."""
+        self.begun, self.status = True, status
+
+    async def start(self, headers: Headers) -> None:
+        """Send the head of the response."""
+        await self._send({"type": "http.response.start", "status": self.status, "headers": [*headers, *self._extra]})
+
+    async def write(self, body: bytes, *, last: bool) -> None:
+        """Send a part of the body. After the `last` part nothing may follow."""
+        self.ended = last
+        await self._send({"type": "http.response.body", "body": body, "more_body": not last})
