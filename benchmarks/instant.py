@@ -131,7 +131,7 @@ async def main() -> None:
 if __name__ == "__main__":
     try:
         # A third less time for each request; the measurement holds without it.
-        import uvloop  # type: ignore[import-not-found]
+        import uvloop
     except ImportError:
         asyncio.run(main())
     else:

@@ -107,7 +107,7 @@ def ready(job: dict[str, Any]) -> dict[str, Any]:
         target = Target(job["target"])
         try:
             target.connect(timeout=5)
-            target._socket.settimeout(PATIENCE)  # type: ignore[union-attr]
+            target._socket.settimeout(PATIENCE)  # type: ignore[union-attr]  # connected above
             target.ask()
             return {"at": time.time()}
         except (OSError, Gone) as error:
@@ -245,7 +245,7 @@ async def _count(job: dict[str, Any]) -> dict[str, Any]:
 def count(job: dict[str, Any]) -> dict[str, Any]:
     """A number of requests, many at a time."""
     with contextlib.suppress(ImportError):
-        import uvloop  # type: ignore[import-not-found]
+        import uvloop
 
         found: dict[str, Any] = uvloop.run(_count(job))
         return found

@@ -34,10 +34,13 @@ def import_litellm(ours: Iterable[str]) -> None:
     worker: Any = importlib.import_module("io3ops_gateway.server.worker")
     worker.build_edge = lambda _job, _make: Bare()
     worker.check_held = lambda _edge: None
-    sys.modules["io3ops_gateway.litellm_proxy.hooks"] = SimpleNamespace(policy=None)  # type: ignore[assignment]
+    sys.modules["io3ops_gateway.litellm_proxy.hooks"] = SimpleNamespace(policy=None)  # type: ignore[assignment]  # a module with one name
 
 
 imported = startup.import_litellm
-launcher.import_litellm = import_litellm
-warmup.warm_up = nothing
+# Any: names of other modules are replaced here, which the type checker cannot follow.
+replaced: Any = launcher
+replaced.import_litellm = import_litellm
+replaced = warmup
+replaced.warm_up = nothing
 sys.exit(launcher.main())

@@ -237,7 +237,7 @@ def document(found: Found, lock: str) -> str:
     # Random and dated by default. The image's identity says which image this is, and when it was made.
     bom = Bom(serial_number=uuid.uuid5(uuid.NAMESPACE_OID, found.identity), components=inside)
     bom.metadata.component = image
-    bom.metadata.timestamp = None
+    bom.metadata.timestamp = None  # type: ignore[assignment]  # the schema allows none
     bom.register_dependency(image, inside)
     return JsonV1Dot6(bom).output_as_string(indent=1) + "\n"
 

@@ -283,7 +283,7 @@ def ollama() -> Iterator[Case]:
     """Every request with a plain answer, and a plain request with every answer."""
     chat = {"model": "oll", "messages": [user()]}
     text = {"model": "oll", "prompt": "once"}
-    ways = (("whole", {}), ("stream", STREAM), ("usage", USAGE))
+    ways: tuple[tuple[str, dict[str, Any]], ...] = (("whole", {}), ("stream", STREAM), ("usage", USAGE))
     plain = {"whole": WHOLE["stop"], "stream": b"".join(STREAMS["two"]), "usage": b"".join(STREAMS["two"])}
     for path, base, table in (("chat/completions", chat, CHAT_FIELDS), ("completions", text, TEXT_FIELDS)):
         for name, fields in table.items():
@@ -318,9 +318,9 @@ def ollama() -> Iterator[Case]:
 
 
 def _embeddings() -> Iterator[Case]:
-    base = {"model": "embed", "input": "once"}
+    base: dict[str, Any] = {"model": "embed", "input": "once"}
     good = b'{"model":"vec","embeddings":[[0.1,0.25,1]],"total_duration":5,"load_duration":1,"prompt_eval_count":4}'
-    for name, more in {
+    bodies: dict[str, dict[str, Any]] = {
         "nothing": {},
         "empty": {"input": ""},
         "list": {"input": ["a", ""]},
@@ -331,7 +331,8 @@ def _embeddings() -> Iterator[Case]:
         "dimensions": {"dimensions": 2, "truncate": False},
         "input_type": {"input_type": "query", "truncate": True},
         "suffixed": {"model": "embed:internal"},
-    }.items():
+    }
+    for name, more in bodies.items():
         yield Case(f"embeddings-{name}", "embeddings", base | more, good)
     for name, data in {
         "two": b'{"model":"vec","embeddings":[[0.1,0.25],[1e-7,-0.0,0.1234567890123456789]],"prompt_eval_count":0}',

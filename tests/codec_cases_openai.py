@@ -264,37 +264,44 @@ def openai() -> Iterator[Case]:
     for name, data in TEXTS.items():
         yield Case(f"oai-text-answers-{name}", "completions", prompt, data)
     tuned = {"model": "oaituned"}
-    for name, more in {"": {}, "null": {"temperature": None}, "more": {"max_tokens": 3, "temperature": 1}}.items():
+    tunings: dict[str, dict[str, Any]] = {
+        "": {},
+        "null": {"temperature": None},
+        "more": {"max_tokens": 3, "temperature": 1},
+    }
+    for name, more in tunings.items():
         yield Case(f"oai-tuned-{name}", path, chat | tuned | more, WHOLE["plain"])
         yield Case(f"oai-text-tuned-{name}", "completions", prompt | tuned | more, TEXTS["plain"])
     yield from _embeddings()
 
 
 def _embeddings() -> Iterator[Case]:
-    base = {"model": "embed2", "input": "once"}
+    base: dict[str, Any] = {"model": "embed2", "input": "once"}
     entry = {"object": "embedding", "index": 0, "embedding": [0.5, 1e-7]}
     good = {"object": "list", "data": [entry], "model": "d", "usage": {"prompt_tokens": 1, "total_tokens": 1}}
 
     def said(**more: Any) -> bytes:
         return json.dumps(good | more).encode()
 
-    for name, more in {
+    bodies: dict[str, dict[str, Any]] = {
         "nothing": {},
         "list": {"input": ["a", ""]},
         "float": {"encoding_format": "float", "dimensions": 2, "user": "u"},
         "nulls": dict.fromkeys(["encoding_format", "dimensions", "user", "input_type", "truncate"]),
         "more": {"input_type": "query", "truncate": True},
-    }.items():
+    }
+    for name, more in bodies.items():
         yield Case(f"oai-embeddings-{name}", "embeddings", base | more, said())
     yield Case("oai-embeddings-base64", "embeddings", base | {"encoding_format": "base64"}, said(data=[entry | {"embedding": "AACAPw=="}]))  # fmt: skip
-    for name, more in {
+    answers: dict[str, dict[str, Any]] = {
         "none": {"data": []},
         "two": {"data": [entry, entry | {"index": 1}]},
         "extra": {"id": "x", "created": 3, "foo": 1},
         "counts": {
             "usage": {"prompt_tokens": 1, "total_tokens": 1, "completion_tokens": 0, "prompt_tokens_details": None}
         },
-    }.items():
+    }
+    for name, more in answers.items():
         yield Case(f"oai-embeddings-answers-{name}", "embeddings", base, said(**more))
     for name, data in {"error": b'{"error":{"message":"boo"}}', "junk": b"junk", "uncounted": said(usage=None)}.items():
         yield Case(f"oai-embeddings-strange-{name}", "embeddings", base, data, full=True)

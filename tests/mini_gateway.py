@@ -126,8 +126,8 @@ def work(job: rollout.Job, counters: Counters) -> NoReturn:
             os._exit(0)
     if start == "end":
         os._exit(4)
-    told = {"deaf": bool(said.get("deaf")), "mute": bool(said.get("mute")), "tardy": str(said.get("tardy", ""))}
-    Serving(job, str(said.get("word", "hello")), heard, **told).run()
+    deaf, mute, tardy = bool(said.get("deaf")), bool(said.get("mute")), str(said.get("tardy", ""))
+    Serving(job, str(said.get("word", "hello")), heard, deaf, mute, tardy).run()
 
 
 def main(folder: Path, port: int, numbers: dict[str, float]) -> None:

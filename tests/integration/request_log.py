@@ -156,7 +156,11 @@ class Upstream:
                 + b"\n"
             )
             return
-        for more in ({"choices": [{"index": 0, "delta": {}, "finish_reason": self.reason}]}, {"choices": []} | USAGE):
+        ends: list[dict[str, Any]] = [
+            {"choices": [{"index": 0, "delta": {}, "finish_reason": self.reason}]},
+            {"choices": []} | USAGE,
+        ]
+        for more in ends:
             yield self._event({"id": "x", "object": "chat.completion.chunk", "created": 1, "model": model} | more)
         yield b"data: [DONE]\n\n"
 

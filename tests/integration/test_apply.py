@@ -174,10 +174,11 @@ def test_the_schema_knows_what_the_parser_knows(root: Path, name: str) -> None:
     validator.check_schema(schema)
     found = yaml.safe_load(text)
     validator.validate(found)
-    for change in (
+    changes: tuple[dict[str, Any], ...] = (
         {"mods": {}},
         {"version": 2},
         {"modes": {"x": {"chain": []}}},
         {"modes": {"x": {"chain": ["a"], "timeouts": {"step": "5 min"}}}},
-    ):
+    )
+    for change in changes:
         assert not validator.is_valid(found | change), change

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import stat
 import sys
+from typing import Any
 
 import pytest
 from tests.clone import Clone
@@ -110,10 +111,11 @@ def test_a_stray_environment_reaches_no_program(clone: Clone) -> None:
     code = """
 import os
 from pathlib import Path
+from typing import Any
 from io3ops.settings import read_settings
 from io3ops.tools import make_tools
 tools = make_tools(read_settings(dict(os.environ), Path.cwd(), {}))
 print(tools.processes.run(["env"]).output)"""
-    stray = {"COMPOSE_FILE": "/evil.yaml", "COMPOSE_PROFILES": "*", "PYTHONWARNINGS": "ignore"}
+    stray: dict[str, Any] = {"COMPOSE_FILE": "/evil.yaml", "COMPOSE_PROFILES": "*", "PYTHONWARNINGS": "ignore"}
     shown = clone.run(sys.executable, "-c", code, **stray).stdout
     assert "PATH=" in shown and not [name for name in stray if f"{name}=" in shown]

@@ -847,7 +847,15 @@ def test_a_mark_that_cannot_be_read_for_sure_stops_the_request(running: Clone, h
 
 def test_a_field_may_be_called_anything(running: Clone) -> None:
     """Names of ignored fields come back in a header: nothing in them may end it, or the answer."""
-    names = {"a\r\nx-injected: 1": 1, "b\x00c": 1, "d\x1b[31m": 1, "é\u2028": 1, "e" * 5000: 1, "": 1, "x\x7f": 1}
+    names: dict[str, Any] = {
+        "a\r\nx-injected: 1": 1,
+        "b\x00c": 1,
+        "d\x1b[31m": 1,
+        "é\u2028": 1,
+        "e" * 5000: 1,
+        "": 1,
+        "x\x7f": 1,
+    }
     answer = chat(running, **names)
     assert answer.status == 200 and "x-injected" not in answer.headers
     assert answer.headers["x-io3-ignored"].isascii() and answer.headers["x-io3-ignored"].isprintable()

@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.clone import Clone, free_port, until
@@ -276,7 +277,7 @@ def test_an_engine_that_stops_in_the_middle(clone: Clone, engine_socket: EngineS
 @pytest.mark.containers
 def test_a_proxy_in_the_environment_is_not_asked_for_local_traffic(running: Clone) -> None:
     """A dead proxy: whatever went to it would fail."""
-    dead = {
+    dead: dict[str, Any] = {
         name: "http://127.0.0.1:9"
         for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
     }
@@ -331,7 +332,7 @@ def test_a_rotated_key_can_be_read_by_a_gateway_that_starts_again(running: Clone
 
 
 def test_without_an_engine_every_command_says_so(clone: Clone) -> None:
-    dead = {"DOCKER_HOST": "tcp://127.0.0.1:9"}
+    dead: dict[str, Any] = {"DOCKER_HOST": "tcp://127.0.0.1:9"}
     for command in ("logs", "down"):
         expect(clone.io3ops(command, **dead), 21)
     done = clone.io3ops("logs", PATH="/nowhere")

@@ -21,7 +21,7 @@ from io3ops.errors import KeyFileUnsafe
 from io3ops.operations.privacy import audit
 
 # Nothing answers there, so that no test depends on an engine.
-AWAY = {"DOCKER_HOST": "tcp://127.0.0.1:9"}
+AWAY: dict[str, Any] = {"DOCKER_HOST": "tcp://127.0.0.1:9"}
 
 
 def run(clone: Clone, *args: str) -> subprocess.CompletedProcess[str]:

@@ -22,7 +22,7 @@ import pytest
 from tests.clone import Clone, until
 
 # Nothing answers there, so that no test depends on an engine.
-AWAY = {"DOCKER_HOST": "tcp://127.0.0.1:9"}
+AWAY: dict[str, Any] = {"DOCKER_HOST": "tcp://127.0.0.1:9"}
 
 
 class Follower:

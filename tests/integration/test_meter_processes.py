@@ -10,6 +10,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 
 import pytest
 
@@ -17,6 +18,10 @@ from io3ops_gateway.errors import Refusal
 from io3ops_gateway.limits.rate_limits import PARALLEL, Ledger, RateLimiter
 
 WORKERS = 4
+
+
+def _say(pipe: int, value: int) -> None:
+    os.write(pipe, value.to_bytes(4, "big"))
 
 
 class Worker:
@@ -31,7 +36,7 @@ class Worker:
             signal.alarm(30)
             with suppress(BaseException):
                 meter = RateLimiter(ledger, worker=number, clock=time.monotonic)
-                job(meter, lambda value: os.write(says, value.to_bytes(4, "big")) and None)
+                job(meter, partial(_say, says))
                 os._exit(0)
             os._exit(1)
         os.close(says)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
@@ -40,7 +41,7 @@ def test_a_library_model_is_pulled_and_the_serving_runtime_sees_it(running: Clon
             refused = running.io3ops("pull")
             assert refused.returncode == 50 and "certificate" in refused.stderr, refused.stderr
             assert running.container("loader") == "", "the helper is gone after a failure too"
-            trusted = {"IO3OPS_CA_DIR": str(tmp_path)}
+            trusted: dict[str, Any] = {"IO3OPS_CA_DIR": str(tmp_path)}
             library.corrupt = True
             done = running.io3ops("pull", **trusted)
             assert done.returncode == 50 and "digest mismatch" in done.stderr, done.stderr

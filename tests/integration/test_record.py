@@ -8,6 +8,7 @@ import stat
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.clone import Clone
@@ -17,7 +18,7 @@ from io3ops_gateway.request_log import background_writer, content_capture
 from io3ops_gateway.request_log.content_capture import ContentRecorder
 
 # Nothing answers there, so that no test depends on an engine.
-AWAY = {"DOCKER_HOST": "tcp://127.0.0.1:9"}
+AWAY: dict[str, Any] = {"DOCKER_HOST": "tcp://127.0.0.1:9"}
 ENTRY = {"time": "2026-11-24T18:10:03.123Z", "id": "x-1", "mode": "executor", "data_class": "public"}
 
 
@@ -90,7 +91,7 @@ def test_nothing_is_recorded_until_somebody_asks_and_only_that_mode(gateway: Gat
     ],
 )
 def test_internal_prompts_only_where_the_table_and_the_wish_allow_it(
-    gateway: Gateway, data_class: str, allowed: bool, entry: dict[str, object], wanted: bool
+    gateway: Gateway, data_class: str, allowed: bool, entry: dict[str, Any], wanted: bool
 ) -> None:
     gateway.asked(**entry)
     assert gateway.wants("executor", data_class, allowed) is wanted
@@ -117,7 +118,7 @@ def test_the_file_is_looked_at_once_a_second(gateway: Gateway, monkeypatch: pyte
     assert gateway.wants()
     looked = []
     real = os.stat
-    monkeypatch.setattr(content_capture.os, "stat", lambda path, **more: looked.append(path) or real(path, **more))
+    monkeypatch.setattr(os, "stat", lambda path, **more: looked.append(path) or real(path, **more))
     for _ in range(100):
         gateway.passed += 0.009
         assert gateway.recorder.wants("executor", "public", False)

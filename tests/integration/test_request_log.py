@@ -31,6 +31,8 @@ VARIES = (
     "id",
     "tokens_per_second",
 )
+# Of a request: whole answers, and streams.
+BOTH: tuple[dict[str, Any], ...] = ({}, {"stream": True})
 USUAL = {"data_class": "internal", "key": "owner", "client": "pytest 9.1"}
 TIMES = {"load_ms": 5.0, "prompt_ms": 10.0, "eval_ms": 20.0, "runtime_ms": 40.0}
 USED = {"input_tokens": 3, "output_tokens": 2}
@@ -75,7 +77,7 @@ def tried(deployment: str, **more: Any) -> dict[str, Any]:
 
 
 def test_a_line_says_what_was_done(bench: Bench, way: str) -> None:
-    stream = {"stream": True}
+    stream: dict[str, Any] = {"stream": True}
     _, line = bench.ask("one")
     assert plain(line) == told("one", way, tried("one.1.a"))
     # Nobody asked for usage, and still it is known.
@@ -118,7 +120,7 @@ def test_a_line_says_what_was_done(bench: Bench, way: str) -> None:
 )
 def test_attempts_stand_in_their_order(bench: Bench, way: str, mode: str, how: str, failure: dict[str, Any]) -> None:
     bench.upstream.told(a=how or "ok")
-    more = {"stream": True} if mode == "early" else {}
+    more: dict[str, Any] = {"stream": True} if mode == "early" else {}
     answer, line = bench.ask(mode, **more)
     assert answer.status == 200
     first = tried(f"{mode}.1.{'g' if mode == 'down' else 'a'}", **failure)
@@ -166,7 +168,7 @@ def test_over_a_limit_and_in_a_full_queue(bench: Bench, way: str) -> None:
 
         def refused_at_once() -> bool:
             found.append(bench.ask("one"))
-            return found[-1][1].get("queue_ms", 0) < 500
+            return bool(found[-1][1].get("queue_ms", 0) < 500)
 
         until("nobody else may wait", refused_at_once)
         answer, line = found[-1]
@@ -218,13 +220,13 @@ def test_nothing_of_a_hostile_client_or_server_is_in_a_line(bench: Bench, way: s
     evil = f"{SECRET}\n\x1b[31m"
     bench.upstream.told(reason=evil)
     for mode in ("one", "served"):
-        for more in ({}, {"stream": True}):
+        for more in BOTH:
             answer, line = bench.ask(
                 mode, **more, agent=f"{SECRET}/\xff 1\t(sk-12345)", user=evil, metadata={"x": evil}
             )
             assert answer.status == 200 and line["client"] == "other"
     # Here LiteLLM has no word of its own for it.
-    for more in ({}, {"stream": True}):
+    for more in BOTH:
         for path in ("responses", "messages"):
             answer, line = bench.ask("one", path, input=SECRET, messages=MESSAGES, max_tokens=9, **more)
             assert answer.status == 200 and line["client"] == "pytest 9.1"

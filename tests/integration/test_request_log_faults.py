@@ -243,9 +243,9 @@ def test_a_gateway_that_is_killed_loses_no_line_of_what_it_had_answered(bench: B
     healthy = "{{.State.Health.Status}}"
     until("it is healthy", lambda: bench.clone.docker("inspect", "-f", healthy, bench.clone.container("gateway")).stdout.strip() == "healthy")  # fmt: skip
     name = bench.new()
-    with Connection(bench.port) as client:
-        client.send(bench.head("chat/completions", name, bench.body("one")))
-        assert (answer := client.answer()) and answer.status == 200
+    with Connection(bench.port) as connection:
+        connection.send(bench.head("chat/completions", name, bench.body("one")))
+        assert (answer := connection.answer()) and answer.status == 200
     until("its line is there", lambda: name.encode() in (bench.folder / FILE).read_bytes(), 5)
     torn, last = (bench.folder / FILE).read_bytes().splitlines()[-2:]
     assert torn == b'{"v":1,"time":"2026-' and json.loads(last)["id"] == name

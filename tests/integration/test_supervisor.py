@@ -16,6 +16,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,15 @@ import yaml
 from tests.clone import ROOT, free_port, until
 
 from io3ops_gateway.scripts import control
+
+
+def _serve(gateway: Gateway, count: int, gone: int = 0) -> bool:
+    """Whether so many workers serve, and `gone` is none of them."""
+    return gone not in gateway.workers() and len(gateway.workers("serving")) == count
+
+
+def _another_serves(gateway: Gateway, gone: int) -> bool:
+    return gateway.workers("serving") not in ([], [gone])
 
 
 def config(workers: Any = 1, **tests: Any) -> str:
@@ -36,7 +46,7 @@ class Gateway:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.port = free_port()
-        self.process: subprocess.Popen[str] | None = None
+        self.process: subprocess.Popen[bytes] | None = None
         self.seen: set[int] = set()
 
     def begin(self, text: str, **numbers: float) -> None:
@@ -301,7 +311,7 @@ def test_workers_that_come_and_go_with_a_reload_lose_nobody(gateway: Gateway) ->
     with Crowd(gateway) as crowd:
         for count in (3, 1, 2, 5, 1, 4, 2):
             assert gateway.reload(config(count, word=f"w{count}"))["ok"]
-            until(f"{count} serve", lambda count=count: len(gateway.workers("serving")) == count)
+            until(f"{count} serve", partial(_serve, gateway, count))
             crowd.more(60)
     assert not crowd.failed
     spread = Counter(gateway.hello()[1] for _ in range(100))
@@ -472,7 +482,7 @@ def test_one_of_two_that_is_killed_costs_its_own_connections_only(gateway: Gatew
         for _ in range(3):
             victim = gateway.workers("serving")[0]
             os.kill(victim, signal.SIGKILL)
-            until("two serve", lambda victim=victim: victim not in gateway.workers() and len(gateway.workers("serving")) == 2)  # fmt: skip
+            until("two serve", partial(_serve, gateway, 2, victim))
             crowd.more(20)
     # Who was being answered: at most each client once for each.
     assert len(crowd.failed) <= 12 and all("cut" in f or "Reset" in f for f in crowd.failed), crowd.failed
@@ -492,7 +502,7 @@ def test_a_worker_that_has_served_for_a_while_gives_new_lives(gateway: Gateway) 
     for _ in range(8):
         (pid,) = gateway.workers("serving")
         os.kill(pid, signal.SIGKILL)
-        until("another serves", lambda pid=pid: gateway.workers("serving") not in ([], [pid]))
+        until("another serves", partial(_another_serves, gateway, pid))
     assert gateway.hello()[0] == "hello"
 
 

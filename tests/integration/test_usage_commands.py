@@ -11,11 +11,12 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.clone import Clone
 
-NO_ENGINE = {"DOCKER_HOST": "tcp://127.0.0.1:9"}
+NO_ENGINE: dict[str, Any] = {"DOCKER_HOST": "tcp://127.0.0.1:9"}
 SINCE = ("--since", "2026-11-24", "--until", "2026-11-26")
 
 

@@ -6,7 +6,7 @@ Each case carries a needle of its own, a word that stands nowhere else. Whoever 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import count, cycle
 from typing import Any
@@ -182,8 +182,11 @@ def _embeddings() -> Iterator[Case]:
 
 def _places() -> Iterator[Case]:
     """Everywhere in a request where something of the user's may stand."""
-    tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
-    for name, build in {
+    tool: dict[str, Any] = {
+        "type": "function",
+        "function": {"name": "f", "parameters": {"type": "object", "properties": {}}},
+    }
+    places: dict[str, Callable[[str], dict[str, Any]]] = {
         "a part": lambda n: {"messages": [{"role": "user", "content": [{"type": "text", "text": n}]}]},
         "the system prompt": lambda n: {"messages": [{"role": "system", "content": n}, {"role": "user", "content": "x"}]},
         "an earlier answer": lambda n: {"messages": [{"role": "assistant", "content": n}, {"role": "user", "content": "x"}]},
@@ -205,7 +208,8 @@ def _places() -> Iterator[Case]:
         "an image": lambda n: {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": f"data:image/png;base64,{n}0000"}}]}]},
         "an unknown field": lambda n: {n: n, "extra": n},
         "extra_body": lambda n: {"extra_body": {"note": n}},
-    }.items():  # fmt: skip
+    }  # fmt: skip
+    for name, build in places.items():
         mine = needle()
         yield Case(
             name=f"place: {name}", path="/v1/chat/completions", body=chat("mix-o-500", "x") | build(mine), needle=mine
@@ -263,9 +267,9 @@ def _lost_marks() -> Iterator[Case]:
             "dashes": ({}, {"data-class": "public"}),
             "another place": ({}, {"Metadata": {"data_class": "public"}}),
         }  # fmt: skip
-        for name, (headers, fields) in said.items():
+        for name, (headers, more) in said.items():
             mine = needle()
-            body = chat(mode, f"secret {mine}") | fields
+            body = chat(mode, f"secret {mine}") | more
             yield Case(
                 name=f"lost mark: {name}, {mode}", path="/v1/chat/completions", body=body, needle=mine, headers=headers
             )
@@ -371,7 +375,7 @@ def _tricks() -> Iterator[Case]:
             filled = json.loads(json.dumps(part).replace("NEEDLE", mine))
             body = chat(mode, "x") | {"messages": [{"role": "user", "content": [filled]}]}
             yield Case(name=f"link: {part['type']}, {mode}", path="/v1/chat/completions", body=body, needle=mine)
-    for name, more in {
+    forbidden: dict[str, dict[str, Any]] = {
         "an earlier response": {"previous_response_id": "resp_abc"},
         "background": {"background": True},
         "a conversation": {"conversation": "conv_1"},
@@ -380,7 +384,8 @@ def _tricks() -> Iterator[Case]:
         "a file": {
             "input": [{"role": "user", "content": [{"type": "input_file", "file_url": "https://api.openai.com/f"}]}]
         },
-    }.items():
+    }
+    for name, more in forbidden.items():
         mine = needle()
         body = {"model": "mix-o-500", "input": f"secret {mine}"} | more | {"instructions": f"secret {mine}"}
         yield Case(name=f"responses: {name}", path="/v1/responses", body=body, needle=mine)

@@ -17,6 +17,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from hashlib import file_digest
 from itertools import cycle
 from pathlib import Path
@@ -225,7 +226,10 @@ def requests(c: Canaries) -> Iterator[Sent]:
             yield replace(sent, headers={name: c.new(f"{name}, {where}")} | sent.headers)
 
 
-TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
+TOOL: dict[str, Any] = {
+    "type": "function",
+    "function": {"name": "f", "parameters": {"type": "object", "properties": {}}},
+}
 
 
 def _said(content: Any, role: str = "user", **more: Any) -> dict[str, Any]:
@@ -454,7 +458,7 @@ def test_a_process_that_is_killed_leaves_no_core(rig: Rig) -> None:
         before = _workers(rig, containers["gateway"]["Id"])
         assert before
         rig.clone.docker("exec", containers["gateway"]["Id"], "sh", "-c", f"kill -{number} {before[0]}")
-        until("another worker serves", lambda b=before: _workers(rig, containers["gateway"]["Id"])[-1:] > b[:1], 20)
+        until("another worker serves", partial(_another_worker, rig, containers["gateway"]["Id"], before), 20)
         until("it answers", lambda: rig.send(Sent(body=b"{}")) == 404, 20)
         assert rig.send(Sent(path="/v1/completions", body=real)) == 200
         # And what runs the models: Ollama's children.
@@ -471,6 +475,10 @@ def test_a_process_that_is_killed_leaves_no_core(rig: Rig) -> None:
     assert not cores, tidy
     found = search(rig, rig.canaries)
     assert not found, f"seed {rig.canaries.seed}: {json.dumps(found, indent=1)}"
+
+
+def _another_worker(rig: Rig, container: str, before: list[int]) -> bool:
+    return _workers(rig, container)[-1:] > before[:1]
 
 
 def _workers(rig: Rig, container: str) -> list[int]:

@@ -101,8 +101,6 @@ def test_no_registry_host_is_named(root: Path) -> None:
         ("sum.golang", "org"),
         ("docker", "com"),
         ("registry-1.docker", "io"),
-    )
-    parts += (
         ("registry.npmjs", "org"),
         ("deb.debian", "org"),
         ("security.debian", "org"),

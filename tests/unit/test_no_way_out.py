@@ -24,7 +24,8 @@ from tests.unit.gateway.contexts import an_edge
 from io3ops.routing.load import parse_table
 from io3ops.routing.plan import make_plan
 from io3ops.routing.render import render
-from io3ops_gateway.edge.app import Edge, Message, Receive, Send
+from io3ops_gateway.asgi import Message, Receive, Send
+from io3ops_gateway.edge.app import Edge
 from io3ops_gateway.limits.rate_limits import Ledger, RateLimiter
 from io3ops_gateway.policy.client_keys import KeyRing
 from io3ops_gateway.policy.policy import Policy, from_config

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.trace import SpanKind
+from opentelemetry.trace import SpanContext, SpanKind
 from opentelemetry.trace.status import StatusCode
 from tests.unit.observer.records import FELL_BACK, REFUSED, SECRET, STREAMED, WORDS, made
 from tests.unit.observer.test_record import hostile
@@ -18,15 +18,21 @@ from io3ops_observer.record import parse
 from io3ops_observer.spans import trace
 
 
+def context(span: ReadableSpan) -> SpanContext:
+    found = span.get_span_context()
+    assert found is not None
+    return found
+
+
 def milliseconds(span: ReadableSpan) -> float:
     return ((span.end_time or 0) - (span.start_time or 0)) / 1e6
 
 
 def nested(spans: list[ReadableSpan]) -> None:
     """One trace, one root, and every span within the one that it belongs to."""
-    known = {span.get_span_context().span_id: span for span in spans}
+    known = {context(span).span_id: span for span in spans}
     assert len(known) == len(spans) and [s for s in spans if s.parent is None] == spans[:1]
-    assert len({span.get_span_context().trace_id for span in spans}) == 1
+    assert len({context(span).trace_id for span in spans}) == 1
     for span in spans[1:]:
         assert span.parent is not None
         outer = known[span.parent.span_id]
@@ -43,7 +49,7 @@ def test_a_request_its_attempt_and_what_the_runtime_did() -> None:
     assert [milliseconds(s) for s in (load, prompt, generation)] == [11.1, 18.2, 479.0]
     assert prompt.start_time == load.end_time and generation.start_time == prompt.end_time
     assert generation.end_time == attempt.end_time, "the answer ends when the runtime is done"
-    assert f"{root.get_span_context().trace_id:032x}" == STREAMED["id"]
+    assert f"{context(root).trace_id:032x}" == STREAMED["id"]
     assert dict(root.attributes or {}) == {
         "gen_ai.operation.name": "chat", "gen_ai.request.model": "executor", "gen_ai.response.model": "smollm2",
         "gen_ai.response.finish_reasons": ("stop",), "gen_ai.usage.input_tokens": 31, "gen_ai.usage.output_tokens": 47,
@@ -77,8 +83,8 @@ def test_a_request_that_was_refused_is_a_span_of_its_own() -> None:
 
 def test_one_id_twice_is_one_trace_with_two_roots() -> None:
     one, other = trace(made(STREAMED))[0], trace(made(STREAMED))[0]
-    assert one.get_span_context().trace_id == other.get_span_context().trace_id
-    assert one.get_span_context().span_id != other.get_span_context().span_id
+    assert context(one).trace_id == context(other).trace_id
+    assert context(one).span_id != context(other).span_id
 
 
 def test_without_a_time_there_is_no_trace() -> None:

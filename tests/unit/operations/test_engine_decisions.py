@@ -13,8 +13,8 @@ from io3ops.adapters.process import Finished
 from io3ops.operations.stack.engine import choose_install, refusal
 
 
-def machine(**changes: object) -> Machine:
-    base = {
+def machine(**changes: Any) -> Machine:
+    base: dict[str, Any] = {
         "system": "Linux", "distribution": "debian", "codename": "bookworm", "memory": 16 * 2**30,
         "cores": 4, "root": False, "systemd": True, "nvidia": False, "amd": False,
     }  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -318,9 +319,12 @@ def test_a_log_that_is_no_file_is_not_opened(tmp_path: Path, kind: str) -> None:
     """A container writes that folder: it must not make us read another file, nor wait for ever."""
     path = tmp_path / "requests.jsonl"
     (tmp_path / "secret").write_text("x\n")
-    {"link": lambda: path.symlink_to(tmp_path / "secret"), "pipe": lambda: os.mkfifo(path), "folder": path.mkdir}[
-        kind
-    ]()
+    make: dict[str, Callable[[], None]] = {
+        "link": lambda: path.symlink_to(tmp_path / "secret"),
+        "pipe": lambda: os.mkfifo(path),
+        "folder": path.mkdir,
+    }
+    make[kind]()
     with pytest.raises(OSError):
         Growing(path)
     notes: list[str] = []

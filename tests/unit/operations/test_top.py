@@ -9,7 +9,7 @@ import time
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from rich.console import Console
@@ -17,6 +17,7 @@ from tests.clone import until
 
 from io3ops.adapters.container_view import ContainerView, Load
 from io3ops.adapters.docker_engine import Container
+from io3ops.adapters.ollama_api import LoadedModel
 from io3ops.cli import live
 from io3ops.errors import EngineLost, GatewayError, RuntimeUnreachable
 from io3ops.operations.models import models
@@ -25,6 +26,7 @@ from io3ops.operations.top import text as top_text
 from io3ops.operations.top import top as operation
 from io3ops.operations.top.numbers import Ended, Failure, Layer, Model, Rate, Snapshot
 from io3ops.settings import read_settings
+from io3ops.tools import Tools
 
 NOW = 1795543200.0
 
@@ -147,7 +149,7 @@ class Layers:
         self.settings = read_settings({}, root, {})
         self.containers: Any = {"gateway": container("gateway"), "runtime": container("runtime")}
         self.status: Any = {"ok": True, "running": 3, "waiting": 1}
-        self.loaded: Any = (models.LoadedModel(name="a", memory=5, vram=5, context=1, until="u"),)
+        self.loaded: Any = (LoadedModel(name="a", memory=5, vram=5, context=1, until="u"),)
         self.engine = SimpleNamespace(containers=lambda _project: self.give("containers"), command=lambda: "docker")
         self.control = SimpleNamespace(status=lambda *_, **__: self.give("status"))
 
@@ -193,7 +195,7 @@ def layers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root: Path) -> Layer
 
 
 def look(layers: Any, check: Any = lambda _seen: True, wait: float = 5) -> Snapshot:
-    view = operation.Top(layers)
+    view = operation.Top(cast(Tools, layers))
     view.begin()
     try:
         view.wait(wait)
@@ -225,7 +227,7 @@ def test_everything_is_asked(layers: Layers) -> None:
 
 def test_a_request_that_ends_meanwhile_is_counted_and_older_failures_are_kept(layers: Layers) -> None:
     log(layers, {"time": "2020-01-01T00:00:00Z", "outcome": "cut", "mode": "old"})
-    view = operation.Top(layers)
+    view = operation.Top(cast(Tools, layers))
     view.begin()
     try:
         view.wait(5)
@@ -247,7 +249,7 @@ def test_a_layer_that_hangs_holds_nobody_up(layers: Layers, monkeypatch: pytest.
 
 def test_an_answer_that_grows_old_is_said_to_be(layers: Layers, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(operation, "OLD", 0.2)
-    view = operation.Top(layers)
+    view = operation.Top(cast(Tools, layers))
     view.begin()
     hang = threading.Event()
     try:

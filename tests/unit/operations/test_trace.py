@@ -19,7 +19,7 @@ from io3ops.operations.trace.advice import advice
 from io3ops.operations.trace.trace import Part, Waterfall, waterfall
 
 QUICK = settings(max_examples=200, deadline=None)
-OLLAMA = {"load_ms": 3200.0, "prompt_ms": 50.0, "eval_ms": 100.0, "runtime_ms": 3360.0}
+OLLAMA: dict[str, Any] = {"load_ms": 3200.0, "prompt_ms": 50.0, "eval_ms": 100.0, "runtime_ms": 3360.0}
 
 
 def made(**fields: Any) -> Record:

@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -230,13 +231,14 @@ def test_a_folder_with_any_name_is_read_and_nothing_else_is(tmp_path: Path) -> N
             "SET enable_external_access = true",
             "LOAD httpfs",
         ):
-            with pytest.raises(operation.duckdb.Error):
+            with pytest.raises(duckdb.Error):
                 database.execute(forbidden)
 
 
 def test_a_file_renamed_while_it_is_read_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, request(mode="first"))
-    listed, calls = operation._files, []
+    listed = operation._files
+    calls: list[Any] = []
 
     def rotating(folder: Path, since: datetime) -> Any:
         found = listed(folder, since)

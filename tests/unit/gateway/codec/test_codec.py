@@ -12,7 +12,8 @@ from tests import codec_cases, codec_cases_openai
 from tests.codec_cases import CALL, NAMED, STREAM, TOOL, USAGE, Case, Targets, call, last, part, user
 from tests.codec_compare import said, seen
 
-from io3ops_gateway.codec.base import Call, TruncatedResponse, UnrecognisedResponse
+from io3ops_gateway.codec.base import Call, Reply, TruncatedResponse, UnrecognisedResponse
+from io3ops_gateway.policy import endpoints
 
 TARGETS = Targets("http://upstream")
 CASES = [*codec_cases.ollama(), *codec_cases_openai.openai()]
@@ -271,8 +272,8 @@ def test_what_was_not_counted_is_none() -> None:
 
 def test_thinking_is_counted_only_by_who_can() -> None:
     target, body = TARGETS.found["oll"], CHAT | USAGE
-    reply = codec_cases.Reply(asked="oll", now=1, new_id=codec_cases.Ids())
-    asked = codec_cases.CODECS["ollama"](codec_cases.endpoints.CHAT, body, target, reply)
+    reply = Reply(asked="oll", now=1, new_id=codec_cases.Ids())
+    asked = codec_cases.CODECS["ollama"](endpoints.CHAT, body, target, reply)
     assert asked
     answer = said(asked, part(thinking="t") + part("a") + last())
     assert answer and "completion_tokens_details" not in seen(answer)[-2]["usage"]
@@ -310,7 +311,7 @@ def test_any_bytes_give_events_or_are_strange(pieces: list[bytes], body: dict[st
 @QUICK
 @given(SOUP, st.sampled_from(BODIES))
 def test_pieces_do_not_matter(pieces: list[bytes], body: dict[str, Any]) -> None:
-    found = []
+    found: list[tuple[bytes | bool, type[Exception | None]]] = []
     for given_so in (pieces, [b"".join(pieces)]):
         asked = made(body | STREAM)
         events: list[bytes] = []

@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 from tests.unit.gateway import contexts
 
-from io3ops_gateway.asgi import Receive, Send
-from io3ops_gateway.edge import app as edges
+from io3ops_gateway.asgi import Message, Receive, Send
 from io3ops_gateway.edge import request_checks
 from io3ops_gateway.limits.rate_limits import Ledger, RateLimiter
 from io3ops_gateway.policy.client_keys import KeyRing
@@ -21,7 +20,6 @@ from io3ops_gateway.policy.policy import Deployment, GatewaySettings, ModePolicy
 from io3ops_gateway.request.context import CURRENT, RequestContext
 from io3ops_gateway.request_log.recorder import RequestRecorder
 
-Message = edges.Message
 REASON = b"the customer agreed: ticket 4711"
 PNG = {"type": "image_url", "image_url": {"url": "https://elsewhere/x.png"}}
 LITELLMS = [
@@ -77,10 +75,10 @@ class Inner:
         self.scopes: list[Message] = []
         self.bodies: list[dict[str, Any]] = []
         self.runs: list[RequestContext] = []
-        self.does: Callable[[Message, edges.Receive, edges.Send], Awaitable[None]] = self.answer
+        self.does: Callable[[Message, Receive, Send], Awaitable[None]] = self.answer
         self.headers = LITELLMS
 
-    async def __call__(self, scope: Message, receive: edges.Receive, send: edges.Send) -> None:
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         self.scopes.append(scope)
         if scope["type"] == "http":
             message = await receive()
@@ -91,7 +89,7 @@ class Inner:
             self.runs.append(context)
         await self.does(scope, receive, send)
 
-    async def answer(self, _scope: Message, _receive: edges.Receive, send: edges.Send) -> None:
+    async def answer(self, _scope: Message, _receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": list(self.headers)})
         await send({"type": "http.response.body", "body": b'{"ok":', "more_body": True})
         await send({"type": "http.response.body", "body": b"1}"})
@@ -670,7 +668,8 @@ def test_only_known_fields_are_handed_on_and_the_client_is_told(house: House) ->
 
 
 def test_the_told_list_has_an_end(house: House) -> None:
-    assert len(house.chat(**{f"{'x' * 100}{i}": 1 for i in range(1000)}).headers["x-io3-ignored"]) <= 500
+    fields: dict[str, Any] = {f"{'x' * 100}{i}": 1 for i in range(1000)}
+    assert len(house.chat(**fields).headers["x-io3-ignored"]) <= 500
     assert "x-io3-ignored" not in house.chat().headers
 
 
@@ -814,7 +813,7 @@ class Nothing:
 def test_a_client_that_leaves_ends_its_call_and_frees_its_place(house: House) -> None:
     ended: list[str] = []
 
-    async def forever(_scope: Message, _receive: edges.Receive, _send: edges.Send) -> None:
+    async def forever(_scope: Message, _receive: Receive, _send: Send) -> None:
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
@@ -829,7 +828,7 @@ def test_a_client_that_leaves_ends_its_call_and_frees_its_place(house: House) ->
 def test_after_its_body_the_app_hears_of_the_client_only(house: House) -> None:
     heard: list[Message] = []
 
-    async def listen(_scope: Message, receive: edges.Receive, send: edges.Send) -> None:
+    async def listen(_scope: Message, receive: Receive, send: Send) -> None:
         heard.append(await receive())
         await house.inner.answer({}, receive, send)
 
@@ -959,7 +958,7 @@ def test_nothing_is_fetched_for_an_internal_prompt_whoever_said_so(house: House)
 
 
 def test_the_answer_says_what_happened_and_nothing_of_litellms(house: House) -> None:
-    async def serve(_scope: Message, receive: edges.Receive, send: edges.Send) -> None:
+    async def serve(_scope: Message, receive: Receive, send: Send) -> None:
         context = CURRENT.get()
         assert context is not None
         context.routing.attempts, context.routing.deployment, context.routing.local = 3, "open.2.g", False
@@ -983,7 +982,7 @@ def test_the_answer_says_what_happened_and_nothing_of_litellms(house: House) -> 
 
 
 def _says(house: House, status: int, body: bytes, *, attempts: int) -> Any:
-    async def serve(_scope: Message, _receive: edges.Receive, send: edges.Send) -> None:
+    async def serve(_scope: Message, _receive: Receive, send: Send) -> None:
         context = CURRENT.get()
         assert context is not None
         context.routing.attempts, context.routing.deployment = attempts, "open.2.g" if attempts else ""
@@ -1038,7 +1037,7 @@ def test_an_attempt_nobody_made_is_not_named(house: House) -> None:
 
 
 def test_a_local_answer_says_local(house: House) -> None:
-    async def serve(_scope: Message, receive: edges.Receive, send: edges.Send) -> None:
+    async def serve(_scope: Message, receive: Receive, send: Send) -> None:
         context = CURRENT.get()
         assert context is not None
         context.routing.deployment = "near.1.a"
@@ -1071,7 +1070,7 @@ def test_an_override_lets_one_request_out(house: House) -> None:
 
 
 def test_an_override_that_took_effect_is_said_to_be_audited(house: House) -> None:
-    async def serve(_scope: Message, receive: edges.Receive, send: edges.Send) -> None:
+    async def serve(_scope: Message, receive: Receive, send: Send) -> None:
         context = CURRENT.get()
         assert context is not None
         context.routing.audited.add("cloud")
@@ -1155,7 +1154,7 @@ def test_the_slot_comes_back_after_an_answer_and_after_a_refusal(house: House) -
 @pytest.mark.parametrize("error", [RuntimeError("x"), OSError("x"), ValueError("x"), asyncio.CancelledError()])
 @pytest.mark.parametrize("begun", [False, True])
 def test_the_slot_comes_back_when_the_app_fails(house: House, error: BaseException, begun: bool) -> None:
-    async def fail(_scope: Message, _receive: edges.Receive, send: edges.Send) -> None:
+    async def fail(_scope: Message, _receive: Receive, send: Send) -> None:
         if begun:
             await send({"type": "http.response.start", "status": 200, "headers": []})
         raise error
@@ -1221,7 +1220,7 @@ def test_the_total_time_ends_a_request_that_has_not_begun_to_answer(house: House
 
 
 def test_an_answer_that_has_begun_is_not_cut_by_the_total_time(house: House) -> None:
-    async def slowly(_scope: Message, _receive: edges.Receive, send: edges.Send) -> None:
+    async def slowly(_scope: Message, _receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await asyncio.sleep(0.06)
         await send({"type": "http.response.body", "body": b"late"})
@@ -1231,7 +1230,7 @@ def test_an_answer_that_has_begun_is_not_cut_by_the_total_time(house: House) -> 
 
 
 def test_a_time_out_in_the_middle_of_an_answer_is_no_second_answer(house: House) -> None:
-    async def break_off(_scope: Message, _receive: edges.Receive, send: edges.Send) -> None:
+    async def break_off(_scope: Message, _receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         raise TimeoutError
 
@@ -1245,7 +1244,7 @@ def test_a_time_out_in_the_middle_of_an_answer_is_no_second_answer(house: House)
 def test_an_app_that_answers_its_own_cancellation_is_out_of_time(house: House) -> None:
     """LiteLLM makes an answer (499) of a cancelled call."""
 
-    async def answer_late(_scope: Message, receive: edges.Receive, send: edges.Send) -> None:
+    async def answer_late(_scope: Message, receive: Receive, send: Send) -> None:
         try:
             await asyncio.sleep(10)
         except asyncio.CancelledError:

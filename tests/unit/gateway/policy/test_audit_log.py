@@ -120,7 +120,7 @@ def test_many_at_once_make_one_chain(path: Path) -> None:
 
 def test_it_is_on_the_disk_before_anyone_is_told(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[bytes] = []
-    monkeypatch.setattr(audit_log.os, "fsync", lambda descriptor: synced.append(path.read_bytes()))
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(path.read_bytes()))
     audit_log.append(path, ENTRY)
     assert synced == [path.read_bytes()] and synced[0].endswith(b"\n")
 
@@ -130,7 +130,7 @@ def test_a_disk_that_refuses_is_an_error(path: Path, monkeypatch: pytest.MonkeyP
     def refuse(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(audit_log.os, call, refuse)
+    monkeypatch.setattr(os, call, refuse)
     with pytest.raises(OSError, match="No space"):
         audit_log.append(path, ENTRY)
 
@@ -140,7 +140,7 @@ def test_half_a_line_is_an_error(path: Path, monkeypatch: pytest.MonkeyPatch) ->
     audit_log.append(path, ENTRY)
     before, whole = path.read_bytes(), os.write
     with monkeypatch.context() as patch:
-        patch.setattr(audit_log.os, "write", lambda descriptor, data: whole(descriptor, data[:50]))
+        patch.setattr(os, "write", lambda descriptor, data: whole(descriptor, data[:50]))
         with pytest.raises(OSError):
             audit_log.append(path, ENTRY)
     assert path.read_bytes() == before, "and nothing of it stays"

@@ -87,8 +87,8 @@ def test_old_messages_go_first_and_the_systems_stay() -> None:
     assert asked[0] == {"messages": messages, "truncate": True, "shift": False}
     assert [m["role"] for m in asked[1]["messages"]] == ["system", "user"] and not asked[1]["truncate"]
     assert list(context_window.shorter("/api/chat", b'{"messages":[]}', 0, 0)) == []
-    (asked,) = context_window.shorter("/api/embed", b'{"input":["x"],"truncate":false}', 0, 0)
-    assert json.loads(asked) == {"input": ["x"], "truncate": True}
+    (embedded,) = context_window.shorter("/api/embed", b'{"input":["x"],"truncate":false}', 0, 0)
+    assert json.loads(embedded) == {"input": ["x"], "truncate": True}
 
 
 @pytest.mark.parametrize(

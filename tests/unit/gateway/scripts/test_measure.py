@@ -61,14 +61,15 @@ class Session:
         if isinstance(self.reply, Exception):
             raise self.reply
         assert json.loads(data)
-        return self.reply() if callable(self.reply) else self.reply
+        reply: Reply = self.reply() if callable(self.reply) else self.reply
+        return reply
 
 
 def way(*, stream: bool = False, name: str = "direct") -> dict[str, Any]:
     return {"url": f"http://{name}", "body": {"stream": stream}, "headers": {"h": "1"}, "proxy": ""}
 
 
-def ask(measure: Any, reply: Any, **kind: bool) -> dict[str, Any]:
+def ask(measure: Any, reply: Any, **kind: Any) -> dict[str, Any]:
     found: dict[str, Any] = asyncio.run(measure.ask(Session(reply), way(**kind)))
     return found
 

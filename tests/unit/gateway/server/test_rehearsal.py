@@ -278,7 +278,7 @@ def test_only_the_owner_is_told_which_configuration_serves(tmp_path: Path) -> No
             sent.append(message)
 
         scope = {"type": "http", "method": "GET", "path": "/v1/models", "headers": [(b"host", b"localhost"), (b"x-api-key", key)]}  # fmt: skip
-        asyncio.run(an_edge(Inner(), tmp_path)(scope, None, send))  # type: ignore[arg-type]
+        asyncio.run(an_edge(Inner(), tmp_path)(scope, None, send))  # type: ignore[arg-type]  # nothing may be received
         return dict(sent[0]["headers"])
 
     assert listed(b"sk-owner")[b"x-io3-config"] == b"d1"

@@ -1,7 +1,9 @@
 """Every switch that keeps LiteLLM from calling out or showing more than it must."""
 
 import gc
+import importlib
 import logging
+import os
 import sys
 import types
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import Any
 import pytest
 
 from io3ops_gateway.edge import app as edge
-from io3ops_gateway.litellm_proxy import log_redaction, startup
+from io3ops_gateway.litellm_proxy import log_redaction, startup, trim
 from io3ops_gateway.policy.client_keys import KeyRing
 from io3ops_gateway.policy.policy import GatewaySettings, LogSettings
 from io3ops_gateway.server import launcher, rollout, sockets, startup_checks, supervisor
@@ -48,12 +50,12 @@ class Started:
         self.environment = environment
         self.order: list[str] = []
         self.given: dict[str, Any] = {}
-        monkeypatch.setattr(launcher.os, "environ", environment)
+        monkeypatch.setattr(os, "environ", environment)
         monkeypatch.setattr(startup_checks, "check_config", lambda _: self.order.append("config"))
         monkeypatch.setattr(startup_checks, "read_master_key", lambda _: key)
         monkeypatch.setattr(sockets, "bind", lambda *_, **shared: self.order.append(f"bind {shared}"))
         monkeypatch.setattr(launcher, "import_litellm", lambda _: self.order.append("import"))
-        monkeypatch.setattr(launcher.trim, "before", lambda: self.order.append("trim") or "")
+        monkeypatch.setattr(trim, "before", lambda: self.order.append("trim") or "")
         monkeypatch.setattr(supervisor, "Supervisor", self._supervisor)
         launcher.serve(Settings(ca_dir=Path("/nowhere"), keys_file=Path("/nowhere/keys.json")))
 
@@ -79,7 +81,7 @@ def test_no_tokenizer_is_downloaded(monkeypatch: pytest.MonkeyPatch) -> None:
         imported.append(name)
         return litellm
 
-    monkeypatch.setattr(startup.importlib, "import_module", import_module)
+    monkeypatch.setattr(importlib, "import_module", import_module)
     startup.import_litellm(launcher.OURS)
     gc.unfreeze()
     assert imported[:2] == ["litellm", "litellm.proxy.proxy_server"]
@@ -109,7 +111,7 @@ def test_nothing_reaches_litellm_but_through_the_edge(
     monkeypatch.setattr(worker, "main", lambda job, build, *_: wrapped.append(build(job)))
     started = Started(monkeypatch, {})
     job = rollout.Job(
-        generation=1, index=3, config=tmp_path, digest="d1", listeners=(), channel=None, try_modes=False  # type: ignore[arg-type]
+        generation=1, index=3, config=tmp_path, digest="d1", listeners=(), channel=None, try_modes=False  # type: ignore[arg-type]  # nothing is sent
     )  # fmt: skip
     started.given["work"](job)
     ((given, known), built) = wrapped
