@@ -148,12 +148,12 @@ def owner(path: Path) -> tuple[int, int] | None:
     return status.st_uid, status.st_gid
 
 
-def own(path: Path, owner: tuple[int, int] | None) -> None:
-    """Hand a file to the user that the gateway's container runs as."""
-    status = path.stat()
+def own(path: Path, owner: tuple[int, int] | None, *, follow: bool = True) -> None:
+    """Hand a file to the user that the gateway's container runs as. `follow`: a link's target, else the link itself."""
+    status = path.stat() if follow else path.lstat()
     if owner and (status.st_uid, status.st_gid) != owner:
         try:
-            os.chown(path, *owner)
+            (os.chown if follow else os.lchown)(path, *owner)
         except OSError as error:
             raise KeyFileUnsafe(
                 f"{path} belongs to user {status.st_uid}, the gateway runs as {owner[0]}: {error.strerror}",

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -260,6 +261,9 @@ def _stack(run: Run) -> Decision:
         return Decision(needed=True, cause=f"changed: {', '.join(changed)}")
     if project.in_hand(run.tools.settings) != project.handed_out(run.tools.settings, run.config.plan):
         return Decision(needed=True, cause="what the table hands to the containers changed: keys, hosts or names")
+    if run.owner and (strange := project.strangers(run.tools.settings, run.owner)):
+        shown = ", ".join(str(path.relative_to(run.tools.settings.root)) for path in strange[:3])
+        return Decision(needed=True, cause=f"not the gateway's own: {shown}{', …' if len(strange) > 3 else ''}")
     # `.env` says what was asked for; the containers say what they got.
     gateway = run.containers["gateway"]
     if (gateway.key, gateway.image) != (run.variables["IO3OPS_KEY_FINGERPRINT"], run.images.gateway.tag):
@@ -278,13 +282,13 @@ def _start(run: Run, step: Step) -> None:
         files.private_folder(settings.logs, run.owner)
     for path in (settings.keys_file, settings.audit_file):
         files.private_folder(path.parent, run.owner)
-        if path.exists():
-            files.own(path, run.owner)
     for folder in (settings.logs, settings.recording, settings.content):
         files.private_folder(folder, run.owner)
-        for path in folder.glob("*.json*"):
-            files.own(path, run.owner)
     project.hand_out(settings, project.handed_out(settings, run.config.plan), run.owner)
+    for path in project.belongings(settings):
+        # The gateway removes old logs meanwhile.
+        with contextlib.suppress(FileNotFoundError):
+            files.own(path, run.owner, follow=path.is_dir())
     if run.owner:
         for folder in (settings.state / "ca", settings.table.parent):
             files.let_read(folder, run.owner)
