@@ -39,7 +39,8 @@
     ├── gateway
     │   ├── 60 GatewayError      the gateway answered with an error
     │   ├── 61 ModesDiffer       it lists other modes than the table names
-    │   └── 62 ApplyFailed       a new table did not pass; the previous one serves on
+    │   ├── 62 ApplyFailed       a new table did not pass; the previous one serves on
+    │   └── 63 NotTaken          what was saved has not reached the running gateway
     └── request log
         ├── 65 LogMissing        there is no request log, or it cannot be read
         └── 66 RequestUnknown    no request, or more than one, is what was asked for
@@ -198,6 +199,10 @@ class ModesDiffer(Io3opsError):
 
 class ApplyFailed(Io3opsError):
     exit_code, layer = 62, "gateway"
+
+
+class NotTaken(Io3opsError):
+    exit_code, layer = 63, "gateway"
 
 
 class LogMissing(Io3opsError):

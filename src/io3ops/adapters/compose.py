@@ -17,10 +17,20 @@ class Compose:
         self._root = root
         self._docker = docker
 
-    def up(self, services: Sequence[str], variables: Mapping[str, str], *, profile: str = "") -> None:
-        """Create or update and start; returns when the containers were started, healthy or not."""
+    def up(
+        self, services: Sequence[str], variables: Mapping[str, str], *, profile: str = "", anew: bool = False
+    ) -> None:
+        """Create or update and start; returns when the containers were started, healthy or not. `anew`: also what is as it should be."""
         argv = self._argv("--profile", profile) if profile else self._argv()
-        argv += ["up", "--detach", "--no-build", "--pull", "never", "--no-deps"]
+        argv += [
+            "up",
+            "--detach",
+            "--no-build",
+            "--pull",
+            "never",
+            "--no-deps",
+            *(["--force-recreate"] if anew else []),
+        ]
         argv += [*services] if profile else ["--remove-orphans", *services]
         self._run(argv, variables)
 

@@ -142,10 +142,10 @@ class DockerEngine:
             # Programs colour their lines even when nobody watches; in an error they would recolour the terminal.
             return re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", written.decode("utf-8", "replace")).rstrip()
 
-    def execute(self, container: str, argv: list[str]) -> tuple[int, str]:
-        """Run a command in a container; (exit code, output)."""
+    def execute(self, container: str, argv: list[str], *, errors: bool = True) -> tuple[int, str]:
+        """Run a command in a container; (exit code, output). `errors`: with what it says on stderr, in any order and mid-line."""
         with answering():
-            code, output = self._connect().containers.get(container).exec_run(argv)
+            code, output = self._connect().containers.get(container).exec_run(argv, stderr=errors)
             return int(code or 0), output.decode("utf-8", "replace")
 
     def unpause(self, container: str) -> None:

@@ -15,6 +15,7 @@ from io3ops.errors import Io3opsError
 
 if TYPE_CHECKING:
     from io3ops.console import Console
+    from io3ops.operations.stack.confirm import Seen
     from io3ops.tools import Tools
 
 # What `io3ops --help` says of each command; click would cut the first sentence of the long help in the middle.
@@ -92,6 +93,20 @@ def command(
         return parent.command(last, short_help=SHORT[name])(call)
 
     return decorate
+
+
+def confirmed(console: Console, name: str, data: dict[str, Any], text: str, seen: Seen) -> int:
+    """The result of a command whose change counts only once the gateway has it, and the exit code."""
+    console.result(name, data | {"gateway": seen.state}, text, ok=seen.settled)
+    if seen.settled:
+        return 0
+    problem = seen.problem()
+    if console.mode == "json":
+        # The one object on stdout is the result: it may hold a key that is shown only now.
+        console.note(f"{problem.code} {problem.message}; {problem.hint}")
+    else:
+        console.error(name, problem)
+    return problem.exit_code
 
 
 def asdict(value: Any) -> dict[str, Any]:

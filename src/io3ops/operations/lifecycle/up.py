@@ -18,7 +18,7 @@ from io3ops.console import Console, Step
 from io3ops.errors import EngineLost, Io3opsError
 from io3ops.operations.lifecycle import smoke
 from io3ops.operations.models import models
-from io3ops.operations.stack import engine, images, observe, project, reload, validate
+from io3ops.operations.stack import engine, images, mounts, observe, project, reload, validate
 from io3ops.operations.stack import owner_key as key
 from io3ops.operations.stack.project import compose_variables
 from io3ops.operations.table import config as config_operation
@@ -51,6 +51,8 @@ class Run:
     key: str = ""
     models: tuple[models.ModelState, ...] = ()
     checks: tuple[smoke.Check, ...] = ()
+    # By service, the folders of which its container still has an older one.
+    stale: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
     acted: list[str] = field(default_factory=list)
 
     def look(self) -> None:
@@ -250,6 +252,7 @@ def _stack(run: Run) -> Decision:
     if paused:
         return Decision(needed=True, cause=f"unpause {', '.join(paused)}")
     down = [s for s in wanted if not run.running(s)]
+    run.stale = mounts.stale(run.tools, {s: run.containers[s] for s in wanted if run.running(s)})
     surplus = [s for s in run.containers if s not in wanted]
     written, _ = files.read_env(run.tools.settings.env_file)
     if down:
@@ -259,6 +262,8 @@ def _stack(run: Run) -> Decision:
     changed = [k for k, v in project.persistent(run.variables, run.tools.settings).items() if written.get(k) != v]
     if changed:
         return Decision(needed=True, cause=f"changed: {', '.join(changed)}")
+    if run.stale:
+        return Decision(needed=True, cause=mounts.cause(run.tools.settings, run.stale))
     if project.in_hand(run.tools.settings) != project.handed_out(run.tools.settings, run.config.plan):
         return Decision(needed=True, cause="what the table hands to the containers changed: keys, hosts or names")
     if run.owner and (strange := project.strangers(run.tools.settings, run.owner)):
@@ -296,6 +301,10 @@ def _start(run: Run, step: Step) -> None:
     for found in run.containers.values():
         if found.status == "paused":
             run.tools.engine.unpause(found.id)
+    if run.stale:
+        # A bind mount is made with its container: Compose itself sees no difference.
+        step.note(f"made anew, for the folders that are there now: {', '.join(run.stale)}")
+        run.tools.compose.up(tuple(run.stale), run.variables, anew=True)
     run.tools.compose.up(project.services(run.config.plan), run.variables)
     for service in sick:
         run.tools.compose.restart(service, run.variables)

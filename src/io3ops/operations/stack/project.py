@@ -88,7 +88,11 @@ def belongings(settings: Settings) -> Iterator[Path]:
         if folder.is_dir():
             yield folder
             # The gateway writes to some of them: a link that it puts there must not lead a chown of root's elsewhere.
-            yield from (path for path in sorted(folder.iterdir()) if path.is_file() and not path.is_symlink())
+            yield from (
+                path
+                for path in sorted(folder.iterdir())
+                if path.is_file() and not path.is_symlink() and not path.name.startswith(files.MARK)
+            )
 
 
 def strangers(settings: Settings, owner: tuple[int, int]) -> tuple[Path, ...]:

@@ -1,5 +1,6 @@
 """What is mounted into the container is checked before LiteLLM sees it."""
 
+import hashlib
 import ssl
 from pathlib import Path
 
@@ -81,3 +82,12 @@ def test_a_file_that_is_no_certificate_is_named(tmp_path: Path) -> None:
     (tmp_path / "wrong.pem").write_text("nonsense")
     with pytest.raises(CertificateError, match=r"wrong\.pem cannot be used: not a PEM certificate"):
         startup_checks.combined_ca_bundle(tmp_path, scratch=tmp_path)
+
+
+def test_what_this_container_sees_of_a_file_is_its_digest(tmp_path: Path) -> None:
+    """What cannot be read is neither there nor gone."""
+    file = tmp_path / "keys.json"
+    assert startup_checks.held(file) == ""
+    file.write_bytes(b"abc")
+    assert startup_checks.held(file) == hashlib.sha256(b"abc").hexdigest()
+    assert startup_checks.held(tmp_path) is None

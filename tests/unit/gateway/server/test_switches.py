@@ -122,7 +122,7 @@ def test_nothing_reaches_litellm_but_through_the_edge(
     recorder = known.pop("recorder")
     assert callback.policy.told == recorder.told, "what LiteLLM tells late reaches the request's line"
     known.pop("counters").running(1)
-    assert started.given["load"]() == {"running": 1, "waiting": 0}
+    assert started.given["load"]() == {"running": 1, "waiting": 0, "files": {"keys": "", "recording": ""}}
     assert known == {"owner_key": "sk-owner", "config": "d1"}
 
 
