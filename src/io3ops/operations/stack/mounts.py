@@ -23,6 +23,8 @@ from io3ops.tools import Tools
 
 # A mark that a killed process left behind. Others may be another process's, which still looks for them.
 OLD_SECONDS = 3600
+# Before each look: what a virtual machine shares may come a little later.
+PAUSES = (0.0, 0.2, 1.0)
 
 
 def bound(root: Path) -> dict[str, dict[str, Path]]:
@@ -72,10 +74,13 @@ def _unseen(tools: Tools, container: Container, folders: Mapping[str, Path]) -> 
         for folder in there.values():
             marks.enter_context(_mark(folder / name))
         # The root is always there: without it in the answer, nobody has looked.
-        _, said = tools.engine.execute(
-            container.id, ["ls", "-d", "/", *(f"{place}/{name}" for place in there)], errors=False
-        )
-    seen = said.splitlines()
+        asked = ["/", *(f"{place}/{name}" for place in there)]
+        seen: list[str] = []
+        for pause in PAUSES:
+            time.sleep(pause)
+            seen = tools.engine.execute(container.id, ["ls", "-d", *asked], errors=False)[1].splitlines()
+            if set(asked) <= set(seen):
+                break
     if "/" not in seen:
         return None
     return tuple(folder for place, folder in folders.items() if f"{place}/{name}" not in seen)

@@ -33,12 +33,16 @@ class Engine:
         self.root = root
         self.asked: list[list[str]] = []
         self.silent = False
+        # How many looks come too early to see anything.
+        self.late = 0
 
     def execute(self, _container: str, argv: list[str], *, errors: bool) -> tuple[int, str]:
         assert not errors, "the two streams are mixed in the middle of a line"
         self.asked.append(argv)
         if self.silent:
             return 126, ""
+        if len(self.asked) <= self.late:
+            return 2, "/\n"
         seen = [word for word in argv[2:] if word == "/" or self._sees(word)]
         return 2, "\n".join([*seen, ""])
 
@@ -127,6 +131,11 @@ def test_each_folder_that_was_replaced_or_is_gone_is_seen(clone: Settings, engin
     shutil.rmtree(folder)
     assert mounts.stale(tools(clone, engine), {"gateway": GATEWAY}) == {"gateway": (folder,)}
     assert mounts.stale(tools(clone, engine), {"gateway": GATEWAY}, only=[clone.table]) == {}
+
+
+def test_a_shared_folder_that_shows_it_later_is_looked_at_again(clone: Settings, engine: Engine) -> None:
+    engine.late = 2
+    assert mounts.stale(tools(clone, engine), {"gateway": GATEWAY}) == {}
 
 
 def test_a_container_that_says_nothing_is_not_taken_for_one_that_has_them(clone: Settings, engine: Engine) -> None:
