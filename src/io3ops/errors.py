@@ -29,7 +29,8 @@
     │   ├── 41 ContainerDied     a container ended instead of becoming ready
     │   ├── 42 NotReady          still not ready at the deadline
     │   ├── 43 ForeignStack      another clone runs the project of this name
-    │   └── 44 ComposeFailed     Docker Compose refused or failed
+    │   ├── 44 ComposeFailed     Docker Compose refused or failed
+    │   └── 45 NoSubnet          no addresses are free for a network of the stack
     ├── models
     │   ├── 50 FetchFailed       a model could not be fetched
     │   ├── 51 HashMismatch      a downloaded file is not the pinned one
@@ -167,6 +168,10 @@ class ForeignStack(Io3opsError):
 
 class ComposeFailed(Io3opsError):
     exit_code, layer = 44, "containers"
+
+
+class NoSubnet(Io3opsError):
+    exit_code, layer = 45, "containers"
 
 
 class FetchFailed(Io3opsError):

@@ -186,7 +186,7 @@ def _split(path: Path, data: bytes) -> tuple[str, str]:
     except UnicodeDecodeError:
         raise EnvFileInvalid(f"{path} is not text", hint="move it away; io3ops writes a new one") from None
     # What bears one of our names is ours, also when one of the two marks was deleted.
-    ours = re.compile(r"(COMPOSE_\w+|IO3OPS_(PORT|UID|GID|\w+_(IMAGE|MEMORY|DIGEST|FINGERPRINT|GID)))=")
+    ours = re.compile(r"(COMPOSE_\w+|IO3OPS_(PORT|UID|GID|\w+_(IMAGE|MEMORY|DIGEST|FINGERPRINT|GID|SUBNET|NOWHERE)))=")
     if BEGIN in lines:
         start = lines.index(BEGIN)
     elif END in lines:

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from io3ops.adapters import files
-from io3ops.adapters.docker_engine import Container, EngineState
+from io3ops.adapters.docker_engine import Container, EngineState, Network
 from io3ops.adapters.gateway_http import GatewayHttp
 from io3ops.console import Console, Step
 from io3ops.errors import EngineLost, Io3opsError
 from io3ops.operations.lifecycle import smoke
 from io3ops.operations.models import models
-from io3ops.operations.stack import engine, images, mounts, observe, project, reload, validate
+from io3ops.operations.stack import engine, images, mounts, observe, project, reload, subnets, validate
 from io3ops.operations.stack import owner_key as key
 from io3ops.operations.stack.project import compose_variables
 from io3ops.operations.table import config as config_operation
@@ -53,6 +53,8 @@ class Run:
     checks: tuple[smoke.Check, ...] = ()
     # By service, the folders of which its container still has an older one.
     stale: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
+    # Networks that are not as they should be: an older release's has a way out.
+    misshapen: tuple[Network, ...] = ()
     acted: list[str] = field(default_factory=list)
 
     def look(self) -> None:
@@ -248,6 +250,7 @@ def _stack(run: Run) -> Decision:
         return Decision(needed=True, cause="known once the engine answers")
     run.variables = project.variables(run.tools, run.config, run.images, run.info, run.key)
     wanted = project.services(run.config.plan)
+    run.misshapen = subnets.misshapen(run.tools.settings, run.variables, run.tools.engine.networks())
     paused = [s for s in wanted if s in run.containers and run.containers[s].status == "paused"]
     if paused:
         return Decision(needed=True, cause=f"unpause {', '.join(paused)}")
@@ -257,6 +260,9 @@ def _stack(run: Run) -> Decision:
     written, _ = files.read_env(run.tools.settings.env_file)
     if down:
         return Decision(needed=True, cause=f"start {', '.join(down)}")
+    if run.misshapen:
+        names = ", ".join(network.name for network in run.misshapen)
+        return Decision(needed=True, cause=f"replace the network {names}: it has a way out, or other addresses")
     if surplus:
         return Decision(needed=True, cause=f"remove {', '.join(surplus)}: not in the table")
     changed = [k for k, v in project.persistent(run.variables, run.tools.settings).items() if written.get(k) != v]
@@ -301,6 +307,8 @@ def _start(run: Run, step: Step) -> None:
     for found in run.containers.values():
         if found.status == "paused":
             run.tools.engine.unpause(found.id)
+    for network in run.misshapen:
+        _replace(run, network, step)
     if run.stale:
         # A bind mount is made with its container: Compose itself sees no difference.
         step.note(f"made anew, for the folders that are there now: {', '.join(run.stale)}")
@@ -315,6 +323,18 @@ def _start(run: Run, step: Step) -> None:
     files.write_env(settings.env_file, project.persistent(run.variables, settings))
     run.look()
     step.outcome = "containers started"
+
+
+def _replace(run: Run, network: Network, step: Step) -> None:
+    """Remove a network; Compose makes it again. It does so itself only in newer versions, and not where something else is attached."""
+    service = subnets.WALLED[network.name][1]
+    if service in run.containers:
+        # A stopped one too: it could not start any more without its network.
+        run.tools.compose.remove(service, run.variables)
+    others = run.tools.engine.remove_network(network.id)
+    step.note(f"the network {network.name} is made anew, and {service} with it")
+    if others:
+        step.note(f"taken off {network.name}: {', '.join(others)}")
 
 
 def _stays(run: Run) -> bool:

@@ -15,7 +15,7 @@ from io3ops.adapters import files, machine, owners
 from io3ops.adapters.compose import port_hint
 from io3ops.adapters.docker_engine import Container
 from io3ops.errors import ContainerDied, ForeignStack, Io3opsError, NotReady, PortTaken
-from io3ops.operations.stack import observe, project
+from io3ops.operations.stack import observe, project, subnets
 from io3ops.operations.stack.images import Images
 from io3ops.operations.stack.owner_key import fingerprint
 from io3ops.operations.table.config import Config
@@ -146,6 +146,7 @@ def variables(tools: Tools, config: Config, images: Images, info: Mapping[str, A
     if gpu == "amd":
         groups = [*tools.machine.gpu_groups, 44, 44][:2]
         found |= {"IO3OPS_GPU_GID": str(groups[0]), "IO3OPS_RENDER_GID": str(groups[1])}
+    found |= subnets.variables(tools, subnets.wanted(overlays))
     return found | observe.variables(settings, plan) | settings.proxies
 
 
