@@ -29,7 +29,8 @@
     │   ├── 41 ContainerDied     a container ended instead of becoming ready
     │   ├── 42 NotReady          still not ready at the deadline
     │   ├── 43 ForeignStack      another clone runs the project of this name
-    │   └── 44 ComposeFailed     Docker Compose refused or failed
+    │   ├── 44 ComposeFailed     Docker Compose refused or failed
+    │   └── 45 NoSubnet          no addresses are free for a network of the stack
     ├── models
     │   ├── 50 FetchFailed       a model could not be fetched
     │   ├── 51 HashMismatch      a downloaded file is not the pinned one
@@ -39,7 +40,8 @@
     ├── gateway
     │   ├── 60 GatewayError      the gateway answered with an error
     │   ├── 61 ModesDiffer       it lists other modes than the table names
-    │   └── 62 ApplyFailed       a new table did not pass; the previous one serves on
+    │   ├── 62 ApplyFailed       a new table did not pass; the previous one serves on
+    │   └── 63 NotTaken          what was saved has not reached the running gateway
     └── request log
         ├── 65 LogMissing        there is no request log, or it cannot be read
         └── 66 RequestUnknown    no request, or more than one, is what was asked for
@@ -168,6 +170,10 @@ class ComposeFailed(Io3opsError):
     exit_code, layer = 44, "containers"
 
 
+class NoSubnet(Io3opsError):
+    exit_code, layer = 45, "containers"
+
+
 class FetchFailed(Io3opsError):
     exit_code, layer = 50, "models"
 
@@ -198,6 +204,10 @@ class ModesDiffer(Io3opsError):
 
 class ApplyFailed(Io3opsError):
     exit_code, layer = 62, "gateway"
+
+
+class NotTaken(Io3opsError):
+    exit_code, layer = 63, "gateway"
 
 
 class LogMissing(Io3opsError):

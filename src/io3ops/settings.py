@@ -5,6 +5,7 @@ A setting is looked up in the process environment first, then in the hand-writte
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 from collections.abc import Mapping
@@ -39,6 +40,7 @@ class Settings:
     wait_timeout: float = 120.0
     load_timeout: float = 600.0
     docker_host: str = ""
+    subnet_pool: ipaddress.IPv4Network | None = None
     environment: Mapping[str, str]
 
     @property
@@ -177,6 +179,7 @@ def read_settings(environment: Mapping[str, str], root: Path, env_file: Mapping[
         wait_timeout=float(_number(text("IO3OPS_WAIT_TIMEOUT", "120"), "IO3OPS_WAIT_TIMEOUT", 1, 3600)),
         load_timeout=float(_number(text("IO3OPS_LOAD_TIMEOUT", "600"), "IO3OPS_LOAD_TIMEOUT", 1, 86400)),
         docker_host=text("DOCKER_HOST", ""),
+        subnet_pool=_subnet(text("IO3OPS_SUBNET_POOL", "")),
         environment=dict(environment),
     )
 
@@ -187,6 +190,21 @@ def _number(value: str, name: str, low: int, high: int) -> int:
             f"{name}={value!r} is not a whole number from {low} to {high}", hint=f"unset {name} or correct it"
         )
     return int(value)
+
+
+def _subnet(value: str) -> ipaddress.IPv4Network | None:
+    if not value:
+        return None
+    try:
+        found = ipaddress.IPv4Network(value)
+    except ValueError:
+        found = None
+    if found is None or not 8 <= found.prefixlen <= 28:
+        raise SettingInvalid(
+            f"IO3OPS_SUBNET_POOL={value!r} is not an IPv4 network from /8 to /28",
+            hint="write e.g. IO3OPS_SUBNET_POOL=10.99.0.0/24, or unset it",
+        )
+    return found
 
 
 def find_root(environment: Mapping[str, str], start: Path) -> Path:

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+
+from io3ops.operations.stack import subnets
+
+OVERLAYS = ("egress.yaml", "observe.yaml", "observe-metrics.yaml", "observe-otlp.yaml")
+# Of the containers that lead out: the loader, and the two proxies.
+WAYS_OUT = {"hub", "outside", "collector"}
 
 
 @pytest.fixture
@@ -53,6 +60,37 @@ def test_networks_are_the_policy(compose: dict[str, Any]) -> None:
     assert compose["networks"]["runtime"]["internal"] is True
     assert compose["networks"]["edge"]["driver_opts"]["com.docker.network.bridge.enable_ip_masquerade"] == "false"
     assert compose["services"]["gateway"]["dns"] == ["127.0.0.1"]
+
+
+@pytest.mark.parametrize("file", ["compose.yaml", *(f"compose/{name}" for name in OVERLAYS)])
+def test_a_network_that_leads_somewhere_is_internal_or_has_a_default_route_to_nobody(root: Path, file: str) -> None:
+    """But for those of the ways out themselves, which no container with prompts is on."""
+    document = yaml.safe_load((root / file).read_text("utf-8"))
+    for name, network in (document.get("networks") or {}).items():
+        if name in WAYS_OUT or network.get("internal"):
+            continue
+        [config] = network["ipam"]["config"]
+        assert config["subnet"].startswith(f"${{IO3OPS_{name.upper()}_SUBNET:-") and network["enable_ipv6"] is False
+        assert config["aux_addresses"]["DefaultGatewayIPv4"].startswith(f"${{IO3OPS_{name.upper()}_NOWHERE:-")
+        net, nowhere = (
+            word.partition(":-")[2].rstrip("}")
+            for word in (config["subnet"], config["aux_addresses"]["DefaultGatewayIPv4"])
+        )
+        assert IPv4Address(nowhere) == IPv4Network(net)[14], (
+            "so that plain `docker compose` works before the first `up`"
+        )
+        assert name in subnets.WALLED
+
+
+def test_no_container_with_prompts_is_on_a_network_that_leads_out(root: Path) -> None:
+    found: dict[str, set[str]] = {}
+    for file in ("compose.yaml", *(f"compose/{name}" for name in OVERLAYS)):
+        document = yaml.safe_load((root / file).read_text("utf-8"))
+        for service, entry in (document.get("services") or {}).items():
+            found.setdefault(service, set()).update(entry.get("networks") or ())
+    assert {service: nets & WAYS_OUT for service, nets in found.items() if nets & WAYS_OUT} == {
+        "loader": {"hub"}, "egress": {"outside"}, "outlet": {"collector"},
+    }  # fmt: skip
 
 
 def test_only_the_gateway_has_a_port_and_the_loader_runs_only_while_pulling(compose: dict[str, Any]) -> None:

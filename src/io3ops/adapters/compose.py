@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from io3ops.adapters.process import Finished, Processes
-from io3ops.errors import ComposeFailed, PortTaken
+from io3ops.errors import ComposeFailed, NoSubnet, PortTaken
 
 
 class Compose:
@@ -17,10 +17,20 @@ class Compose:
         self._root = root
         self._docker = docker
 
-    def up(self, services: Sequence[str], variables: Mapping[str, str], *, profile: str = "") -> None:
-        """Create or update and start; returns when the containers were started, healthy or not."""
+    def up(
+        self, services: Sequence[str], variables: Mapping[str, str], *, profile: str = "", anew: bool = False
+    ) -> None:
+        """Create or update and start; returns when the containers were started, healthy or not. `anew`: also what is as it should be."""
         argv = self._argv("--profile", profile) if profile else self._argv()
-        argv += ["up", "--detach", "--no-build", "--pull", "never", "--no-deps"]
+        argv += [
+            "up",
+            "--detach",
+            "--no-build",
+            "--pull",
+            "never",
+            "--no-deps",
+            *(["--force-recreate"] if anew else []),
+        ]
         argv += [*services] if profile else ["--remove-orphans", *services]
         self._run(argv, variables)
 
@@ -46,6 +56,13 @@ class Compose:
         if "port is already allocated" in done.errors or "address already in use" in done.errors:
             # The port was free in the preflight and taken a moment later: rare, and worth its own name.
             raise PortTaken(f"port {variables.get('IO3OPS_PORT')} is taken", hint=port_hint(), details=done.tail(3))
+        if "Pool overlaps with other one" in done.errors:
+            # As with a port: another network took them between the choice and the start.
+            raise NoSubnet(
+                "the addresses chosen for a network of the stack are taken",
+                hint="run the same command again",
+                details=done.tail(3),
+            )
         raise ComposeFailed(
             f"`docker compose {' '.join(a for a in argv[4:])}` failed (exit code {done.code})",
             details=done.tail(),

@@ -49,6 +49,20 @@ class Container:
         return self.status == "running"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """One network of the engine. `project` and `name`: Compose's, '' for others. `nowhere`: the default route that it gives, '' when it
+    is Docker's own; `bridge`: its device on the engine's host."""
+
+    id: str
+    project: str
+    name: str
+    subnets: tuple[str, ...]
+    nowhere: str
+    ipv6: bool
+    bridge: str
+
+
 class DockerEngine:
     """The engine that the `docker` command would talk to."""
 
@@ -142,10 +156,10 @@ class DockerEngine:
             # Programs colour their lines even when nobody watches; in an error they would recolour the terminal.
             return re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", written.decode("utf-8", "replace")).rstrip()
 
-    def execute(self, container: str, argv: list[str]) -> tuple[int, str]:
-        """Run a command in a container; (exit code, output)."""
+    def execute(self, container: str, argv: list[str], *, errors: bool = True) -> tuple[int, str]:
+        """Run a command in a container; (exit code, output). `errors`: with what it says on stderr, in any order and mid-line."""
         with answering():
-            code, output = self._connect().containers.get(container).exec_run(argv)
+            code, output = self._connect().containers.get(container).exec_run(argv, stderr=errors)
             return int(code or 0), output.decode("utf-8", "replace")
 
     def unpause(self, container: str) -> None:
@@ -156,6 +170,21 @@ class DockerEngine:
         with answering():
             found = self._connect().volumes.list(filters={"label": f"com.docker.compose.project={project}"})
             return tuple(v.name for v in found)
+
+    def networks(self) -> tuple[Network, ...]:
+        """Every network, whoever made it."""
+        with answering():
+            return tuple(map(_network, self._connect().api.networks()))
+
+    def remove_network(self, network: str) -> tuple[str, ...]:
+        """Remove a network, whatever is on it; the names of what still was."""
+        with answering():
+            found = self._connect().networks.get(network)
+            left = sorted((found.attrs.get("Containers") or {}).items())
+            for container, _ in left:
+                found.disconnect(container, force=True)
+            found.remove()
+            return tuple(str(entry.get("Name", "")) for _, entry in left)
 
     def remove_networks(self, project: str) -> None:
         """Those left over from an overlay that is no longer used: Compose itself does not know them any more."""
@@ -232,6 +261,23 @@ def _container(found: Any) -> Container:
             for bound in (found.attrs["NetworkSettings"].get("Ports") or {}).values()
             for b in bound or ()
         ),
+    )
+
+
+def _network(found: dict[str, Any]) -> Network:
+    labels = found.get("Labels") or {}
+    configs = (found.get("IPAM") or {}).get("Config") or ()
+    options = found.get("Options") or {}
+    return Network(
+        id=found["Id"],
+        project=labels.get("com.docker.compose.project", ""),
+        name=labels.get("com.docker.compose.network", ""),
+        subnets=tuple(config["Subnet"] for config in configs if config.get("Subnet")),
+        nowhere=next(
+            (aux for c in configs if (aux := (c.get("AuxiliaryAddresses") or {}).get("DefaultGatewayIPv4"))), ""
+        ),
+        ipv6=bool(found.get("EnableIPv6")),
+        bridge=options.get("com.docker.network.bridge.name") or f"br-{found['Id'][:12]}",
     )
 
 

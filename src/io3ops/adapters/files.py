@@ -15,6 +15,8 @@ from pathlib import Path
 from io3ops.errors import AlreadyRunning, EnvFileInvalid, Io3opsError, KeyFileUnsafe, NotWritable, TableInvalid
 
 BEGIN = "# --- written by io3ops; changes between these lines are undone ---"
+# The name of a file that `mounts` puts into a folder for a moment begins so; no other reader counts it.
+MARK = ".io3ops-mount-"
 END = "# --- end; your own settings go below, e.g. IO3OPS_PORT=4100 ---"
 
 
@@ -148,12 +150,12 @@ def owner(path: Path) -> tuple[int, int] | None:
     return status.st_uid, status.st_gid
 
 
-def own(path: Path, owner: tuple[int, int] | None) -> None:
-    """Hand a file to the user that the gateway's container runs as."""
-    status = path.stat()
+def own(path: Path, owner: tuple[int, int] | None, *, follow: bool = True) -> None:
+    """Hand a file to the user that the gateway's container runs as. `follow`: a link's target, else the link itself."""
+    status = path.stat() if follow else path.lstat()
     if owner and (status.st_uid, status.st_gid) != owner:
         try:
-            os.chown(path, *owner)
+            (os.chown if follow else os.lchown)(path, *owner)
         except OSError as error:
             raise KeyFileUnsafe(
                 f"{path} belongs to user {status.st_uid}, the gateway runs as {owner[0]}: {error.strerror}",
@@ -184,7 +186,7 @@ def _split(path: Path, data: bytes) -> tuple[str, str]:
     except UnicodeDecodeError:
         raise EnvFileInvalid(f"{path} is not text", hint="move it away; io3ops writes a new one") from None
     # What bears one of our names is ours, also when one of the two marks was deleted.
-    ours = re.compile(r"(COMPOSE_\w+|IO3OPS_(PORT|UID|GID|\w+_(IMAGE|MEMORY|DIGEST|FINGERPRINT|GID)))=")
+    ours = re.compile(r"(COMPOSE_\w+|IO3OPS_(PORT|UID|GID|\w+_(IMAGE|MEMORY|DIGEST|FINGERPRINT|GID|SUBNET|NOWHERE)))=")
     if BEGIN in lines:
         start = lines.index(BEGIN)
     elif END in lines:
@@ -244,7 +246,7 @@ def sync_folder(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for path in folder.iterdir():
-            if path.name not in wanted:
+            if path.name not in wanted and not path.name.startswith(MARK):
                 path.unlink()
     except OSError as error:
         raise not_writable(folder, error) from None
@@ -262,13 +264,14 @@ def read_folder(folder: Path) -> dict[str, bytes]:
     """Every file of a folder by name; {} when there is none."""
     if not folder.is_dir():
         return {}
-    return {path.name: read_bytes(path) or b"" for path in sorted(folder.iterdir())}
+    names = sorted(path for path in folder.iterdir() if not path.name.startswith(MARK))
+    return {path.name: read_bytes(path) or b"" for path in names}
 
 
 def let_read(folder: Path, owner: tuple[int, int]) -> None:
     """Make a mounted folder readable for the container's user when that is not this one (root with a strict umask)."""
     try:
-        for path in (folder, *folder.iterdir()):
+        for path in (folder, *(path for path in folder.iterdir() if not path.name.startswith(MARK))):
             status = path.stat()
             if status.st_uid != owner[0]:
                 path.chmod(status.st_mode & 0o777 | (0o055 if path.is_dir() else 0o044))

@@ -6,7 +6,9 @@ import contextlib
 import os
 import platform
 import socket
+import sys
 from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 
@@ -72,6 +74,19 @@ def nameservers() -> tuple[str, ...]:
         found = [words[1] for words in lines if len(words) > 1 and words[0] == "nameserver"]
         return tuple(a for a in dict.fromkeys(found) if a.count(".") == 3 and not a.startswith("127."))
     return ()
+
+
+def routes() -> tuple[tuple[IPv4Network, str], ...]:
+    """(network, device) of each IPv4 route of this machine but the default ones; () elsewhere than on Linux."""
+    found = []
+    with contextlib.suppress(OSError, ValueError):
+        for line in Path("/proc/net/route").read_text("ascii").splitlines()[1:]:
+            device, target, _, _, _, _, _, mask = line.split()[:8]
+            # In the machine's own byte order.
+            address, bits = (int(word, 16).to_bytes(4, sys.byteorder) for word in (target, mask))
+            if any(bits):
+                found.append((IPv4Network((address, str(IPv4Address(bits)))), device))
+    return tuple(found)
 
 
 def _os_release() -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,7 +11,22 @@ from io3ops.cli.command import DATA_CLASS, asdict, command
 
 if TYPE_CHECKING:
     from io3ops.console import Console
+    from io3ops.operations.stack.confirm import Seen
     from io3ops.tools import Tools
+
+
+def confirmed(console: Console, name: str, data: dict[str, Any], text: str, seen: Seen) -> int:
+    """The result of a command whose change counts only once the gateway has it, and the exit code."""
+    console.result(name, data | {"gateway": seen.state}, text, ok=seen.settled)
+    if seen.settled:
+        return 0
+    problem = seen.problem()
+    if console.mode == "json":
+        # The one object on stdout is the result: it may hold a key that is shown only now.
+        console.note(f"{problem.code} {problem.message}; {problem.hint}")
+    else:
+        console.error(name, problem)
+    return problem.exit_code
 
 
 @command("key")
@@ -23,7 +38,7 @@ def key(tools: Tools, console: Console, show: bool, rotate: bool) -> int:
 
     if rotate:
         operation.rotate(tools.settings)
-        console.note("new key written; run `make up` so that the gateway takes it")
+        console.note("new key written; a running gateway takes the old one until `make up`")
     value = operation.read(tools.settings)
     path = str(tools.settings.key_file)
     data = {"file": path, "fingerprint": operation.fingerprint(value), **({"key": value} if show else {})}
@@ -60,14 +75,18 @@ def keys(tools: Tools, console: Console) -> int:
 def add_key(
     tools: Tools, console: Console, name: str, data_class: str | None, modes: tuple[str, ...], **limits: int | None
 ) -> int:
-    """Make a client key and print it, once; it works at once."""
+    """Make a client key and print it, once; it works at once when a gateway runs."""
     from io3ops.operations.keys import client_keys
+    from io3ops.operations.stack import confirm
 
     wanted = {k: v for k, v in limits.items() if v is not None}
     made, value = client_keys.add(tools, name, data_class=data_class or "", modes=modes, limits=wanted)
-    console.note(f"the key of {made.name} is shown only now, and kept nowhere; it works at once, without a restart")
-    console.result("keys add", made.row() | {"key": value}, value)
-    return 0
+    seen = confirm.seen(tools, confirm.KEYS, tools.settings.keys_file)
+    works = {"taken": "it works at once, without a restart", "none": "no gateway runs: it works from the next start on"}
+    console.note(
+        f"the key of {made.name} is shown only now, and kept nowhere; {works.get(seen.state, 'it does not work yet')}"
+    )
+    return confirmed(console, "keys add", made.row() | {"key": value}, value, seen)
 
 
 @command("keys revoke")
@@ -75,11 +94,20 @@ def add_key(
 def revoke_key(tools: Tools, console: Console, name: str) -> int:
     """End a client key for good; the gateway refuses it within a second, without a restart."""
     from io3ops.operations.keys import client_keys
+    from io3ops.operations.stack import confirm
 
     ended, changed = client_keys.revoke(tools, name)
-    text = "is revoked; the gateway refuses it from now on" if changed else f"was revoked already, {ended.revoked}"
-    console.result("keys revoke", ended.row() | {"changed": changed}, f"the key of {ended.name} {text}")
-    return 0
+    # Also of one that had been revoked before: perhaps it never came to be.
+    seen = confirm.seen(tools, confirm.KEYS, tools.settings.keys_file)
+    text = "is revoked" if changed else f"was revoked already, {ended.revoked}"
+    if changed:
+        text += {
+            "taken": "; the gateway refuses it from now on",
+            "none": "; no gateway runs, and none will take it",
+        }.get(seen.state, ", and the running gateway may still take it")
+    return confirmed(
+        console, "keys revoke", ended.row() | {"changed": changed}, f"the key of {ended.name} {text}", seen
+    )
 
 
 @command("secrets", group=True)

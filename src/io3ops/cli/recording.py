@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from io3ops.cli.command import asdict, command
+from io3ops.cli.keys import confirmed
 
 if TYPE_CHECKING:
     from io3ops.console import Console
@@ -50,14 +51,17 @@ def record_on(tools: Tools, console: Console, modes: tuple[str, ...], seconds: i
     Internal prompts only where the table says `record_internal: true` of the mode.
     """
     from io3ops.operations.privacy import recording as operation
+    from io3ops.operations.stack import confirm
 
     found = operation.start(tools, modes, seconds)
+    seen = confirm.seen(tools, confirm.RECORDING, operation.wish(tools.settings), [tools.settings.content])
     console.note(
         f"prompts and answers of {', '.join(modes)} are written to {found.file}, which only its owner may read"
     )
     console.note("internal prompts are not, unless the table says `record_internal: true` of the mode")
-    console.result("record on", asdict(found), operation.text(found, time.time()))
-    return 0
+    if seen.state == "none":
+        console.note("no gateway runs now: it is recorded from the next start on, until that time")
+    return confirmed(console, "record on", asdict(found), operation.text(found, time.time()), seen)
 
 
 @command("record off")
@@ -66,6 +70,7 @@ def record_on(tools: Tools, console: Console, modes: tuple[str, ...], seconds: i
 def record_off(tools: Tools, console: Console, mode: str, delete: bool) -> int:
     """Keep nothing more; within a second also of requests that run."""
     from io3ops.operations.privacy import recording as operation
+    from io3ops.operations.stack import confirm
 
     if mode and delete:
         raise click.UsageError("--delete removes what was kept of every mode: leave --mode out")
@@ -73,5 +78,5 @@ def record_off(tools: Tools, console: Console, mode: str, delete: bool) -> int:
     words = [f"{', '.join(done.modes)}: recorded no more" if done.modes else "nothing was recorded"]
     if delete:
         words.append("what was kept is removed" if done.deleted else "nothing had been kept")
-    console.result("record off", asdict(done), "; ".join(words))
-    return 0
+    seen = confirm.seen(tools, confirm.RECORDING, operation.wish(tools.settings), [tools.settings.content])
+    return confirmed(console, "record off", asdict(done), "; ".join(words), seen)

@@ -38,7 +38,7 @@ class KeyRing:
         """Raises KeyRingError when the file is there and cannot be read."""
         self._path = path
         self._owner = ClientKey(name=OWNER, digest=_digest(master.encode()))
-        self._seen: tuple[int, int, int] | None = None
+        self._seen: tuple[int, int, int, int] | None = None
         self._keys = self._load(self._stamp())
 
     def find(self, given: Iterable[bytes]) -> ClientKey | None:
@@ -66,7 +66,7 @@ class KeyRing:
             self._keys, self._seen = (self._owner,), None
         return self._keys
 
-    def _stamp(self) -> tuple[int, int, int] | None:
+    def _stamp(self) -> tuple[int, int, int, int] | None:
         try:
             status = os.stat(self._path)
         except FileNotFoundError:
@@ -75,9 +75,10 @@ class KeyRing:
             raise KeyRingError(
                 f"{self._path} cannot be read: {error.strerror}", "correct its owner and mode"
             ) from error
-        return status.st_ino, status.st_mtime_ns, status.st_size
+        # A restored file may have the old time and size; the time of its change cannot be set.
+        return status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size
 
-    def _load(self, stamp: tuple[int, int, int] | None) -> tuple[ClientKey, ...]:
+    def _load(self, stamp: tuple[int, int, int, int] | None) -> tuple[ClientKey, ...]:
         found = [self._owner]
         if stamp is not None:
             try:

@@ -13,7 +13,7 @@ class ProviderKeys:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._seen: dict[str, tuple[tuple[int, int], str]] = {}
+        self._seen: dict[str, tuple[tuple[int, int, int], str]] = {}
 
     def get(self, name: str) -> str:
         """The key called `name`, or '' when there is none."""
@@ -22,7 +22,7 @@ class ProviderKeys:
         path = self._folder / name
         try:
             status = os.stat(path)
-            stamp = (status.st_ino, status.st_mtime_ns)
+            stamp = (status.st_ino, status.st_mtime_ns, status.st_ctime_ns)
             known = self._seen.get(name)
             if known and known[0] == stamp:
                 return known[1]

@@ -49,7 +49,7 @@ class ContentRecorder:
         self._clock = clock
         self._ticks = ticks
         self._look_at = float("-inf")
-        self._seen: tuple[int, int, int] | None = None
+        self._seen: tuple[int, int, int, int] | None = None
         self._wishes: Mapping[str, Wish] = {}
         self._file = LineFile(folder, NAME, look_every=0)
         self._full = False
@@ -111,7 +111,7 @@ class ContentRecorder:
             self._full = self._file.size() > MOST - 4 * MOST_TEXT
         try:
             found = os.stat(self._control)
-            stamp = found.st_ino, found.st_mtime_ns, found.st_size
+            stamp = found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size
             if stamp != self._seen:
                 self._wishes = wishes(self._control.read_bytes()) if found.st_size <= _MOST_CONTROL else {}
             self._seen = stamp

@@ -121,8 +121,13 @@ def serve(settings: Settings) -> None:
         count=lambda config: workers(config, os.cpu_count() or 1, memory()),
         forget=forget,
         room=room(memory()),
-        load=counters.totals,
+        load=lambda: counters.totals() | {"files": files(settings)},
     ).run()
+
+
+def files(settings: Settings) -> dict[str, str | None]:
+    """What `status` says of the files that workers read again while they serve: whoever changed one asks whether it came through."""
+    return {"keys": startup_checks.held(settings.keys_file), "recording": startup_checks.held(settings.recording)}
 
 
 def make_recorder(wanted: LogSettings, settings: Settings, lost: Callable[[int], None]) -> RequestRecorder:

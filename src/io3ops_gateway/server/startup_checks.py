@@ -67,6 +67,16 @@ def digest(text: bytes) -> str:
     return hashlib.sha256(text).hexdigest()[:16]
 
 
+def held(path: Path) -> str | None:
+    """The digest of a file as this container sees it, '' when it is not there, None when it cannot be read."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except FileNotFoundError:
+        return ""
+    except OSError:
+        return None
+
+
 def read_master_key(path: Path) -> str:
     """The master key, without the line end an editor leaves.
 

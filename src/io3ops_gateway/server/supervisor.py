@@ -28,7 +28,7 @@ HINT = "`io3ops logs gateway` shows more"
 @dataclass(kw_only=True, eq=False)
 class Supervisor:
     """`work` never returns: it is what a forked child does. `forget(index)`: that worker has ended. `count`: of workers, for a configuration;
-    `room`: for how many of all generations there is memory; `load`: what `status` says of the requests that run and wait."""
+    `room`: for how many of all generations there is memory; `load`: what `status` says of the requests that run and wait, and of the files."""
 
     config: Path
     control: Path
@@ -38,7 +38,7 @@ class Supervisor:
     count: Callable[[dict[str, Any]], int]
     forget: Callable[[int], None]
     room: int = INDEXES
-    load: Callable[[], dict[str, int]] = dict
+    load: Callable[[], dict[str, Any]] = dict
     folder: Path = Path("/tmp")
 
     def __post_init__(self) -> None:

@@ -27,7 +27,14 @@ async def nowhere(_message: Message) -> None:
 
 def a_context(budget: Any = None, slots: tuple[str, ...] = (), **decided: Any) -> RequestContext:
     """The context of a request that was admitted with these decisions; the others are of a plain internal chat."""
-    plain = {"endpoint": CHAT, "key": "k", "mode": "m", "requested_model": "m", "group": "m", "may_leave": False}
+    plain: dict[str, Any] = {
+        "endpoint": CHAT,
+        "key": "k",
+        "mode": "m",
+        "requested_model": "m",
+        "group": "m",
+        "may_leave": False,
+    }
     plain |= {"data_class": "internal", "data_class_from": "mode"}
     admitted = AdmittedRequest(**(plain | decided))
     return RequestContext(admitted, budget, ResponseWriter(nowhere, []), new_record([]), slots)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from io3ops.adapters import machine
+from io3ops.adapters import machine, owners
 from io3ops.adapters.docker_engine import Container
 from io3ops.errors import ContainerDied, ForeignStack, NotReady, PortTaken
 from io3ops.operations.stack import project
@@ -89,7 +89,7 @@ def test_a_wait_has_an_end(clock: list[float]) -> None:
     ("uid", "options", "owner"),
     [
         (1000, [], (1000, 1000)),
-        (0, [], (10001, 10001)),
+        (0, [], (2_100_010_001, 2_100_010_001)),
         (1000, ["name=seccomp,profile=builtin", "name=rootless"], (0, 0)),
     ],
     ids=["a user", "root", "rootless"],
@@ -99,6 +99,7 @@ def test_the_gateway_is_never_root_outside_its_container(
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: uid)
     monkeypatch.setattr(os, "getegid", lambda: uid)
+    monkeypatch.setattr(owners, "of_nobody", lambda: 2_100_010_001)
     assert project.container_user({"SecurityOptions": options}) == owner
 
 
@@ -164,3 +165,30 @@ def test_a_rootless_engines_key_file_stays_this_users(monkeypatch: pytest.Monkey
     monkeypatch.setattr(os, "getegid", lambda: 1000)
     assert project.key_owner({"SecurityOptions": ["name=rootless"]}) == (1000, 1000)
     assert project.key_owner({}) == (1000, 1000)
+
+
+def test_where_the_engine_moves_ids_up_the_files_belong_to_the_moved_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """userns-remap: the id must be within the map, and the host sees it moved. One that somebody has is passed over."""
+    info = {"SecurityOptions": ["name=seccomp", "name=userns"], "DockerRootDir": "/var/lib/docker/165536.231072"}
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(owners, "known", lambda number: number in (175_537, 241_074))
+    assert project.container_user(info) == (10_003, 10_003), "the first is a user of the host, the second a group"
+    assert project.key_owner(info) == (175_539, 241_075)
+
+
+def test_everything_of_the_gateways_is_looked_at_and_no_link_is_followed(tmp_path: Path) -> None:
+    """The gateway may write to some folders: what it links there must not become its own."""
+    mine = settings(tmp_path)
+    paths = [mine.key_file, mine.provider_keys / "openai", mine.keys_file, mine.audit_file, mine.logs / "requests.jsonl",
+             mine.recording / "recording.json", mine.content / "content.jsonl", mine.handed_keys / "openai",
+             mine.egress_folder / "egress.conf", mine.observer_folder / "words.json", mine.outlet_folder / "egress.conf"]  # fmt: skip
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("x")
+    (tmp_path / "shadow").write_text("x")
+    (mine.logs / "requests-1.jsonl").symlink_to(tmp_path / "shadow")
+    found = list(project.belongings(mine))
+    assert set(paths) <= set(found) and {p.parent for p in paths[1:]} <= set(found)
+    assert len(found) == len(set(found)) == 2 * len(paths) - 1
+    me = os.geteuid()
+    assert project.strangers(mine, (me, me)) == () and set(project.strangers(mine, (me + 1, me))) == set(found)

@@ -10,7 +10,7 @@ from io3ops.adapters.gateway_http import GatewayHttp
 from io3ops.errors import Io3opsError
 from io3ops.operations.lifecycle import smoke
 from io3ops.operations.models import models
-from io3ops.operations.stack import engine, owner_key, project, reload
+from io3ops.operations.stack import engine, mounts, owner_key, project, reload
 from io3ops.operations.table import config as config_operation
 from io3ops.operations.table import provider_key_files
 from io3ops.operations.table.config import Config
@@ -83,6 +83,7 @@ def health(tools: Tools, *, deep: bool = False) -> tuple[Probe, ...]:
         ("config", _config, ("table",)),
         ("engine", _engine, ()),
         ("containers", _containers, ("table", "engine")),
+        ("folders", _folders, ("containers",)),
         ("runtime API", _runtime, ("containers",)),
         ("models present", _present, ("runtime API",)),
         ("models loaded", _loaded, ("models present",)),
@@ -158,6 +159,14 @@ def _containers(look: _Look) -> str:
         f"{s} {found[s].health or found[s].status}" + (f", restarted {found[s].restarts}x" if found[s].restarts else "")
         for s in wanted
     )
+
+
+def _folders(look: _Look) -> str:
+    found = project.own_containers(look.tools)
+    wanted = {s: found[s] for s in project.services(look.plan)}
+    if other := mounts.stale(look.tools, wanted):
+        raise _Broken(mounts.cause(look.tools.settings, other), "io3ops up")
+    return "the containers have those that are there"
 
 
 def _runtime(look: _Look) -> str:

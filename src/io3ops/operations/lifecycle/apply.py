@@ -75,6 +75,8 @@ def _put_back(
         if previous is not None:
             files.write_atomic(tools.settings.litellm, previous)
         project.hand_out(tools.settings, handed, run.owner)
+        # Its addresses are the machine's matter, not the table's: a network that was replaced stays.
+        variables = variables | {k: v for k, v in run.variables.items() if k.endswith(("_SUBNET", "_NOWHERE"))}
         files.write_env(tools.settings.env_file, variables)
         tools.compose.up(services, variables)
         run.look()

@@ -5,19 +5,20 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from io3ops.adapters import files
-from io3ops.adapters.docker_engine import Container, EngineState
+from io3ops.adapters.docker_engine import Container, EngineState, Network
 from io3ops.adapters.gateway_http import GatewayHttp
 from io3ops.console import Console, Step
 from io3ops.errors import EngineLost, Io3opsError
 from io3ops.operations.lifecycle import smoke
 from io3ops.operations.models import models
-from io3ops.operations.stack import engine, images, observe, project, reload, validate
+from io3ops.operations.stack import engine, images, mounts, observe, project, reload, subnets, validate
 from io3ops.operations.stack import owner_key as key
 from io3ops.operations.stack.project import compose_variables
 from io3ops.operations.table import config as config_operation
@@ -50,6 +51,10 @@ class Run:
     key: str = ""
     models: tuple[models.ModelState, ...] = ()
     checks: tuple[smoke.Check, ...] = ()
+    # By service, the folders of which its container still has an older one.
+    stale: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
+    # Networks that are not as they should be: an older release's has a way out.
+    misshapen: tuple[Network, ...] = ()
     acted: list[str] = field(default_factory=list)
 
     def look(self) -> None:
@@ -245,21 +250,31 @@ def _stack(run: Run) -> Decision:
         return Decision(needed=True, cause="known once the engine answers")
     run.variables = project.variables(run.tools, run.config, run.images, run.info, run.key)
     wanted = project.services(run.config.plan)
+    run.misshapen = subnets.misshapen(run.tools.settings, run.variables, run.tools.engine.networks())
     paused = [s for s in wanted if s in run.containers and run.containers[s].status == "paused"]
     if paused:
         return Decision(needed=True, cause=f"unpause {', '.join(paused)}")
     down = [s for s in wanted if not run.running(s)]
+    run.stale = mounts.stale(run.tools, {s: run.containers[s] for s in wanted if run.running(s)})
     surplus = [s for s in run.containers if s not in wanted]
     written, _ = files.read_env(run.tools.settings.env_file)
     if down:
         return Decision(needed=True, cause=f"start {', '.join(down)}")
+    if run.misshapen:
+        names = ", ".join(network.name for network in run.misshapen)
+        return Decision(needed=True, cause=f"replace the network {names}: it has a way out, or other addresses")
     if surplus:
         return Decision(needed=True, cause=f"remove {', '.join(surplus)}: not in the table")
     changed = [k for k, v in project.persistent(run.variables, run.tools.settings).items() if written.get(k) != v]
     if changed:
         return Decision(needed=True, cause=f"changed: {', '.join(changed)}")
+    if run.stale:
+        return Decision(needed=True, cause=mounts.cause(run.tools.settings, run.stale))
     if project.in_hand(run.tools.settings) != project.handed_out(run.tools.settings, run.config.plan):
         return Decision(needed=True, cause="what the table hands to the containers changed: keys, hosts or names")
+    if run.owner and (strange := project.strangers(run.tools.settings, run.owner)):
+        shown = ", ".join(str(path.relative_to(run.tools.settings.root)) for path in strange[:3])
+        return Decision(needed=True, cause=f"not the gateway's own: {shown}{', …' if len(strange) > 3 else ''}")
     # `.env` says what was asked for; the containers say what they got.
     gateway = run.containers["gateway"]
     if (gateway.key, gateway.image) != (run.variables["IO3OPS_KEY_FINGERPRINT"], run.images.gateway.tag):
@@ -278,13 +293,13 @@ def _start(run: Run, step: Step) -> None:
         files.private_folder(settings.logs, run.owner)
     for path in (settings.keys_file, settings.audit_file):
         files.private_folder(path.parent, run.owner)
-        if path.exists():
-            files.own(path, run.owner)
     for folder in (settings.logs, settings.recording, settings.content):
         files.private_folder(folder, run.owner)
-        for path in folder.glob("*.json*"):
-            files.own(path, run.owner)
     project.hand_out(settings, project.handed_out(settings, run.config.plan), run.owner)
+    for path in project.belongings(settings):
+        # The gateway removes old logs meanwhile.
+        with contextlib.suppress(FileNotFoundError):
+            files.own(path, run.owner, follow=path.is_dir())
     if run.owner:
         for folder in (settings.state / "ca", settings.table.parent):
             files.let_read(folder, run.owner)
@@ -292,6 +307,12 @@ def _start(run: Run, step: Step) -> None:
     for found in run.containers.values():
         if found.status == "paused":
             run.tools.engine.unpause(found.id)
+    for network in run.misshapen:
+        _replace(run, network, step)
+    if run.stale:
+        # A bind mount is made with its container: Compose itself sees no difference.
+        step.note(f"made anew, for the folders that are there now: {', '.join(run.stale)}")
+        run.tools.compose.up(tuple(run.stale), run.variables, anew=True)
     run.tools.compose.up(project.services(run.config.plan), run.variables)
     for service in sick:
         run.tools.compose.restart(service, run.variables)
@@ -302,6 +323,18 @@ def _start(run: Run, step: Step) -> None:
     files.write_env(settings.env_file, project.persistent(run.variables, settings))
     run.look()
     step.outcome = "containers started"
+
+
+def _replace(run: Run, network: Network, step: Step) -> None:
+    """Remove a network; Compose makes it again. It does so itself only in newer versions, and not where something else is attached."""
+    service = subnets.WALLED[network.name][1]
+    if service in run.containers:
+        # A stopped one too: it could not start any more without its network.
+        run.tools.compose.remove(service, run.variables)
+    others = run.tools.engine.remove_network(network.id)
+    step.note(f"the network {network.name} is made anew, and {service} with it")
+    if others:
+        step.note(f"taken off {network.name}: {', '.join(others)}")
 
 
 def _stays(run: Run) -> bool:

@@ -56,17 +56,18 @@ def verify(tools: Tools) -> tuple[Finding, ...]:
         raise ContainerDied(f"not running: {', '.join(missing)}", hint="`make up` starts the stack")
     image = images.gateway_image(tools)
     targets = [*PUBLIC, *((host, 53) for host in machine.nameservers())]
-    control = _probe(tools, image, "bridge", {"tcp": targets, "names": NAMES})
+    asking: dict[str, Any] = {"tcp": targets, "udp": [t for t in targets if t[1] == 53], "names": NAMES}
+    control = _probe(tools, image, "bridge", asking)
     findings = []
     for service in wanted:
-        asked: dict[str, Any] = {"tcp": targets, "names": NAMES}
+        asked = dict(asking)
         if service == "gateway" and plan.outside:
             asked |= {"proxy": ["egress", 3128], "through": [*STRANGERS, *other_ports(plan.outside)]}
         if service == "observer" and plan.collector:
             asked |= {"proxy": ["outlet", 3128], "through": [*STRANGERS, *other_ports(plan.collectors)]}
         said = _probe(tools, image, f"container:{found[service].id}", asked)
         if service not in ("egress", "outlet"):
-            findings += direct(service, targets, said, control)
+            findings += [*direct(service, asking, said, control), way(service, said["ways"], control["ways"])]
         if "proxy" in asked:
             findings += refused(asked["proxy"][0], asked["through"], said["through"])
     inspected = {s: tools.engine.inspect(found[s].id) for s in wanted}
@@ -87,11 +88,16 @@ def verify(tools: Tools) -> tuple[Finding, ...]:
 
 
 def direct(
-    service: str, targets: Sequence[tuple[str, int]], said: Mapping[str, Any], control: Mapping[str, Any]
+    service: str, asked: Mapping[str, Any], said: Mapping[str, Any], control: Mapping[str, Any]
 ) -> list[Finding]:
     """What the tries past any proxy came to, held against the same tries from an ordinary network."""
-    out = [f"{host}:{port}" for (host, port), got in zip(targets, said["tcp"], strict=True) if got == "open"]
-    known = sum(got == "open" for got in control["tcp"])
+    out = [
+        f"{host}:{port} ({word})"
+        for word in ("tcp", "udp")
+        for (host, port), got in zip(asked[word], said[word], strict=True)
+        if got == "open"
+    ]
+    known = sum(got == "open" for word in ("tcp", "udp") for got in control[word])
     names = [f"{name} ({got})" for name, got in zip(NAMES, said["names"], strict=True) if got]
     findings = []
     if out:
@@ -110,6 +116,21 @@ def direct(
         state, detail = "open", "outside names do not resolve, not in an ordinary container either"
     findings.append(Finding(about=f"{service}: no outside names", state=state, detail=detail))
     return findings
+
+
+def way(service: str, ways: Sequence[Sequence[Any]], control: Sequence[Sequence[Any]]) -> Finding:
+    """Whether a default route leads to somebody: then a packet gets out, answered or not."""
+    about = f"{service}: no default route"
+    usable = [f"{address} on {device}" for address, device, somebody in ways if somebody]
+    if usable:
+        return Finding(
+            about=about, state="failed", detail=f"it leads to {', '.join(usable)}: `io3ops up` replaces the network"
+        )
+    if ways and not any(somebody for _, _, somebody in control):
+        # Then it is not known whether one who has the address would have been seen.
+        return Finding(about=about, state="open", detail="nobody answers there, nor on an ordinary container's")
+    detail = f"it leads to {', '.join(address for address, _, _ in ways)}, which nobody has" if ways else "none"
+    return Finding(about=about, state="ok", detail=detail)
 
 
 def refused(proxy: str, asked: Sequence[tuple[str, str]], said: Sequence[str]) -> list[Finding]:

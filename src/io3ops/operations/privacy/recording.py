@@ -117,6 +117,11 @@ def _size(count: int) -> str:
 # -- on the disk
 
 
+def wish(settings: Settings) -> Path:
+    """The file that asks the gateway."""
+    return settings.recording / NAME
+
+
 def look(settings: Settings, now: float | None = None) -> Recording:
     """What is recorded. Raises NotWritable when the file cannot be read."""
     modes, problem = _load(settings)
@@ -177,7 +182,7 @@ def _check(mode: str, known: tuple[str, ...]) -> None:
 
 
 def _load(settings: Settings) -> tuple[dict[str, float], str]:
-    path = settings.recording / NAME
+    path = wish(settings)
     data = files.read_bytes(path, NotWritable)
     if data is None:
         return {}, ""
@@ -188,7 +193,7 @@ def _load(settings: Settings) -> tuple[dict[str, float], str]:
 
 
 def _write(tools: Tools, modes: Mapping[str, float]) -> None:
-    path = tools.settings.recording / NAME
+    path = wish(tools.settings)
     owner = project.gateway_user(tools, path)
     files.private_folder(path.parent, owner)
     files.write_atomic(path, render(modes), 0o600, owner)

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from io3ops.adapters import files, machine
+from io3ops.adapters import files, machine, owners
 from io3ops.adapters.compose import port_hint
 from io3ops.adapters.docker_engine import Container
 from io3ops.errors import ContainerDied, ForeignStack, Io3opsError, NotReady, PortTaken
-from io3ops.operations.stack import observe, project
+from io3ops.operations.stack import observe, project, subnets
 from io3ops.operations.stack.images import Images
 from io3ops.operations.stack.owner_key import fingerprint
 from io3ops.operations.table.config import Config
@@ -24,23 +25,85 @@ from io3ops.routing.plan import Plan
 from io3ops.settings import Settings
 from io3ops.tools import Tools
 
-IMAGE_USER = (10001, 10001)
+# Of the container, where the engine moves all ids of its containers up: any within its map, which has 65536 at least.
+REMAPPED = range(10_001, 10_101)
 
 
 def container_user(info: Mapping[str, Any]) -> tuple[int, int]:
-    """(uid, gid) of the gateway: never root, and able to read a key file of mode 0600.
+    """(uid, gid) of the gateway: never root, able to read a key file of mode 0600, and no account of this machine.
 
     A rootless engine maps its root to this user, so there 0 is the unprivileged one.
     """
-    if any("name=rootless" in option for option in info.get("SecurityOptions") or ()):
+    if _has(info, "rootless"):
         return (0, 0)
-    return IMAGE_USER if os.geteuid() == 0 else (os.geteuid(), os.getegid())
+    if os.geteuid() != 0:
+        return (os.geteuid(), os.getegid())
+    base = _remapped(info)
+    number = _inside(base) if base else owners.of_nobody()
+    return (number, number)
 
 
 def key_owner(info: Mapping[str, Any]) -> tuple[int, int]:
     """(uid, gid) of the key file as the host sees it: a rootless engine's root is this user."""
     found = container_user(info)
+    base = _remapped(info) if os.geteuid() == 0 else None
+    if base:
+        return (base[0] + found[0], base[1] + found[1])
     return (os.geteuid(), os.getegid()) if found == (0, 0) else found
+
+
+def _has(info: Mapping[str, Any], option: str) -> bool:
+    return any(f"name={option}" in found for found in info.get("SecurityOptions") or ())
+
+
+def _remapped(info: Mapping[str, Any]) -> tuple[int, int] | None:
+    """(uid, gid) of the containers' root on the host, where the engine gives it an id of its own (userns-remap)."""
+    # The engine says it only in the name of its folder: /var/lib/docker/165536.165536.
+    uid, _, gid = str(info.get("DockerRootDir") or "").rpartition("/")[2].partition(".")
+    return (int(uid), int(gid)) if _has(info, "userns") and uid.isdecimal() and gid.isdecimal() else None
+
+
+def _inside(base: tuple[int, int]) -> int:
+    """The id in a container that on the host is nobody's. Those of the map are lent to the engine, so no account is given one."""
+    free = (n for n in REMAPPED if not owners.known(base[0] + n) and not owners.known(base[1] + n))
+    return next(free, REMAPPED[0])
+
+
+def belongings(settings: Settings) -> Iterator[Path]:
+    """What is the gateway's user's alone, as far as it is there; folders before what is in them."""
+    if settings.key_file.exists():
+        yield settings.key_file
+    for folder in (
+        settings.provider_keys,
+        settings.keys_file.parent,
+        settings.audit_file.parent,
+        settings.logs,
+        settings.recording,
+        settings.content,
+        settings.handed_keys,
+        settings.egress_folder,
+        settings.observer_folder,
+        settings.outlet_folder,
+    ):
+        if folder.is_dir():
+            yield folder
+            # The gateway writes to some of them: a link that it puts there must not lead a chown of root's elsewhere.
+            yield from (
+                path
+                for path in sorted(folder.iterdir())
+                if path.is_file() and not path.is_symlink() and not path.name.startswith(files.MARK)
+            )
+
+
+def strangers(settings: Settings, owner: tuple[int, int]) -> tuple[Path, ...]:
+    """Those of them that belong to another user."""
+    found = []
+    for path in belongings(settings):
+        # The gateway removes old logs meanwhile.
+        with contextlib.suppress(FileNotFoundError):
+            if path.stat().st_uid != owner[0]:
+                found.append(path)
+    return tuple(found)
 
 
 def gpu_overlay(settings: Settings, here: machine.Machine, info: Mapping[str, Any]) -> str:
@@ -83,6 +146,7 @@ def variables(tools: Tools, config: Config, images: Images, info: Mapping[str, A
     if gpu == "amd":
         groups = [*tools.machine.gpu_groups, 44, 44][:2]
         found |= {"IO3OPS_GPU_GID": str(groups[0]), "IO3OPS_RENDER_GID": str(groups[1])}
+    found |= subnets.variables(tools, subnets.wanted(overlays))
     return found | observe.variables(settings, plan) | settings.proxies
 
 

@@ -113,7 +113,7 @@ def test_a_file_that_did_not_change_is_not_read_again(path: Path, monkeypatch: p
         assert name(ring, "sk-a") == "alice" and name(ring, "sk-b") is None
 
 
-@pytest.mark.parametrize("what", ["inode", "time", "size"])
+@pytest.mark.parametrize("what", ["inode", "time", "size", "change"])
 def test_each_sign_of_a_change_is_enough(path: Path, what: str) -> None:
     write(path, {"alice": entry("sk-a")})
     ring = KeyRing(OWNER, path)
@@ -122,6 +122,11 @@ def test_each_sign_of_a_change_is_enough(path: Path, what: str) -> None:
     if what == "inode":
         write(path, content)
         os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    elif what == "change":
+        # As a restore leaves it: the old time, the old size.
+        path.write_bytes(content.ljust(before.st_size)[: before.st_size])
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+        assert (path.stat().st_ino, path.stat().st_size) == (before.st_ino, before.st_size)
     elif what == "time":
         path.write_bytes(content)
         os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns + 1))

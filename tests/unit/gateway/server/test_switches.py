@@ -126,7 +126,7 @@ def test_nothing_reaches_litellm_but_through_the_edge(
     assert backend._lane == ("lane", policy_, {"stop": 1}, files.keys, limiter)
     assert callback.policy.told == recorder.told, "what LiteLLM tells late reaches the request's line"
     limits.admission._run(1)
-    assert started.given["load"]() == {"running": 1, "waiting": 0}
+    assert started.given["load"]() == {"running": 1, "waiting": 0, "files": {"keys": "", "recording": ""}}
     assert known == {"config": "d1"}
 
 
