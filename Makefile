@@ -1,4 +1,4 @@
-# Thin: every target calls the package. `make` alone lists them.
+# Every target only calls the package. `make` without a target lists them.
 .DEFAULT_GOAL := help
 .PHONY: help up down status health smoke logs reset test check docs lock bench
 HOST := @scripts/bootstrap.sh host &&
