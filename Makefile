@@ -1,6 +1,6 @@
-# Thin: every target calls the package. `make` alone lists them.
+# Every target only calls the package. `make` without a target lists them.
 .DEFAULT_GOAL := help
-.PHONY: help up down status health smoke logs reset test check lock bench
+.PHONY: help up down status health smoke logs reset test check docs lock bench
 HOST := @scripts/bootstrap.sh host &&
 DEV := @scripts/bootstrap.sh dev &&
 IO3OPS := .venv/bin/io3ops
@@ -27,6 +27,8 @@ test: ## Run every test, with real containers
 	$(DEV) .venv/bin/python -m pytest $(ARGS)
 check: ## Style, types, lint, and whether the rendered config is current (ARGS=--all: no lint tool may be missing)
 	$(DEV) .venv/bin/ruff check $(PYTHON) && .venv/bin/ruff format --check --quiet $(PYTHON) && .venv/bin/mypy && $(IO3OPS) render-config --check && scripts/lint.sh $(ARGS)
+docs: ## Write docs/reference/ from the code and build the docs into site/
+	$(DEV) .venv/bin/python scripts/reference.py && NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build
 lock: ## Resolve the requirements again, with hashes
 	$(DEV) for name in host uv; do $(LOCK) --python-version 3.11 $(ARGS) requirements/$$name.in -o requirements/$$name.lock || exit; done
 	@$(LOCK) --python-version 3.13 $(ARGS) requirements/observer.in -o requirements/observer.lock
