@@ -18,7 +18,7 @@ from tests.clone import Clone
 
 from io3ops.adapters import files
 from io3ops.errors import KeyFileUnsafe
-from io3ops.operations.privacy import audit
+from io3ops_shared import digests
 
 # Nothing answers there, so that no test depends on an engine.
 AWAY: dict[str, Any] = {"DOCKER_HOST": "tcp://127.0.0.1:9"}
@@ -285,14 +285,14 @@ def test_stored_files_that_cannot_be_used_are_listed_as_such(clone: Clone) -> No
 
 
 def entries(count: int, reason: str = "why") -> bytes:
-    lines, prev = b"", audit.NOTHING
+    lines, prev = b"", digests.NO_ENTRY
     for seq in range(1, count + 1):
         made: dict[str, Any] = {
             "v": 1, "seq": seq, "time": "2026-11-24T10:00:00.123Z", "key": "alice", "mode": "synthesizer",
             "class": "internal", "source": "default", "reason": f"{reason} {seq}", "provider": "openai",
             "deployment": "synthesizer.2.big", "prev": prev,
         }  # fmt: skip
-        prev = audit.entry_hash(made)
+        prev = digests.of_audit_entry(made)
         lines += json.dumps(made | {"hash": prev}).encode() + b"\n"
     return lines
 

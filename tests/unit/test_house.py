@@ -1,13 +1,17 @@
-"""The rules of the house that a reader cannot see: imports point one way, and the packages share no code."""
+"""The rules of the house that a reader cannot see: imports point one way, and the packages share one small package."""
 
 from __future__ import annotations
 
 import ast
 import itertools
+import re
+import sys
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
+
+from io3ops.operations.stack import images
 
 ALLOWED = {
     "routing": {"routing", "errors"},
@@ -34,7 +38,7 @@ def test_imports_point_one_way(root: Path, layer: str) -> None:
 
 
 def modules(root: Path) -> dict[str, Path]:
-    """Every module of the three packages, by its dotted name."""
+    """Every module of ours, by its dotted name."""
     paths = sorted((root / "src").rglob("*.py"))
     return {".".join(p.relative_to(root / "src").with_suffix("").parts): p for p in paths if p.name != "__init__.py"}
 
@@ -81,6 +85,31 @@ def test_the_packages_never_import_one_another(root: Path) -> None:
     for package, other in itertools.permutations(packages, 2):
         for path in (root / "src" / package).rglob("*.py"):
             assert not any(name == other or name.startswith(f"{other}.") for name in imports(path)), path
+
+
+def test_what_they_share_needs_the_standard_library_alone(root: Path) -> None:
+    """It is imported by `io3ops --help`, by LiteLLM's process and by the observer: none may load another's libraries."""
+    paths = sorted((root / "src/io3ops_shared").rglob("*.py"))
+    assert paths
+    for path in paths:
+        found = {name.partition(".")[0] for name in imports(path)}
+        assert found <= {*sys.stdlib_module_names, "io3ops_shared"}, path
+
+
+def test_programs_that_run_without_a_path_import_none_of_our_packages(root: Path) -> None:
+    """Health checks start them with `python3 -I -S FILE`, where no package of ours can be found."""
+    alone = [*(root / "src/io3ops_gateway/scripts").glob("*.py"), root / "src/io3ops_observer/healthcheck.py"]
+    assert len(alone) > 3
+    for path in alone:
+        assert not any(name.startswith("io3ops") for name in imports(path)), path
+
+
+def test_every_package_in_the_image_is_in_its_context_and_its_name(root: Path) -> None:
+    copied = re.findall(r"^COPY (src/\S+)", (root / "images/gateway/Dockerfile").read_text("utf-8"), re.M)
+    assert copied == ["src/io3ops_gateway", "src/io3ops_observer", "src/io3ops_shared"]
+    allowed = (root / ".dockerignore").read_text("utf-8").splitlines()
+    for package in copied:
+        assert package in images.GATEWAY_INPUTS and f"!{package}/**" in allowed, package
 
 
 def test_only_settings_reads_the_environment_and_only_process_starts_programs(root: Path) -> None:

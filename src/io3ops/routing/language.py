@@ -27,6 +27,8 @@ from io3ops.routing.kinds import (
 )
 from io3ops.routing.problems import looks_secret
 from io3ops.routing.source import Reader
+from io3ops_shared.digests import SHA256
+from io3ops_shared.names import DATA_CLASSES, NAME, SECRET_NAME, TRUNCATIONS
 
 # What a model is for; one of them, `chat` when none is written. Each has endpoints of its own.
 TASKS = ("chat", "embeddings", "images", "speech", "moderations")
@@ -42,19 +44,18 @@ CLOUD_URLS = {
     "openrouter": "https://openrouter.ai/api/v1",
 }
 KINDS = (*LOCAL_KINDS, *CLOUD_KINDS)
-DATA_CLASSES = ("internal", "public")
 
 
 def name(value: str) -> str:
     """What is wrong with a name of a provider, model or mode."""
-    if re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,63}", value):
+    if NAME.fullmatch(value):
         return ""
     return f"{shown(value)} is not a name; use lower-case letters, digits, '.', '_' and '-'"
 
 
 def alias(value: str) -> str:
     """As a client writes a model: looser than our own names, but nothing a router would take apart."""
-    if value.endswith((":internal", ":public")):
+    if value.endswith(tuple(f":{word}" for word in DATA_CLASSES)):
         return f"{shown(value)} ends like the mark of a data class"
     if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,99}", value):
         return ""
@@ -69,11 +70,7 @@ def shown(value: str) -> str:
 def secret_name(value: str) -> str:
     if looks_secret(value):
         return "this looks like a key itself; write only the name of a secret, and keep the key out of every file"
-    return (
-        ""
-        if re.fullmatch(r"[a-z][a-z0-9_-]{0,40}", value)
-        else f"{shown(value)} is not a name of a secret, e.g. openai"
-    )
+    return "" if SECRET_NAME.fullmatch(value) else f"{shown(value)} is not a name of a secret, e.g. openai"
 
 
 def url(value: str) -> str:
@@ -130,7 +127,7 @@ def pin(value: str) -> str:
 
 
 def sha256(value: str) -> str:
-    return "" if re.fullmatch(r"[0-9a-f]{64}", value) else "must be 64 lower-case hexadecimal digits"
+    return "" if SHA256.fullmatch(value) else "must be 64 lower-case hexadecimal digits"
 
 
 def inner_path(value: str) -> str:
@@ -153,7 +150,6 @@ def prompt(value: str) -> str:
 
 
 _CLASS = Choice(DATA_CLASSES)
-TRUNCATIONS = ("refuse", "flag")
 _SECOND, _DAY = 1, 86_400
 
 PARAMETERS = Section(

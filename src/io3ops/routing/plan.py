@@ -16,7 +16,8 @@ from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from io3ops.routing.language import CLOUD_URLS
-from io3ops.routing.table import LOOPBACK, GatewaySettings, LogSettings, Mode, Model, Observe, Provider, Table
+from io3ops.routing.table import LOOPBACK, Mode, Model, Observe, Provider, Table
+from io3ops_shared.policy import GatewaySettings, LogSettings
 
 RUNTIME_URL = "http://runtime:11434"
 # The same container under another name: a connection pool is kept per name, so the two classes share none.

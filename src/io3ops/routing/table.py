@@ -12,6 +12,7 @@ from io3ops.routing.kinds import Entry, Setting, duration
 from io3ops.routing.language import DEFAULTS, GATEWAY, LOCAL_KINDS, LOGS, OBSERVE, TASKS, TOP
 from io3ops.routing.problems import Problem, did_you_mean
 from io3ops.routing.source import Reader, parse_nodes
+from io3ops_shared.policy import GatewaySettings, LogSettings
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
@@ -125,30 +126,6 @@ class Mode:
     def chain(self) -> tuple[str, ...]:
         """Every model, in the order in which it may be tried."""
         return tuple(model for step in self.steps for model, _ in step.members)
-
-
-@dataclass(frozen=True, kw_only=True)
-class GatewaySettings:
-    """What the gateway takes from clients, and how it serves them; `max_body` in bytes, `queue_timeout` in seconds."""
-
-    hosts: tuple[str, ...] = ()
-    origins: tuple[str, ...] = ()
-    max_body: int = 32_000_000
-    lane: bool = True
-    workers: int = 0
-    parallel: int = 256
-    queue: int = 256
-    queue_timeout: float = 30.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class LogSettings:
-    """The request log: whether there is one, and how much of it is kept."""
-
-    requests: bool = True
-    keep_days: int = 30
-    budget_mb: int = 1000
-    rotate_mb: int = 50
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,13 +13,15 @@ from io3ops_gateway.errors import Refusal
 from io3ops_gateway.limits.rate_limits import RateLimiter
 from io3ops_gateway.policy import data_classes, endpoints
 from io3ops_gateway.policy import policy as rules
-from io3ops_gateway.policy.client_keys import OWNER, ClientKey
-from io3ops_gateway.policy.data_classes import INTERNAL, OVERRIDE, PROBE, PUBLIC
+from io3ops_gateway.policy.client_keys import ClientKey
+from io3ops_gateway.policy.data_classes import OVERRIDE, PROBE
 from io3ops_gateway.policy.endpoints import Endpoint
-from io3ops_gateway.policy.policy import ModePolicy, Policy
+from io3ops_gateway.policy.policy import Policy
 from io3ops_gateway.request.context import AdmittedRequest, RequestContext
 from io3ops_gateway.request.record import RequestRecord
 from io3ops_gateway.request.response_writer import ResponseWriter
+from io3ops_shared.names import INTERNAL, OWNER, PUBLIC
+from io3ops_shared.policy import ModePolicy
 
 
 class Admitter:

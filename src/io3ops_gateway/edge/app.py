@@ -21,13 +21,15 @@ from io3ops_gateway.edge.request_checks import RequestChecks
 from io3ops_gateway.errors import Refusal
 from io3ops_gateway.limits.limits import Limits
 from io3ops_gateway.policy import endpoints
-from io3ops_gateway.policy.policy import ModePolicy, Policy
+from io3ops_gateway.policy.policy import Policy
 from io3ops_gateway.request import responses
 from io3ops_gateway.request.context import RequestContext
 from io3ops_gateway.request.disconnect import watch_disconnect
 from io3ops_gateway.request.record import CLIENT_LEFT, clock, new_record
 from io3ops_gateway.request.responses import STOPPING
 from io3ops_gateway.request_log.recorder import RequestRecorder
+from io3ops_shared import digests
+from io3ops_shared.policy import ModePolicy
 
 # Health checks may ask these without a key. None of them calls a model.
 HEALTH = ("/health", "/health/liveliness", "/health/liveness", "/health/readiness")
@@ -134,7 +136,7 @@ class Edge:
         if endpoint is None and not (method == "GET" and self._models.serves(path)):
             raise Refusal(404, "not_found", "the gateway serves nothing here")
         key = exchange.key = self._authenticator.authenticate(exchange.headers)
-        record.key, record.key_id = key.name, key.digest[:8]
+        record.key, record.key_id = key.name, digests.key_id(key.digest)
         if endpoint is None:
             listed, headers = self._models.answer(key, path)
             record.path = ""

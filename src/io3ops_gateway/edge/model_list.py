@@ -6,8 +6,9 @@ from typing import Any
 
 from io3ops_gateway.asgi import Headers
 from io3ops_gateway.errors import Refusal
-from io3ops_gateway.policy.client_keys import OWNER, ClientKey
-from io3ops_gateway.policy.policy import ModePolicy
+from io3ops_gateway.policy.client_keys import ClientKey
+from io3ops_shared.names import OWNER
+from io3ops_shared.policy import ModePolicy
 
 PATHS = ("/v1/models", "/models")
 PREFIXES = tuple(f"{path}/" for path in PATHS)

@@ -13,8 +13,8 @@ import orjson
 
 from io3ops_gateway.asgi import Headers, Receive
 from io3ops_gateway.errors import Refusal
-from io3ops_gateway.policy.policy import GatewaySettings
 from io3ops_gateway.request.record import RequestRecord
+from io3ops_shared.policy import GatewaySettings
 
 # The names by which this machine and its containers reach the gateway. A web page that points its own name here uses another.
 HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]", "host.docker.internal", "gateway"})

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from io3ops_gateway.limits.admission import Admission
 from io3ops_gateway.limits.counters import WorkerCounters
 from io3ops_gateway.limits.rate_limits import RateLimiter
-from io3ops_gateway.policy.policy import GatewaySettings
+from io3ops_shared.policy import GatewaySettings
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,16 +12,15 @@ import orjson
 from io3ops_gateway.asgi import App, Headers, Message, Receive, Send
 from io3ops_gateway.errors import Refusal
 from io3ops_gateway.policy import context_window
-from io3ops_gateway.policy.client_keys import OWNER
-from io3ops_gateway.policy.data_classes import INTERNAL
 from io3ops_gateway.policy.embedding_formats import formatted
 from io3ops_gateway.policy.endpoints import CHAT, EMBEDDINGS
-from io3ops_gateway.policy.policy import ModePolicy
 from io3ops_gateway.request import responses
 from io3ops_gateway.request.context import CURRENT, AdmittedRequest, RequestContext
 from io3ops_gateway.request.record import new_record
 from io3ops_gateway.request.response_writer import ResponseWriter
 from io3ops_gateway.request.responses import STOPPING
+from io3ops_shared.names import INTERNAL, OWNER
+from io3ops_shared.policy import ModePolicy
 
 # Handed on to LiteLLM. Every other header, known or yet to be invented, ends here.
 PASSED = frozenset({b"accept", b"anthropic-version", b"anthropic-beta"})

@@ -27,11 +27,12 @@ from io3ops_gateway.litellm_proxy import http_transport
 from io3ops_gateway.policy import audit_log as audit
 from io3ops_gateway.policy import context_window
 from io3ops_gateway.policy import policy as rules
-from io3ops_gateway.policy.data_classes import PUBLIC
 from io3ops_gateway.policy.provider_keys import ProviderKeys
 from io3ops_gateway.request.context import CURRENT, RequestContext
 from io3ops_gateway.request.record import RequestRecord, is_count
 from io3ops_gateway.settings import from_environment
+from io3ops_shared.names import PUBLIC
+from io3ops_shared.policy import Deployment
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +147,7 @@ class PolicyHooks(CustomLogger):  # type: ignore[misc]
             self.clients[seconds] = AsyncHTTPHandler(timeout=httpx.Timeout(seconds, connect=5))
         return self.clients[seconds]
 
-    async def _audit(self, context: RequestContext, deployment: rules.Deployment) -> None:
+    async def _audit(self, context: RequestContext, deployment: Deployment) -> None:
         """Write down that an override takes effect. What is not on the disk does not leave."""
         if not context.admitted.override_reason:
             raise Refusal(403, "stays_local", "an internal prompt stays local; nothing was sent to the cloud")

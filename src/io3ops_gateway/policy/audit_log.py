@@ -6,14 +6,14 @@ Touches one file, which only grows: each line holds the hash of the one before, 
 
 import errno
 import fcntl
-import hashlib
 import json
 import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-FIRST = "0" * 64
+from io3ops_shared import digests
+
 # The longest line that can be written is far shorter.
 TAIL = 65_536
 
@@ -35,10 +35,10 @@ def append(path: Path, entry: dict[str, Any], now: datetime | None = None) -> No
         if lines and not lines[-1].endswith(b"\n"):
             # Cut by a crash before it was acted upon: it belongs to no chain.
             file.truncate(size - len(lines.pop()))
-        last: dict[str, Any] = json.loads(lines[-1]) if lines else {"seq": 0, "hash": FIRST}
+        last: dict[str, Any] = json.loads(lines[-1]) if lines else {"seq": 0, "hash": digests.NO_ENTRY}
         stamp = (now or datetime.now(UTC)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         line = {"v": 1, "seq": last["seq"] + 1, "time": stamp, **entry, "prev": last["hash"]}
-        line["hash"] = digest(line)
+        line["hash"] = digests.of_audit_entry(line)
         data = json.dumps(line, ensure_ascii=True).encode() + b"\n"
         end = file.seek(0, os.SEEK_END)
         if os.write(file.fileno(), data) != len(data):
@@ -46,10 +46,3 @@ def append(path: Path, entry: dict[str, Any], now: datetime | None = None) -> No
             file.truncate(end)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         os.fsync(file.fileno())
-
-
-def digest(entry: dict[str, Any]) -> str:
-    """The hash of an entry without its own."""
-    return hashlib.sha256(
-        json.dumps(entry, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
-    ).hexdigest()

@@ -3,21 +3,17 @@
 Keys are random words of 256 bits, so their plain SHA-256 gives nothing away and a slow hash would only cost time.
 """
 
-import hashlib
 import hmac
 import json
 import os
-import re
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from io3ops_gateway.errors import KeyRingError
-from io3ops_gateway.policy.data_classes import CLASSES
-
-OWNER = "owner"
-LIMITS = ("requests_per_minute", "tokens_per_minute", "parallel")
+from io3ops_shared import digests
+from io3ops_shared.names import DATA_CLASSES, LIMITS, OWNER
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,7 +33,7 @@ class KeyRing:
     def __init__(self, master: str, path: Path) -> None:
         """Raises KeyRingError when the file is there and cannot be read."""
         self._path = path
-        self._owner = ClientKey(name=OWNER, digest=_digest(master.encode()))
+        self._owner = ClientKey(name=OWNER, digest=digests.of_key(master))
         self._seen: tuple[int, int, int, int] | None = None
         self._keys = self._load(self._stamp())
 
@@ -47,7 +43,7 @@ class KeyRing:
         words = {value.strip() for value in given}
         if len(words) != 1:
             return None
-        digest = _digest(words.pop())
+        digest = digests.of_key(words.pop())
         found = None
         # Always all of them, each in constant time: how long it takes tells nothing about what was close.
         for key in self._current():
@@ -102,9 +98,14 @@ def _key(name: str, entry: Mapping[str, object]) -> ClientKey:
     digest, data_class = entry["sha256"], entry.get("data_class", "")
     modes, limits, revoked = entry.get("modes"), entry.get("limits", {}), entry.get("revoked", "never")
     unknown = entry.keys() - {"sha256", "created", "data_class", "modes", "limits", "revoked"}
-    if name == OWNER or unknown or not isinstance(digest, str) or not re.fullmatch("[0-9a-f]{64}", digest):
+    if name == OWNER or unknown or not isinstance(digest, str) or not digests.SHA256.fullmatch(digest):
         raise ValueError(f"the entry of {name!r} is not a key")
-    if data_class not in ("", *CLASSES) or not isinstance(limits, dict) or not isinstance(revoked, str) or not revoked:
+    if (
+        data_class not in ("", *DATA_CLASSES)
+        or not isinstance(limits, dict)
+        or not isinstance(revoked, str)
+        or not revoked
+    ):
         raise ValueError(f"the entry of {name!r} is not a key")
     if modes is not None and not (isinstance(modes, list) and all(isinstance(mode, str) for mode in modes)):
         raise ValueError(f"the modes of {name!r} are not modes")
@@ -117,7 +118,3 @@ def _key(name: str, entry: Mapping[str, object]) -> ClientKey:
         modes=None if modes is None else frozenset(modes),
         limits=limits,
     )
-
-
-def _digest(key: bytes) -> str:
-    return hashlib.sha256(key).hexdigest()

@@ -14,9 +14,8 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from io3ops_gateway.errors import Refusal
+from io3ops_shared.names import DATA_CLASSES, INTERNAL
 
-INTERNAL, PUBLIC = "internal", "public"
-CLASSES = (INTERNAL, PUBLIC)
 # The headers that a request may have of ours: its mark, the reason of an override, the owner's own test of a mode.
 MARK, OVERRIDE, PROBE = b"x-io3-data-class", b"x-io3-override", b"x-io3-probe"
 # Where a body may carry a mark or tags: its own fields, and the places that SDKs put `metadata` in.
@@ -109,7 +108,7 @@ def mark(headers: Iterable[tuple[bytes, bytes]], body: Mapping[str, Any], suffix
 def decide(mode: str, key: str, request: str, default: str) -> Decision:
     """The class that holds, from what each of them says ('' for nothing)."""
     said = (("request", request), ("key", key), ("mode", mode))
-    for wanted in CLASSES:
+    for wanted in DATA_CLASSES:
         for source, value in said:
             if value == wanted:
                 return Decision(wanted, source)
@@ -142,7 +141,7 @@ def _tags(tags: Iterable[Any]) -> Iterator[Any]:
         if not isinstance(tag, str):
             raise Refusal(400, "bad_metadata", "tags must be a list of texts: a mark among them could not be read")
         word = tag.strip().casefold()
-        if word in CLASSES:
+        if word in DATA_CLASSES:
             yield word
         elif word.startswith("data_class:"):
             yield word.removeprefix("data_class:")
@@ -231,6 +230,6 @@ def _unread(name: str, hint: str) -> Refusal:
 
 def _known(value: object) -> str:
     word = value.strip().casefold() if isinstance(value, str) else ""
-    if word not in CLASSES:
+    if word not in DATA_CLASSES:
         raise Refusal(400, "unknown_data_class", f"{str(value)[:40]!r} is not a data class; use internal or public")
     return word

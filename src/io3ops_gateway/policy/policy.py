@@ -9,74 +9,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from io3ops_gateway.errors import ConfigError, Refusal
-from io3ops_gateway.policy.data_classes import CLASSES, INTERNAL
 from io3ops_gateway.policy.endpoints import CHAT, RESPONSES, Endpoint, has_image
+from io3ops_shared.names import DATA_CLASSES, INTERNAL, TRUNCATIONS
+from io3ops_shared.policy import SECTION, VERSION, Deployment, GatewaySettings, LogSettings, ModePolicy
 
-VERSION = 3
 # Request fields that offer tools, in the words of all endpoints.
 TOOL_FIELDS = ("tools", "functions")
 # Two names of one thing: who forces or defaults one must not be overruled by the other.
 TWINS = {"max_tokens": ("max_completion_tokens",)}
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ModePolicy:
-    """One mode. `task`: what its models are for; `groups`: by data class, what the router is asked for; `total`: seconds for all attempts together; limits
-    are absent or positive; `truncation`: what becomes of a prompt longer than the window, `refuse` or `flag`."""
-
-    name: str
-    groups: Mapping[str, str]
-    task: str = "chat"
-    data_class: str = ""
-    total: float = 600.0
-    limits: Mapping[str, int] = field(default_factory=dict)
-    parameters: Mapping[str, Any] = field(default_factory=dict)
-    forced: Mapping[str, Any] = field(default_factory=dict)
-    system_prompt: str = ""
-    denied: tuple[str, ...] = ()
-    truncation: str = "refuse"
-    record_internal: bool = False
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Deployment:
-    """Where a deployment is, from the rendered file alone. `key`: name of the file with the provider's key. `first_token`: in
-    seconds, for the providers whose streams LiteLLM gives no limit. `model`: its name in the table; `window` in tokens, 0: not known."""
-
-    name: str
-    provider: str
-    local: bool
-    url: str
-    key: str = ""
-    kind: str = ""
-    first_token: float = 600.0
-    model: str = ""
-    window: int = 0
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class GatewaySettings:
-    """What is taken from clients: Host names and web origins besides this machine's, bytes of a body. How they are served: in
-    the fast `lane` or not, by how many `workers` (0: as the machine has it), how many at once in each, how many wait and how long."""
-
-    hosts: tuple[str, ...] = ()
-    origins: tuple[str, ...] = ()
-    max_body: int = 32_000_000
-    lane: bool = True
-    workers: int = 0
-    parallel: int = 256
-    queue: int = 256
-    queue_timeout: float = 30.0
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LogSettings:
-    """The request log: whether there is one, and how much of it is kept."""
-
-    requests: bool = True
-    keep_days: int = 30
-    budget_mb: int = 1000
-    rotate_mb: int = 50
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,8 +30,8 @@ class Policy:
     deployments: Mapping[str, Deployment] = field(default_factory=dict)
     members: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     overrides: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    gateway: GatewaySettings = GatewaySettings()
-    log: LogSettings = LogSettings()
+    gateway: GatewaySettings = field(default_factory=GatewaySettings)
+    log: LogSettings = field(default_factory=LogSettings)
 
     def mode(self, model: object) -> tuple[ModePolicy, str]:
         """The mode that a request's `model` means, and the data class that its name ends with ('' for none).
@@ -106,7 +46,7 @@ class Policy:
             return found, ""
         base, _, suffix = text.rpartition(":")
         found = self.modes.get(self.aliases.get(base, base))
-        if found and suffix in CLASSES:
+        if found and suffix in DATA_CLASSES:
             return found, suffix
         raise Refusal(404, "model_not_found", f"there is no mode {str(model)[:80]!r}; GET /v1/models lists them")
 
@@ -156,7 +96,7 @@ def from_config(config: Mapping[str, Any]) -> Policy:
         ConfigError: there is none, or it is not of this version: a gateway without its policy must not start.
     """
     hint = "run `io3ops render-config` and start the gateway again"
-    section = config.get("io3ops_policy")
+    section = config.get(SECTION)
     if not isinstance(section, Mapping) or section.get("version") != VERSION:
         raise ConfigError("litellm.yaml has no policy of this version", hint)
     try:
@@ -188,7 +128,7 @@ def _mode(name: str, entry: Mapping[str, Any]) -> ModePolicy:
     if isinstance(found.total, bool) or not isinstance(found.total, int | float) or found.total <= 0:
         raise TypeError(f"the total time of mode {name} is none")
     # A word that is misread would let prompts be cut, or kept.
-    if found.truncation not in ("refuse", "flag") or type(found.record_internal) is not bool:
+    if found.truncation not in TRUNCATIONS or type(found.record_internal) is not bool:
         raise TypeError(f"truncation or record_internal of mode {name} cannot be read")
     return found
 
@@ -245,7 +185,9 @@ def _hold_together(policy: Policy, config: Mapping[str, Any], hint: str) -> None
             raise ConfigError(
                 f"the policy and the model list in litellm.yaml disagree about the address of {found}", hint
             )
-    if policy.data_class not in CLASSES or any(m.data_class not in ("", *CLASSES) for m in policy.modes.values()):
+    if policy.data_class not in DATA_CLASSES or any(
+        m.data_class not in ("", *DATA_CLASSES) for m in policy.modes.values()
+    ):
         raise ConfigError("the policy in litellm.yaml has a data class that is none", hint)
     if {group for mode in policy.modes.values() for group in mode.groups.values()} != set(groups):
         raise ConfigError("the policy and the model list in litellm.yaml name different modes", hint)

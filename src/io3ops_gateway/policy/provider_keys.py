@@ -4,8 +4,9 @@ Touches one folder, read-only. A new key acts at once; a missing one leaves its 
 """
 
 import os
-import re
 from pathlib import Path
+
+from io3ops_shared.names import SECRET_NAME
 
 
 class ProviderKeys:
@@ -17,7 +18,7 @@ class ProviderKeys:
 
     def get(self, name: str) -> str:
         """The key called `name`, or '' when there is none."""
-        if not re.fullmatch(r"[a-z][a-z0-9_-]{0,40}", name):
+        if not SECRET_NAME.fullmatch(name):
             return ""
         path = self._folder / name
         try:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeGuard
 
 from io3ops_gateway.asgi import Headers, Message, Send
-from io3ops_gateway.policy.policy import Deployment
+from io3ops_shared.policy import Deployment
 
 # The outcome of a request whose client has gone.
 CLIENT_LEFT = "client_left"

@@ -13,9 +13,9 @@ from typing import Any
 
 import orjson
 
-from io3ops_gateway.policy.data_classes import PUBLIC
 from io3ops_gateway.request_log.append_file import LineFile
 from io3ops_gateway.request_log.background_writer import LogWriter, say
+from io3ops_shared.names import PUBLIC
 
 NAME = "content.jsonl"
 FIELDS = ("time", "id", "mode", "data_class")

@@ -9,9 +9,9 @@ from typing import Any, Protocol
 
 import orjson
 
-from io3ops_gateway.policy.policy import ModePolicy
 from io3ops_gateway.request.record import RequestRecord
 from io3ops_gateway.request_log.entry import line, stamp
+from io3ops_shared.policy import ModePolicy
 
 # LiteLLM tells of a call's end in a task of its own; a line without that says less, and that is all.
 LATE_SECONDS = 0.5

@@ -21,13 +21,13 @@ from io3ops_gateway.limits.rate_limits import Ledger, RateLimiter
 from io3ops_gateway.litellm_proxy import log_redaction, trim
 from io3ops_gateway.litellm_proxy.startup import import_litellm, prepare_environment
 from io3ops_gateway.policy.client_keys import KeyRing
-from io3ops_gateway.policy.policy import LogSettings
 from io3ops_gateway.request_log.content_capture import ContentRecorder
 from io3ops_gateway.request_log.recorder import RequestRecorder
 from io3ops_gateway.request_log.rotating_file import RequestLog
 from io3ops_gateway.server import sockets, startup_checks, supervisor
 from io3ops_gateway.server.rollout import Job
 from io3ops_gateway.settings import Settings, from_environment
+from io3ops_shared.policy import LogSettings
 
 # Imported once, before the first worker is forked.
 OURS = ("io3ops_gateway.server.worker", "io3ops_gateway.fast_lane.lane")

@@ -4,7 +4,6 @@ May touch: the configuration, the key file, the folder of certificates (all read
 combined bundle.
 """
 
-import hashlib
 import os
 import ssl
 import tempfile
@@ -14,6 +13,7 @@ from typing import Any
 import yaml
 
 from io3ops_gateway.errors import CertificateError, ConfigError, KeyFileError
+from io3ops_shared import digests
 
 _RENDER = "run `io3ops render-config` and start the gateway again"
 _NEW_KEY = "let `io3ops up` write a new one"
@@ -62,15 +62,10 @@ def parse_config(text: bytes, name: str) -> dict[str, Any]:
     return config
 
 
-def digest(text: bytes) -> str:
-    """What a configuration is told apart by."""
-    return hashlib.sha256(text).hexdigest()[:16]
-
-
 def held(path: Path) -> str | None:
     """The digest of a file as this container sees it, '' when it is not there, None when it cannot be read."""
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return digests.of_file(path.read_bytes())
     except FileNotFoundError:
         return ""
     except OSError:

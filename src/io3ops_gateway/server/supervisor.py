@@ -21,6 +21,7 @@ from io3ops_gateway.server import rollout, startup_checks, worker_processes
 from io3ops_gateway.server.control_socket import ControlSocket, refuse, reply
 from io3ops_gateway.server.rollout import INDEXES, KILL, Generation, Generations, Job, Worker
 from io3ops_gateway.server.sockets import bind
+from io3ops_shared import digests
 
 HINT = "`io3ops logs gateway` shows more"
 
@@ -143,7 +144,7 @@ class Supervisor:
         path = self.folder / f"io3ops-generation-{self._number}.yaml"
         count = self._prepare(path, text)
         generation = self._generations.next = Generation(
-            number=self._number, config=path, digest=startup_checks.digest(text), count=count, asker=asker
+            number=self._number, config=path, digest=digests.of_config(text), count=count, asker=asker
         )
         try:
             for slot in range(count):

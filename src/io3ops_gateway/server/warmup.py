@@ -12,7 +12,7 @@ import orjson
 from io3ops_gateway.asgi import Message
 from io3ops_gateway.edge.app import Edge
 from io3ops_gateway.errors import StartError
-from io3ops_gateway.policy.data_classes import INTERNAL
+from io3ops_shared.names import INTERNAL
 
 SECONDS = 50.0
 ASKED: dict[str, tuple[str, dict[str, Any]]] = {

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from io3ops.operations.privacy import audit
-from io3ops.operations.privacy.audit import NOTHING, Head
+from io3ops.operations.privacy.audit import Head
+from io3ops_shared import digests
+from io3ops_shared.digests import NO_ENTRY
 
 
 def entry(seq: int, prev: str, **change: Any) -> dict[str, Any]:
@@ -26,11 +28,11 @@ def entry(seq: int, prev: str, **change: Any) -> dict[str, Any]:
         "deployment": "synthesizer.2.big",
         "prev": prev,
     } | change
-    return made | {"hash": audit.entry_hash(made)}
+    return made | {"hash": digests.of_audit_entry(made)}
 
 
 def log(count: int, **change: Any) -> list[bytes]:
-    lines, prev = [], NOTHING
+    lines, prev = [], NO_ENTRY
     for seq in range(1, count + 1):
         made = entry(seq, prev, **change)
         lines.append(json.dumps(made).encode() + b"\n")
@@ -39,12 +41,12 @@ def log(count: int, **change: Any) -> list[bytes]:
 
 
 def test_the_hash_is_the_contracts() -> None:
-    made = entry(1, NOTHING)
+    made = entry(1, NO_ENTRY)
     bare = {k: v for k, v in made.items() if k != "hash"}
     text = json.dumps(bare, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    assert made["hash"] == hashlib.sha256(text.encode()).hexdigest() == audit.entry_hash(made)
+    assert made["hash"] == hashlib.sha256(text.encode()).hexdigest() == digests.of_audit_entry(made)
     # A fixed value: both sides must stay with it, not only with each other.
-    assert audit.entry_hash({"b": 1, "a": "ä"}) == hashlib.sha256(b'{"a":"\\u00e4","b":1}').hexdigest()
+    assert digests.of_audit_entry({"b": 1, "a": "ä"}) == hashlib.sha256(b'{"a":"\\u00e4","b":1}').hexdigest()
 
 
 def test_a_whole_log_passes_and_says_where_it_ends() -> None:
@@ -105,7 +107,7 @@ def test_a_first_entry_that_follows_something_is_no_first_entry() -> None:
         (b'{"v": 1, "seq": 1.0}\n', "whole numbers"),
         (b'{"v": 2, "seq": 1}\n', "version 2"),
         (b'{"v": 1, "seq": 1}\n', "'time' is missing"),
-        (json.dumps(entry(1, NOTHING, reason=None)).encode() + b"\n", "'reason' is missing"),
+        (json.dumps(entry(1, NO_ENTRY, reason=None)).encode() + b"\n", "'reason' is missing"),
     ],
 )
 def test_a_line_that_is_no_entry_is_named(line: bytes, words: str) -> None:

@@ -10,12 +10,13 @@ from io3ops.adapters.gateway_http import GatewayHttp
 from io3ops.errors import Io3opsError
 from io3ops.operations.lifecycle import smoke
 from io3ops.operations.models import models
-from io3ops.operations.stack import engine, mounts, owner_key, project, reload
+from io3ops.operations.stack import engine, mounts, owner_key, project
 from io3ops.operations.table import config as config_operation
 from io3ops.operations.table import provider_key_files
 from io3ops.operations.table.config import Config
 from io3ops.routing.plan import Plan
 from io3ops.tools import Tools
+from io3ops_shared import digests
 
 # A line that was lost so long ago: the log is written again, or nobody asks for anything.
 RECENT_SECONDS = 120
@@ -227,7 +228,7 @@ def _modes(look: _Look) -> str:
     client = look.gateway()
     try:
         smoke.check_modes(client, plan)
-        if client.serves()[1] != reload.digest(look.config.text):
+        if client.serves()[1] != digests.of_config(look.config.text):
             raise _Broken("it serves another table than runtime/routing.yaml", "io3ops apply")
     finally:
         client.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import secrets
@@ -19,9 +18,9 @@ from io3ops.routing import language
 from io3ops.routing.problems import did_you_mean, looks_secret, scrub
 from io3ops.settings import Settings
 from io3ops.tools import Tools
+from io3ops_shared import digests
+from io3ops_shared.names import DATA_CLASSES, LIMITS, OWNER
 
-OWNER = "owner"
-LIMITS = ("requests_per_minute", "tokens_per_minute", "parallel")
 _TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z"
 
 
@@ -39,7 +38,7 @@ class ClientKey:
 
     @property
     def fingerprint(self) -> str:
-        return self.sha256[:8]
+        return digests.key_id(self.sha256)
 
     def row(self) -> dict[str, Any]:
         """For reports: without the hash, which nobody needs."""
@@ -136,10 +135,11 @@ def _entry(name: str, value: Any) -> ClientKey:
         if key == "created" or key in value:
             need(isinstance(value.get(key), str) and bool(re.fullmatch(_TIME, value[key])), f"`{key}` must be a time")
     need(
-        isinstance(value.get("sha256"), str) and not language.sha256(value["sha256"]), "`sha256` must be 64 hex digits"
+        isinstance(value.get("sha256"), str) and bool(digests.SHA256.fullmatch(value["sha256"])),
+        "`sha256` must be 64 hex digits",
     )
     if "data_class" in value:
-        need(value["data_class"] in language.DATA_CLASSES, f"`data_class` must be {' or '.join(language.DATA_CLASSES)}")
+        need(value["data_class"] in DATA_CLASSES, f"`data_class` must be {' or '.join(DATA_CLASSES)}")
     modes = value.get("modes", [])
     # An empty list could be read as every mode.
     need(isinstance(modes, list) and (bool(modes) or "modes" not in value), "`modes` must name at least one")
@@ -189,7 +189,7 @@ def add(
         value = f"sk-io3-{secrets.token_urlsafe(32)}"
         made = ClientKey(
             name=name,
-            sha256=hashlib.sha256(value.encode("ascii")).hexdigest(),
+            sha256=digests.of_key(value),
             created=_now(),
             data_class=data_class,
             modes=wanted,

@@ -11,6 +11,7 @@ from io3ops.errors import ApplyFailed, ContainerDied, Io3opsError
 from io3ops.operations.lifecycle.up import Run, applied_copy, remember, start, step_named, walk
 from io3ops.operations.stack import observe, project, reload
 from io3ops.tools import Tools
+from io3ops_shared import digests
 
 # Models are fetched and loaded while the old table still serves; only then does the gateway change.
 ORDER = ("images", "models", "preload", "config", "stack", "runtime", "gateway", "smoke")
@@ -86,7 +87,7 @@ def _put_back(
             found = run.containers.get("gateway")
             project.wait(tools, waiting, found.restarts if found else 0, step.activity("gateway"))
             text = (previous or b"").decode()
-            if found and text and client.serves()[1] != reload.digest(text):
+            if found and text and client.serves()[1] != digests.of_config(text):
                 reload.hand_over(tools, found.id, text)
         finally:
             client.close()

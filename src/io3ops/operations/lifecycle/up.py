@@ -26,6 +26,7 @@ from io3ops.operations.table import provider_key_files
 from io3ops.operations.table.config import Config
 from io3ops.settings import Settings
 from io3ops.tools import Tools
+from io3ops_shared import digests
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -397,7 +398,7 @@ def _gateway(run: Run) -> Decision:
         client = GatewayHttp(run.tools.settings.base_url, run.key)
         try:
             if client.ready():
-                if client.serves()[1] != reload.digest(run.config.text):
+                if client.serves()[1] != digests.of_config(run.config.text):
                     return Decision(needed=True, cause="it serves another config than the table's")
                 return Decision(needed=False, cause=f"lists {', '.join(run.config.plan.modes)}")
         finally:
@@ -413,7 +414,7 @@ def _wait_gateway(run: Run, step: Step) -> None:
         found = client.serves()[1]
     finally:
         client.close()
-    if found != reload.digest(run.config.text):
+    if found != digests.of_config(run.config.text):
         _hand_over(run)
     # On a connection of its own: the one before is served to its end by the workers that leave.
     client = GatewayHttp(run.tools.settings.base_url, run.key)

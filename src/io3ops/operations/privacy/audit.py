@@ -6,7 +6,6 @@ reach: a changed, inserted or lost line shows, also when all hashes after it wer
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 from collections.abc import Iterable
@@ -16,8 +15,8 @@ from typing import Any
 from io3ops.adapters import files
 from io3ops.errors import CheckFailed, NotWritable
 from io3ops.settings import Settings
+from io3ops_shared import digests
 
-NOTHING = "0" * 64
 TEXTS = ("time", "key", "mode", "class", "source", "reason", "provider", "deployment", "prev", "hash")
 
 
@@ -64,18 +63,10 @@ class Report:
 # -- pure
 
 
-def entry_hash(entry: dict[str, Any]) -> str:
-    """The hash of an entry: of everything in it but the hash itself. The gateway computes the same."""
-    bare = {key: value for key, value in entry.items() if key != "hash"}
-    return hashlib.sha256(
-        json.dumps(bare, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
-    ).hexdigest()
-
-
 def verify(lines: Iterable[bytes], head: Head | None = None) -> Report:
     """Hold every line (with its end) against the one before, and the whole against what was verified last."""
     entries: list[dict[str, Any]] = []
-    previous, torn = NOTHING, False
+    previous, torn = digests.NO_ENTRY, False
     for number, line in enumerate(lines, 1):
         if not line.endswith(b"\n"):
             torn = True
@@ -145,7 +136,7 @@ def _wrong(entry: dict[str, Any], number: int, previous: str, head: Head | None)
         return f"it says entry {entry['seq']}, expected {number}: lines are missing, doubled or in another order"
     if entry["prev"] != previous:
         return "it does not follow the entry before: that one was changed or replaced"
-    if entry["hash"] != entry_hash(entry):
+    if entry["hash"] != digests.of_audit_entry(entry):
         return "its hash is wrong: it was changed"
     if head and number == head.seq and entry["hash"] != head.hash:
         return "it is not the entry that was here when the log was last verified: the log was rewritten"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from io3ops.adapters.docker_engine import Container
 from io3ops.errors import ForeignStack, Io3opsError, NotTaken
 from io3ops.operations.stack import mounts, project
 from io3ops.tools import Tools
+from io3ops_shared import digests
 
 # The files that the gateway speaks of, by its own names for them.
 KEYS, RECORDING = "keys", "recording"
@@ -108,4 +108,4 @@ def _ask(tools: Tools, gateway: Container, name: str, path: Path, folders: Colle
 def _digest(path: Path) -> str:
     # Of what is there now: another command may have written since.
     data = files.read_bytes(path)
-    return "" if data is None else hashlib.sha256(data).hexdigest()
+    return "" if data is None else digests.of_file(data)

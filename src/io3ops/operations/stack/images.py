@@ -31,6 +31,7 @@ GATEWAY_INPUTS = (
     "requirements/uv.lock",
     "src/io3ops_gateway",
     "src/io3ops_observer",
+    "src/io3ops_shared",
     ".dockerignore",
 )
 

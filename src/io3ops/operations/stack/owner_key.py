@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-
 from io3ops.adapters import files
 from io3ops.errors import KeyFileUnsafe
 from io3ops.settings import Settings
+from io3ops_shared import digests
 
 
 def fingerprint(key: str) -> str:
     """Eight digits that tell two keys apart and give nothing of them away."""
-    return hashlib.sha256(key.encode()).hexdigest()[:8]
+    return digests.key_id(digests.of_key(key))
 
 
 def masked(key: str) -> str:

@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-
 from io3ops.errors import ApplyFailed
 from io3ops.tools import Tools
-
-
-def digest(text: str) -> str:
-    """What the gateway calls a configuration: it tells the owner, with its list of modes."""
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def hand_over(tools: Tools, container: str, text: str) -> None:

@@ -16,9 +16,10 @@ from io3ops_gateway.asgi import Message, Receive, Send
 from io3ops_gateway.edge import request_checks
 from io3ops_gateway.limits.rate_limits import Ledger, RateLimiter
 from io3ops_gateway.policy.client_keys import KeyRing
-from io3ops_gateway.policy.policy import Deployment, GatewaySettings, ModePolicy, Policy
+from io3ops_gateway.policy.policy import Policy
 from io3ops_gateway.request.context import CURRENT, RequestContext
 from io3ops_gateway.request_log.recorder import RequestRecorder
+from io3ops_shared.policy import Deployment, GatewaySettings, ModePolicy
 
 REASON = b"the customer agreed: ticket 4711"
 PNG = {"type": "image_url", "image_url": {"url": "https://elsewhere/x.png"}}

@@ -13,9 +13,9 @@ import pytest
 from tests.unit.gateway.contexts import a_context
 
 from io3ops_gateway.litellm_proxy import http_observer
-from io3ops_gateway.policy.policy import Deployment
 from io3ops_gateway.request.context import RequestContext
 from io3ops_gateway.request.record import Attempt
+from io3ops_shared.policy import Deployment
 
 HERE = Deployment(name="m.1.a", provider="local", local=True, url="http://runtime:11434", model="a")
 CHAT = "http://runtime:11434/api/chat"

@@ -9,7 +9,8 @@ import pytest
 
 from io3ops_gateway.errors import ConfigError, Refusal
 from io3ops_gateway.policy.endpoints import CHAT, COMPLETIONS, EMBEDDINGS, MESSAGES, RESPONSES
-from io3ops_gateway.policy.policy import LogSettings, ModePolicy, apply, from_config
+from io3ops_gateway.policy.policy import apply, from_config
+from io3ops_shared.policy import LogSettings, ModePolicy
 
 RUNTIME, CLOUD = "http://runtime:11434", "https://api.openai.com/v1"
 

@@ -14,7 +14,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from io3ops_gateway.policy.policy import Deployment, ModePolicy
 from io3ops_gateway.request import record as seeing
 from io3ops_gateway.request import responses
 from io3ops_gateway.request.record import RequestRecord
@@ -22,6 +21,7 @@ from io3ops_gateway.request_log import content_capture
 from io3ops_gateway.request_log import entry as request_line
 from io3ops_gateway.request_log import recorder as journals
 from io3ops_gateway.request_log.recorder import RequestRecorder
+from io3ops_shared.policy import Deployment, ModePolicy
 
 HERE = Deployment(name="m.1.a", provider="local", local=True, url="http://runtime:11434", window=4096, model="a")
 AWAY = Deployment(name="m.2.g", provider="openai", local=False, url="https://x", model="g")

@@ -16,11 +16,12 @@ from io3ops_gateway.errors import StartError
 from io3ops_gateway.limits.rate_limits import Ledger, RateLimiter
 from io3ops_gateway.policy.client_keys import KeyRing
 from io3ops_gateway.policy.endpoints import CHAT, MESSAGES, RESPONSES
-from io3ops_gateway.policy.policy import ModePolicy, Policy
+from io3ops_gateway.policy.policy import Policy
 from io3ops_gateway.request import responses
 from io3ops_gateway.request.context import CURRENT, RequestContext
 from io3ops_gateway.request.responses import STOPPING
 from io3ops_gateway.server import warmup
+from io3ops_shared.policy import ModePolicy
 
 STREAM = [(b"content-type", b"text/event-stream; charset=utf-8")]
 

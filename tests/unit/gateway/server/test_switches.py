@@ -14,9 +14,9 @@ import pytest
 from io3ops_gateway.edge import app as edge
 from io3ops_gateway.litellm_proxy import log_redaction, startup, trim
 from io3ops_gateway.policy.client_keys import KeyRing
-from io3ops_gateway.policy.policy import GatewaySettings, LogSettings
 from io3ops_gateway.server import launcher, rollout, sockets, startup_checks, supervisor
 from io3ops_gateway.settings import Settings
+from io3ops_shared.policy import GatewaySettings, LogSettings
 
 
 @pytest.mark.parametrize(
