@@ -7,12 +7,13 @@ import threading
 from typing import Any
 
 from io3ops_observer import sender, server
-from io3ops_observer.follow import Follower
 from io3ops_observer.metrics import Metrics
 from io3ops_observer.record import parse
 from io3ops_observer.settings import Settings, from_environment
 from io3ops_observer.spans import trace
 from io3ops_observer.words import WordsFile
+from io3ops_shared.log_files.follow import Follower
+from io3ops_shared.request_log.files import CURRENT, FULL
 
 POLL = 0.25
 # Behind by so much is not well: nobody writes faster than this reads.
@@ -23,7 +24,7 @@ class Observer:
     """What is read, and where it goes."""
 
     def __init__(self, settings: Settings) -> None:
-        self.follower = Follower(settings.logs)
+        self.follower = Follower(settings.logs / CURRENT, FULL)
         self.metrics = Metrics(self.follower.unread, self.follower.lag)
         self._words = WordsFile(settings.words)
         self._said = ""

@@ -5,33 +5,29 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from io3ops_shared.request_log.schema import AttemptError
+
 OTHER = "other"
 NONE = "none"
 
-DATA_CLASSES = frozenset({"internal", "public"})
-OUTCOMES = frozenset({"ok", "refused", "error", "timeout", "client_left", "cut", "stopping"})
-PATHS = frozenset({"lane", "full", "edge"})
-FINISHES = frozenset({"stop", "length", "tool_calls", "content_filter", "function_call", "end_turn", "max_tokens", "stop_sequence", "tool_use"})  # fmt: skip
-# Of an endpoint that nobody serves the last word is the client's own.
-OPERATIONS = frozenset({"chat", "text_completion", "embeddings", "responses", "messages", "images", "speech", "moderations"})  # fmt: skip
-# Classes of failure as httpx, aiohttp and LiteLLM call them.
-ERRORS = frozenset(
+# Classes of failure as httpx, aiohttp and LiteLLM call them, and ours.
+ERRORS = frozenset(AttemptError) | frozenset(
     {
         "ConnectError", "ConnectTimeout", "ReadError", "ReadTimeout", "WriteError", "WriteTimeout", "RemoteProtocolError", "PoolTimeout",
         "Timeout", "TimeoutError", "CancelledError", "ClientError", "ClientConnectorError", "ServerDisconnectedError", "APIConnectionError",
         "APIError", "AuthenticationError", "BadRequestError", "BadGatewayError", "ContentPolicyViolationError", "ContextWindowExceededError",
         "InternalServerError", "NotFoundError", "PermissionDeniedError", "RateLimitError", "ServiceUnavailableError",
-        "UnprocessableEntityError", "MidStreamFallbackError", "cut", "failed", "not_understood", "stopped", "context_length_exceeded",
+        "UnprocessableEntityError", "MidStreamFallbackError",
     }
 )  # fmt: skip
 STATUSES = frozenset(map(str, [*range(200, 209), *range(300, 309), *range(400, 432), 444, 451, 499, *range(500, 512), 520, 522, 524, 529]))  # fmt: skip
 
 
-def known(value: object, allowed: frozenset[str], missing: str = NONE) -> str:
-    """The value where it is one of those, `other` where it is not, `missing` where there is none."""
-    if value is None:
-        return missing
-    return value if isinstance(value, str) and value in allowed else OTHER
+def known(value: str, allowed: frozenset[str]) -> str:
+    """Return the value where it is allowed, `other` where it is not, `none` for ''."""
+    if not value:
+        return NONE
+    return value if value in allowed else OTHER
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -22,7 +22,10 @@ from tests.clone import until
 from io3ops.errors import AlreadyRunning, NotWritable
 from io3ops.operations.request_log import prune as prune_logs
 from io3ops_gateway.request_log import append_file, background_writer, rotating_file
-from io3ops_gateway.request_log.rotating_file import DAY, ROTATED, RequestLog, number, ticks
+from io3ops_gateway.request_log.rotating_file import RequestLog, ticks
+from io3ops_shared.request_log import files as log_files
+from io3ops_shared.request_log.files import FULL, number
+from io3ops_shared.request_log.prune import DAY
 
 PROCESSES, LINES = 8, 2000
 
@@ -77,7 +80,7 @@ def current(folder: Path) -> Path:
 
 
 def full(folder: Path) -> list[Path]:
-    return sorted((p for p in folder.iterdir() if ROTATED.fullmatch(p.name)), key=lambda path: number(path.name))
+    return sorted((p for p in folder.iterdir() if FULL.fullmatch(p.name)), key=lambda path: number(path.name))
 
 
 def read(*paths: Path) -> list[tuple[int, int]]:
@@ -314,7 +317,7 @@ def test_a_file_that_another_worker_began_meanwhile_is_not_rotated(
     def rotated_by_another(path: Path) -> int:
         current(folder).rename(folder / "requests-20260101T000000Z-0001.jsonl")
         current(folder).write_bytes(line(1, 0) + b"\n")
-        return append_file.open_folder(path)
+        return log_files.open_folder(path)
 
     with monkeypatch.context() as patch:
         patch.setattr(rotating_file, "open_folder", rotated_by_another)

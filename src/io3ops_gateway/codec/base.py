@@ -9,7 +9,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-REASONS = frozenset({"stop", "length", "tool_calls", "function_call", "content_filter"})
+from io3ops_shared.request_log.schema import OPENAI_FINISH_REASONS
+
+REASONS = OPENAI_FINISH_REASONS
 # Thoughts that a model wrote into its text, and what it said after them.
 THOUGHT = re.compile(r"<(?:think|thinking|budget:thinking)>(.*?)</(?:think|thinking|budget:thinking)>(.*)", re.DOTALL)
 NO_DETAILS = {"completion_tokens_details": None, "prompt_tokens_details": None}

@@ -12,18 +12,14 @@ from typing import Any, TypeGuard
 
 from io3ops_gateway.asgi import Headers, Message, Send
 from io3ops_shared.policy import Deployment
+from io3ops_shared.request_log.schema import FINISH_REASONS, Outcome
 
 # The outcome of a request whose client has gone.
-CLIENT_LEFT = "client_left"
+CLIENT_LEFT = Outcome.CLIENT_LEFT
 REQUEST_ID = b"x-request-id"
 _ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 # A product and its version: letters, then digits with dots. A key or another secret has another shape.
 _CLIENT = re.compile(rb"([A-Za-z][A-Za-z/_-]{0,30}?)[/ ]v?([0-9]{1,5}(?:\.[0-9]{1,5}){0,3})\b")
-# Why an answer ends, in the words of OpenAI, Anthropic, Gemini and the local servers. A server may repeat a word of the prompt, so no other is let in.
-REASONS = frozenset(
-    ("stop", "length", "tool_calls", "function_call", "content_filter", "end_turn", "max_tokens", "stop_sequence", "tool_use", "pause_turn",
-     "refusal", "eos", "eos_token", "abort", "cancelled", "error", "load", "unload", "model_context_window_exceeded", "guardrail_intervened")
-)  # fmt: skip
 # No count of tokens is larger; and what is cannot be written.
 MOST_TOKENS = 1 << 53
 # Of an answer that is recorded: the recorder keeps less than that, so the rest of a long stream takes no memory.
@@ -119,7 +115,7 @@ class RequestRecord:
     def reason(self, found: object) -> None:
         """Why an answer ended, in a server's word."""
         if not self.outcome:
-            self.finish = found if isinstance(found, str) and found in REASONS else self.finish
+            self.finish = found if isinstance(found, str) and found in FINISH_REASONS else self.finish
 
     def failed(self, outcome: str, error: str) -> None:
         """What came of it, when that is not an answer; what was said first holds."""

@@ -10,6 +10,8 @@ import stat
 import time
 from pathlib import Path
 
+from io3ops_shared.request_log.files import open_folder
+
 NEWLINE = b"\n"
 # Two microseconds, for some tens of lines together.
 LOOK_EVERY = 0.05
@@ -125,11 +127,6 @@ class LineFile:
         # Unknown: whoever wrote before may have been killed.
         self._torn = True
         return found.st_size
-
-
-def open_folder(folder: Path) -> int:
-    """A descriptor of a folder that is none by way of a symlink. Raises OSError."""
-    return os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
 
 
 def _regular(name: str, folder: int) -> bool:

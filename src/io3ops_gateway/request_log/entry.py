@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import Any
 
 from io3ops_gateway.request.record import Attempt, RequestRecord
+from io3ops_shared.request_log.schema import VERSION
 
 TIMINGS = (
     ("load_ms", "load_duration"),
@@ -18,7 +19,7 @@ TIMINGS = (
 def line(record: RequestRecord) -> dict[str, Any]:
     """A request that has ended. Everything that is not known is left out."""
     end = record.ended
-    found: dict[str, Any] = {"v": 1, "time": stamp(record.time), "id": record.id}
+    found: dict[str, Any] = {"v": VERSION, "time": stamp(record.time), "id": record.id}
     if record.mode:
         found["mode"] = record.mode
     if record.data_class:

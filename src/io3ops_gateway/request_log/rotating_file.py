@@ -7,21 +7,17 @@ import contextlib
 import fcntl
 import math
 import os
-import re
-import stat
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
-from io3ops_gateway.request_log.append_file import LOOK_EVERY, LineFile, open_folder
+from io3ops_gateway.request_log.append_file import LOOK_EVERY, LineFile
 from io3ops_gateway.request_log.background_writer import LogWriter
+from io3ops_shared.request_log import files
+from io3ops_shared.request_log.files import CURRENT, open_folder
+from io3ops_shared.request_log.prune import DAY, prunable
 
-NAME = "requests.jsonl"
-LOCK = ".lock"
-_LOCK_FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-ROTATED = re.compile(r"requests-\d{8}T\d{6}Z-\d{4,}\.jsonl")
-DAY = 86_400.0
 # What two clocks may drift apart without one having jumped.
 HOUR = 3600.0
 
@@ -56,7 +52,7 @@ class RequestLog:
         self._ticks = ticks
         self._ahead = clock() - ticks()
         self._too_large = False
-        self._file = LineFile(folder, NAME, look_every)
+        self._file = LineFile(folder, CURRENT, look_every)
         self._writer = LogWriter("request log", self._put, ticks=ticks, lost=lost)
 
     @property
@@ -92,12 +88,12 @@ class RequestLog:
         """Give a full file its name, and remove old ones. Raises OSError, also when another process is at it."""
         folder, lock = open_folder(self._file.folder), -1
         try:
-            lock = os.open(LOCK, _LOCK_FLAGS, 0o600, dir_fd=folder)
+            lock = files.open_lock(folder)
             # Not waited for: who has it does the same, and the next line finds the new file.
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if self._file.identity != _identity(NAME, folder):
+            if self._file.identity != _identity(folder):
                 return
-            os.rename(NAME, full_name(self._clock(), _names(folder)), src_dir_fd=folder, dst_dir_fd=folder)
+            files.rename_current(folder, self._clock())
             # Removing takes long where files are large; the lock goes with it.
             threading.Thread(target=self._prune, args=(folder, lock), name="old logs", daemon=True).start()
             folder = lock = -1
@@ -117,62 +113,15 @@ class RequestLog:
                 # start the budget alone decides.
                 jumped = abs(now - self._ticks() - self._ahead) > HOUR
                 keep_days = math.inf if jumped else self._keep_days
-                for name in prunable(_rotated(folder), now, keep_days, self._budget - self._rotate):
-                    with contextlib.suppress(FileNotFoundError):
-                        os.unlink(name, dir_fd=folder)
+                budget = self._budget - self._rotate
+                found = files.full_files(folder)
+                files.remove(folder, prunable(found, now, keep_days=keep_days, budget=budget, trust_clock=False))
         finally:
             os.close(lock)
             os.close(folder)
 
 
-def prunable(files: Iterable[tuple[str, int, float]], now: float, keep_days: float, budget: int) -> list[str]:
-    """Which full files (name, size, mtime) are removed, oldest first. Pure.
-
-    The newest stays: it was full a moment ago, and a clock or a budget that has no room for it is wrong.
-    By age no more than half go at one time. A machine that starts with its clock years ahead cannot be told from one that was off
-    for years: the second gets there with a few rotations more, the first loses half of its files and not all. What is dated in
-    the future is not old. By size no clock is asked: the names' numbers say which came first.
-    """
-    oldest = sorted(files, key=lambda file: number(file[0]))
-    aged = [name for name, _, mtime in oldest[:-1] if now - mtime > keep_days * DAY]
-    gone = set(aged[: len(oldest) // 2])
-    left = sum(size for name, size, _ in oldest if name not in gone)
-    for name, size, _ in oldest[:-1]:
-        if left > budget and name not in gone:
-            gone.add(name)
-            left -= size
-    return [name for name, _, _ in oldest if name in gone]
-
-
-def full_name(now: float, names: Iterable[str]) -> str:
-    """The name of the next full file in a folder with these. Numbers go on from the highest, so none is used twice. Pure."""
-    highest = max((number(name) for name in names if ROTATED.fullmatch(name)), default=0)
-    return f"requests-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime(now))}-{highest + 1:04d}.jsonl"
-
-
-def number(name: str) -> int:
-    """The number of a full file."""
-    return int(name.removesuffix(".jsonl").rpartition("-")[2])
-
-
-def _names(folder: int) -> list[str]:
-    with os.scandir(folder) as entries:
-        return [entry.name for entry in entries]
-
-
-def _rotated(folder: int) -> list[tuple[str, int, float]]:
-    found = []
-    for name in filter(ROTATED.fullmatch, _names(folder)):
-        with contextlib.suppress(FileNotFoundError):
-            status = os.stat(name, dir_fd=folder, follow_symlinks=False)
-            if stat.S_ISREG(status.st_mode):
-                found.append((name, status.st_size, status.st_mtime))
-    return found
-
-
-def _identity(name: str, folder: int) -> tuple[int, int] | None:
-    try:
-        found = os.stat(name, dir_fd=folder, follow_symlinks=False)
-    except FileNotFoundError:
-        return None
-    return found.st_dev, found.st_ino
+def _identity(folder: int) -> tuple[int, int] | None:
+    """Device and number of the current file, as far as it is one."""
+    found = files.status_of(folder, CURRENT)
+    return None if found is None else (found.st_dev, found.st_ino)

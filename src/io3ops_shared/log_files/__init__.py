@@ -1,0 +1,1 @@
+"""Reading files of lines that another process writes and renames."""

@@ -1,0 +1,1 @@
+"""The request log (docs/request-log.md): its words, its reader, its files."""

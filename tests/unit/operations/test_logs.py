@@ -16,8 +16,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from io3ops.adapters import container_view, log_files
-from io3ops.adapters.log_files import Growing
+from io3ops.adapters import container_view
 from io3ops.adapters.process import Finished
 from io3ops.cli import logs
 from io3ops.console import printable
@@ -25,6 +24,8 @@ from io3ops.operations.logs import lines as log_lines
 from io3ops.operations.logs import sources as log_sources
 from io3ops.operations.logs.lines import Line, Window, Wish
 from io3ops.operations.request_log import lines as request_lines
+from io3ops_shared.log_files.follow import Follower
+from io3ops_shared.request_log.record import Attempt, Record, record
 
 FELL_BACK: dict[str, Any] = {
     "v": 1, "time": "2026-11-24T18:12:40.020Z", "id": "0193603c5e2b7cc19d0a3b7f2c11a004", "mode": "executor", "status": 200,
@@ -58,17 +59,10 @@ def test_a_request_is_one_readable_line_at_its_end() -> None:
 
 
 def test_what_is_not_known_is_left_out() -> None:
-    found = {
-        "v": 1,
-        "time": "2026-11-24T18:13:00Z",
-        "id": "a",
-        "outcome": "refused",
-        "status": 401,
-        "error": "invalid_api_key",
-        "ms": 0.2,
-    }
+    time = "2026-11-24T18:13:00Z"
+    found = Record(time=time, id="a", outcome="refused", status=401, error="invalid_api_key", ms=0.2)
     assert request_lines.text(found) == "a  -  401 refused  invalid_api_key  0 ms"
-    assert request_lines.text({"id": "a", "outcome": "client_left", "mode": "m"}) == "a  m  client_left  0 ms"
+    assert request_lines.text(Record(time=time, id="a", outcome="client_left", mode="m")) == "a  m  client_left  0 ms"
 
 
 @pytest.mark.parametrize(
@@ -81,8 +75,8 @@ def test_a_torn_line_does_not_count(torn: bytes) -> None:
 
 
 def test_behind_a_torn_line_a_whole_one_counts() -> None:
-    found = request_lines.parse(raw()[:40] + raw(id="second"))
-    assert found is not None and found["id"] == "second"
+    found = log_lines.request_line(raw()[:40] + raw(id="second"))
+    assert found is not None and found.record is not None and found.record.id == "second"
 
 
 HOSTILE = "\x1b[31m\x1b]52;c;aGk=\x07red\r\nfake 200 line\u202e\x9b2J\x00\ud800"
@@ -113,12 +107,14 @@ INNER = st.dictionaries(NAMES, VALUES | st.dictionaries(NAMES, VALUES, max_size=
 
 @given(st.dictionaries(NAMES, VALUES), VALUES | INNER, VALUES | st.lists(VALUES | INNER, max_size=3) | INNER)
 def test_fields_of_any_kind_make_a_line(fields: dict[str, Any], gen_ai: Any, attempts: Any) -> None:
-    text = request_lines.text(fields | {"gen_ai": gen_ai, "attempts": attempts})
+    found = record(fields | {"v": 1, "time": "2026-11-24T18:13:00Z", "gen_ai": gen_ai, "attempts": attempts})
+    assert found is not None
+    text = request_lines.text(found)
     assert text.isprintable() and len(text) < 2000
 
 
 def test_many_attempts_are_counted_not_listed() -> None:
-    text = request_lines.attempts({"attempts": [{"deployment": f"d{i}"} for i in range(500)]})
+    text = request_lines.attempts(Record(time="", attempts=tuple(Attempt(deployment=f"d{i}") for i in range(500))))
     assert text.startswith("d0✓ → d1✓") and text.endswith("→ 494 more")
 
 
@@ -131,10 +127,10 @@ def test_printable_takes_sequences_out_and_cuts() -> None:
 
 
 def test_an_id_is_found_in_every_layer_and_no_longer_one_is_taken_for_it() -> None:
-    record = log_lines.request_line(raw(id="job-7"))
+    wanted = log_lines.request_line(raw(id="job-7"))
     longer = log_lines.request_line(raw(id="job-77"))
-    assert record is not None and longer is not None
-    assert log_lines.holds(record, "job-7") and not log_lines.holds(longer, "job-7")
+    assert wanted is not None and longer is not None
+    assert log_lines.holds(wanted, "job-7") and not log_lines.holds(longer, "job-7")
     assert log_lines.holds(line(0, "call job-7, failed"), "job-7")
     assert not log_lines.holds(line(0, "call job-77"), "job-7") and not log_lines.holds(line(0, "xjob-7"), "job-7")
     assert not log_lines.holds(line(0, "jobx7"), "job.7"), "it is no pattern"
@@ -249,71 +245,6 @@ def test_a_long_line_of_a_container_is_one_again() -> None:
 # -- files
 
 
-def test_what_stood_there_is_read_from_its_end_and_what_comes_from_there_on(tmp_path: Path) -> None:
-    path = tmp_path / "requests.jsonl"
-    (tmp_path / "requests-1.jsonl").write_bytes(b"a\nb\n")
-    os.utime(tmp_path / "requests-1.jsonl", (1, 1))
-    (tmp_path / "requests-2.jsonl").write_bytes(b"c\nd\n")
-    path.write_bytes(b"e\nf\nhal")
-    file = Growing(path, "requests-*.jsonl")
-    assert list(file.before()) == [b"f", b"e", b"d", b"c", b"b", b"a"]
-    with open(path, "ab") as writer:
-        writer.write(b"f\ng\n")
-    assert file.new() == [b"half", b"g"]
-    assert file.new() == []
-    file.close()
-
-
-def test_a_renamed_file_is_read_to_its_end_and_so_is_whatever_came_between(tmp_path: Path) -> None:
-    path = tmp_path / "requests.jsonl"
-    path.write_bytes(b"old\n")
-    file = Growing(path, "requests-*.jsonl")
-    with open(path, "ab", buffering=0) as slow:
-        slow.write(b"1\n")
-        path.rename(tmp_path / "requests-1.jsonl")
-        path.write_bytes(b"2\n")
-        path.rename(tmp_path / "requests-2.jsonl")
-        path.write_bytes(b"3\n")
-        assert file.new() == [b"1", b"2", b"3"]
-        # A worker that has not noticed yet writes on into the renamed one.
-        slow.write(b"4\n")
-    assert file.new() == [b"4"]
-    path.rename(tmp_path / "requests-3.jsonl")
-    assert file.new() == [], "it is begun anew in a moment"
-    path.write_bytes(b"5\n")
-    assert file.new() == [b"5"]
-    file.close()
-
-
-def test_a_file_that_is_not_there_yet_is_waited_for_and_one_that_is_emptied_begins_anew(tmp_path: Path) -> None:
-    path = tmp_path / "deep" / "requests.jsonl"
-    file = Growing(path)
-    assert list(file.before()) == [] and file.new() == []
-    path.parent.mkdir()
-    path.write_bytes(b"first one\n")
-    assert file.new() == [b"first one"]
-    path.write_bytes(b"new\n")
-    assert file.new() == [b"new"]
-    file.close()
-
-
-def test_lines_longer_than_a_block_are_whole_and_endless_ones_are_not_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(log_files, "BLOCK", 16)
-    monkeypatch.setattr(log_files, "LONGEST", 100)
-    path = tmp_path / "log"
-    path.write_bytes(b"a" * 50 + b"\n" + b"b" * 20 + b"\n")
-    file = Growing(path)
-    assert list(file.before()) == [b"b" * 20, b"a" * 50]
-    with open(path, "ab") as writer:
-        writer.write(b"c" * 500 + b"\nd\n")
-    found = file.new()
-    assert found[-1] == b"d" and all(len(part) <= 120 for part in found)
-    assert all(len(part) <= 120 for part in Growing(path).before())
-    file.close()
-
-
 @pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
 def test_a_log_that_is_no_file_is_not_opened(tmp_path: Path, kind: str) -> None:
     """A container writes that folder: it must not make us read another file, nor wait for ever."""
@@ -326,7 +257,7 @@ def test_a_log_that_is_no_file_is_not_opened(tmp_path: Path, kind: str) -> None:
     }
     make[kind]()
     with pytest.raises(OSError):
-        Growing(path)
+        Follower(path)
     notes: list[str] = []
     source = log_sources.RequestLog(path, notes.append)
     assert source.past(Wish()) == [] and len(notes) == 1
@@ -341,7 +272,7 @@ def test_the_request_log_is_read_no_further_back_than_wanted(tmp_path: Path) -> 
     source = log_sources.RequestLog(path, pytest.fail)
 
     def ids(wish: Wish) -> list[str]:
-        return [found.record["id"] for found in source.past(wish) if found.record]
+        return [found.record.id for found in source.past(wish) if found.record]
 
     assert ids(Wish(tail=3)) == ["r7", "r8", "r9"]
     assert ids(Wish(tail=0)) == []

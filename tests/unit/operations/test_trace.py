@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from io3ops.errors import LogMissing, RequestUnknown
-from io3ops.operations.request_log.records import Attempt, Record, parse
 from io3ops.operations.trace import text as trace_text
 from io3ops.operations.trace import trace
 from io3ops.operations.trace.advice import advice
 from io3ops.operations.trace.trace import Part, Waterfall, waterfall
+from io3ops_shared.request_log.record import Attempt, Record, parse
 
 QUICK = settings(max_examples=200, deadline=None)
 OLLAMA: dict[str, Any] = {"load_ms": 3200.0, "prompt_ms": 50.0, "eval_ms": 100.0, "runtime_ms": 3360.0}
@@ -35,7 +35,7 @@ def adds_up(found: Waterfall) -> None:
     """Each part begins where the last one ended, and the last one ends with the whole; so inside each attempt."""
     at = 0.0
     for part in found.parts:
-        assert part.at == pytest.approx(at, abs=1e-6) and part.ms >= 0
+        assert part.at == pytest.approx(at, rel=1e-12, abs=1e-6) and part.ms >= 0
         at = part.end
         if part.inner:
             assert sum(p.ms for p in part.inner) == pytest.approx(part.ms, rel=1e-6, abs=1e-6)

@@ -21,7 +21,6 @@ from hypothesis import strategies as st
 
 from io3ops.cli import usage as cli_usage
 from io3ops.errors import LogMissing
-from io3ops.operations.request_log.records import Record, parse
 from io3ops.operations.request_log.time_range import moment, offsets
 from io3ops.operations.usage import plot as usage_plot
 from io3ops.operations.usage import sql as usage_sql
@@ -29,6 +28,7 @@ from io3ops.operations.usage import table as usage_table
 from io3ops.operations.usage import text as usage_text
 from io3ops.operations.usage import usage as operation
 from io3ops.operations.usage.usage import Row, Usage, usage
+from io3ops_shared.request_log.record import Record, parse
 
 DAY = datetime(2026, 11, 24, tzinfo=UTC)
 NOW = datetime(2026, 11, 24, 18, 30, 15, tzinfo=UTC)

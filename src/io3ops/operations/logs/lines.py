@@ -10,10 +10,10 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 from io3ops.console import printable
 from io3ops.operations.request_log import lines as request_lines
+from io3ops_shared.request_log.record import Record, parse
 
 CONTAINERS = ("gateway", "runtime", "egress", "observer", "outlet", "loader")
 LAYERS = (*CONTAINERS, "engine", "requests")
@@ -41,7 +41,7 @@ class Line:
     time: float
     layer: str
     text: str
-    record: dict[str, Any] | None = None
+    record: Record | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +60,7 @@ class Wish:
 def holds(line: Line, identity: str) -> bool:
     """Whether a line belongs to the request `identity`, or to one whose id ends so, as it is shown."""
     if line.record is not None:
-        whole = str(line.record.get("id"))
+        whole = line.record.id
         return whole == identity or (len(identity) >= request_lines.SHORT and whole.endswith(identity))
     # Its neighbours in a longer id are others' ids.
     before = "" if len(identity) >= request_lines.SHORT else "(?<![A-Za-z0-9])"
@@ -68,8 +68,8 @@ def holds(line: Line, identity: str) -> bool:
 
 
 def request_line(raw: bytes) -> Line | None:
-    record = request_lines.parse(raw)
-    when = None if record is None else request_lines.ended(record)
+    record = parse(raw)
+    when = None if record is None else record.ended
     if record is None or when is None:
         return None
     return Line(time=when, layer="requests", text=request_lines.text(record), record=record)
@@ -147,7 +147,7 @@ def clock(time: float, form: str = "%m-%d %H:%M:%S", *, milliseconds: bool = Tru
 def as_json(line: Line) -> str:
     """For programs; ASCII, because what stands in it is anybody's, and a terminal may be what reads it."""
     if line.record is not None:
-        return json.dumps(line.record)
+        return json.dumps(line.record.raw)
     try:
         time = datetime.fromtimestamp(line.time, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     except (ValueError, OverflowError, OSError):

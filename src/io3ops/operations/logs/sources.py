@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import threading
 import time
 from collections import deque
@@ -16,15 +17,15 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from io3ops.adapters.container_view import ContainerView, Stream
-from io3ops.adapters.log_files import Growing
 from io3ops.adapters.process import Background
 from io3ops.console import printable
 from io3ops.errors import EngineLost, Io3opsError
 from io3ops.operations.logs import lines as log_lines
 from io3ops.operations.logs.lines import Line, Wish
-from io3ops.operations.request_log import records as request_records
 from io3ops.operations.stack import engine, project
 from io3ops.tools import Tools
+from io3ops_shared.log_files.follow import Follower
+from io3ops_shared.request_log.files import CURRENT, FULL
 
 Put = Callable[[Line], None]
 Note = Callable[[str], None]
@@ -60,7 +61,7 @@ def sources(tools: Tools, layers: Iterable[str], note: Note) -> list[Source]:
         else:
             found.append(DaemonLog(engine.DAEMON_LOG, note))
     if "requests" in layers:
-        found.append(RequestLog(tools.settings.logs / request_records.CURRENT, note))
+        found.append(RequestLog(tools.settings.logs / CURRENT, note))
     return found
 
 
@@ -227,12 +228,12 @@ class Journal:
 class _FileLog:
     """A file that is looked at now and then."""
 
-    def __init__(self, path: Path, older: str, what: str, note: Note) -> None:
+    def __init__(self, path: Path, renamed: re.Pattern[str] | None, what: str, note: Note) -> None:
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
-        self._file: Growing | None = None
+        self._file: Follower | None = None
         try:
-            self._file = Growing(path, older)
+            self._file = Follower(path, renamed)
             if not path.exists():
                 note(f"there is no {what} here yet ({path})")
         except OSError as error:
@@ -258,18 +259,20 @@ class _FileLog:
         if self._file:
             self._file.close()
 
-    def _look(self, file: Growing, put: Put) -> None:
+    def _look(self, file: Follower, put: Put) -> None:
         while not self._over.wait(LOOK):
-            for line in map(self.read, file.new()):
-                if line:
-                    put(line)
+            # What cannot be read now may be readable at the next look.
+            with contextlib.suppress(OSError):
+                for line in map(self.read, file.lines()):
+                    if line:
+                        put(line)
 
 
 class DaemonLog(_FileLog):
     """The engine's log where it was started by `operations.engine`."""
 
     def __init__(self, path: Path, note: Note) -> None:
-        super().__init__(path, "", "engine's log", note)
+        super().__init__(path, None, "engine's log", note)
         self._time = time.time()
 
     def past(self, wish: Wish) -> list[Line]:
@@ -297,7 +300,7 @@ class RequestLog(_FileLog):
     """One line for each request; needs no engine."""
 
     def __init__(self, path: Path, note: Note) -> None:
-        super().__init__(path, request_records.OLDER, "request log", note)
+        super().__init__(path, FULL, "request log", note)
 
     def past(self, wish: Wish) -> list[Line]:
         found: list[Line] = []

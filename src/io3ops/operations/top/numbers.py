@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from io3ops.adapters.container_view import Load
 from io3ops.operations.request_log import lines as request_lines
+from io3ops_shared.request_log.record import Record
 
 MINUTE = 60.0
 # How an end is counted: nobody is to blame for a client that left.
@@ -87,27 +88,27 @@ class Ended:
     tokens: float
 
 
-def ended(record: request_lines.Record, time: float) -> Ended:
+def ended(record: Record, time: float) -> Ended:
     return Ended(
         time=time,
-        mode=request_lines.word(record, "mode", most=40),
+        mode=request_lines.word(record.mode, 40),
         outcome=request_lines.outcome(record),
-        ms=request_lines.number(record, "ms"),
-        tokens=request_lines.number(record, "gen_ai", "usage", "output_tokens"),
+        ms=record.ms or 0.0,
+        tokens=record.output_tokens or 0,
     )
 
 
-def failure(record: request_lines.Record, time: float) -> Failure | None:
+def failure(record: Record, time: float) -> Failure | None:
     """A request that did not end well, to be shown among the last ones."""
     outcome = request_lines.outcome(record)
     if outcome in ("ok", "client_left"):
         return None
     return Failure(
         time=time,
-        id=request_lines.word(record, "id", most=128),
-        mode=request_lines.word(record, "mode", most=40),
+        id=request_lines.word(record.id, 128),
+        mode=request_lines.word(record.mode, 40),
         outcome=outcome,
-        error=request_lines.word(record, "error"),
+        error=request_lines.word(record.error),
     )
 
 

@@ -13,12 +13,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from io3ops.adapters.container_view import ContainerView, Load
-from io3ops.adapters.log_files import Growing
 from io3ops.console import printable
 from io3ops.errors import Io3opsError
 from io3ops.operations.logs import lines as log_lines
 from io3ops.operations.models import models
-from io3ops.operations.request_log import records as request_records
 from io3ops.operations.stack import project
 from io3ops.operations.table import config
 from io3ops.operations.top.numbers import (
@@ -35,6 +33,8 @@ from io3ops.operations.top.numbers import (
     rates,
 )
 from io3ops.tools import Tools
+from io3ops_shared.log_files.follow import Follower
+from io3ops_shared.request_log.files import CURRENT, FULL
 
 EVERY = 1.0
 # Less often: Ollama writes a line into its log for each.
@@ -185,7 +185,7 @@ class Top:
         recent: deque[Ended] = deque()
         failures: deque[Failure] = deque(maxlen=LAST)
         try:
-            file = Growing(self._tools.settings.logs / request_records.CURRENT, request_records.OLDER)
+            file = Follower(self._tools.settings.logs / CURRENT, FULL)
         except OSError as error:
             part.failed(f"the request log cannot be read: {error.strerror or error}")
             return
@@ -193,7 +193,7 @@ class Top:
             for line in reversed(list(_recent(file.before()))):
                 _take(line, recent, failures)
             while not self._over.is_set():
-                for line in filter(None, map(log_lines.request_line, file.new())):
+                for line in filter(None, map(log_lines.request_line, file.lines())):
                     _take(line, recent, failures)
                 now = time.time()
                 while recent and recent[0].time < now - MINUTE:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from io3ops.operations.request_log.records import Attempt, Record, shown
+from io3ops.operations.request_log.records import shown
 from io3ops.operations.trace.trace import Waterfall
+from io3ops_shared.request_log.record import Attempt, Record
 
 TOO_LONG = "context_length_exceeded"
 

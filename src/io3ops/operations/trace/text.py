@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from io3ops.operations.request_log.records import Record, shown
+from io3ops.operations.request_log.records import shown
 from io3ops.operations.trace.trace import Part, Waterfall
+from io3ops_shared.request_log.record import Record
 
 STYLES = {
     "body": "36", "wait": "35", "gateway": "36", "attempt": "32", "failed": "31", "load": "33", "prompt": "34", "generation": "32", "rest": "2",

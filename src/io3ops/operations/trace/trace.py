@@ -10,9 +10,9 @@ from pathlib import Path
 
 from io3ops.errors import Io3opsError, RequestUnknown
 from io3ops.operations.request_log import records as request_records
-from io3ops.operations.request_log.records import Attempt, Record
 from io3ops.operations.table import config
 from io3ops.settings import Settings
+from io3ops_shared.request_log.record import Attempt, Record
 
 # A shorter beginning of an id is refused: the next request may well share it.
 SHORTEST = 8

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from io3ops.operations.request_log.records import MOST
+from io3ops_shared.request_log.record import LARGEST_NUMBER
 
 # Names come from clients: one of a megabyte is one of eighty letters here.
 NAME = 80
@@ -30,7 +30,7 @@ COLUMNS = """{
 }"""
 
 # As the records' reader has it.
-KNOWN = f"CREATE MACRO known(x) AS CASE WHEN x >= 0 AND x <= {MOST} THEN x END"
+KNOWN = f"CREATE MACRO known(x) AS CASE WHEN x >= 0 AND x <= {LARGEST_NUMBER} THEN x END"
 
 # `bad`: the file of a line that is no record.
 REQUESTS = f"""

@@ -20,9 +20,12 @@ from io3ops.errors import LogMissing
 from io3ops.operations.request_log import records as request_records
 from io3ops.operations.request_log.time_range import offsets
 from io3ops.operations.usage import sql as usage_sql
+from io3ops_shared.request_log.files import CURRENT, older_files
+from io3ops_shared.request_log.record import parse
+from io3ops_shared.request_log.schema import BEGIN
 
 # A line in which another one begins: the first was cut off by a crash.
-JOINED = re.compile(rb"[^\n]" + re.escape(request_records.BEGIN) + rb"[^\n]*")
+JOINED = re.compile(rb"[^\n]" + re.escape(BEGIN) + rb"[^\n]*")
 STEPS = (60, 300, 900, 1800, 3600, 10_800, 21_600, 43_200, 86_400, 604_800, 2_592_000, 31_536_000)
 MOST_BUCKETS = 60
 
@@ -144,7 +147,7 @@ def _files(folder: Path, since: datetime) -> dict[tuple[int, int], Path]:
     """Those that were written to since then. Raises LogMissing when there is no log at all."""
     found = {}
     request_records.require(folder)
-    every = [p for p in (folder / request_records.CURRENT, *request_records.older_files(folder)) if p.exists()]
+    every = [p for p in (folder / CURRENT, *older_files(folder)) if p.exists()]
     for path in every:
         status = path.stat()
         # File times come from a clock that may be some milliseconds behind.
@@ -168,8 +171,8 @@ def _second_halves(files: Iterable[str]) -> Iterator[bytes]:
     for name in files:
         path = Path(name)
         for match in JOINED.finditer(path.read_bytes()) if path.exists() else ():
-            line = match[0][match[0].rfind(request_records.BEGIN) :]
-            if request_records.parse(line):
+            line = match[0][match[0].rfind(BEGIN) :]
+            if parse(line):
                 yield line
 
 

@@ -1,4 +1,4 @@
-"""The request log's decisions: which files go, who writes when a disk is slow, what is said; and what asks for a recording."""
+"""The request log's decisions: who writes when a disk is slow, what is said; and what asks for a recording."""
 
 from __future__ import annotations
 
@@ -9,92 +9,10 @@ from collections.abc import Callable, Iterator
 
 import orjson
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from io3ops_gateway.request_log import background_writer, content_capture
 from io3ops_gateway.request_log.background_writer import LogWriter
 from io3ops_gateway.request_log.content_capture import Wish
-from io3ops_gateway.request_log.rotating_file import DAY, ROTATED, full_name, number, prunable
-
-NOW = 1_800_000_000.0
-FOREVER = 10**15
-FILES = st.lists(
-    st.tuples(st.integers(0, 1000), st.floats(-400 * DAY, 400 * DAY)), max_size=12
-).map(lambda found: [(name(i), size, NOW + age) for i, (size, age) in enumerate(found)])  # fmt: skip
-
-
-def name(number: int) -> str:
-    return f"requests-20261124T181003Z-{number:04}.jsonl"
-
-
-def files(*ages: float, size: int = 10) -> list[tuple[str, int, float]]:
-    """Files of so many days, numbered by their place."""
-    return [(name(place), size, NOW - age * DAY) for place, age in enumerate(ages)]
-
-
-def gone(found: list[tuple[str, int, float]], now: float, keep_days: float, budget: int) -> list[int]:
-    return [number(name) for name in prunable(found, now, keep_days, budget)]
-
-
-# -- which files go
-
-
-def test_a_file_goes_when_it_is_too_old() -> None:
-    assert gone(files(31, 29.9, 1, 0), NOW, 30, FOREVER) == [0]
-    assert gone(files(31, 29.9, 1, 0)[::-1], NOW, 30, FOREVER) == [0], "the order in which they come does not matter"
-    assert gone([], NOW, 30, 0) == []
-
-
-def test_the_oldest_go_until_the_rest_is_within_the_budget() -> None:
-    assert gone(files(3, 2, 1, 0), NOW, 30, 40) == []
-    assert gone(files(3, 2, 1, 0), NOW, 30, 39) == [0]
-    assert gone(files(3, 2, 1, 0), NOW, 30, 20) == [0, 1]
-    assert gone(files(31, 2, 1, 0), NOW, 30, 25) == [0, 1], "what goes by age counts"
-    assert gone(files(2, 31, 1, 0), NOW, 30, 30) == [1]
-
-
-def test_the_newest_stays_whatever_the_budget_and_the_clock_say() -> None:
-    assert gone(files(3, 2, 1, 0), NOW, 30, 0) == [0, 1, 2]
-    assert gone(files(99), NOW, 30, -5) == []
-
-
-def test_a_clock_that_is_years_ahead_takes_no_more_than_half() -> None:
-    assert gone(files(3, 2, 1, 0), NOW + 3650 * DAY, 30, FOREVER) == [0, 1]
-    assert gone(files(1, 0), NOW + 3650 * DAY, 30, FOREVER) == [0]
-
-
-def test_what_is_dated_in_the_future_is_not_too_old_nor_does_it_push_out_what_is_newer() -> None:
-    """The clock was years ahead and was set back."""
-    found = files(0.6, -3000, -2999, 0.5, 0)
-    assert gone(found, NOW, 30, FOREVER) == []
-    assert gone(found, NOW, 30, 20) == [0, 1, 2]
-
-
-def test_after_9999_comes_10000() -> None:
-    found = [(name(n), 10, NOW) for n in (10_001, 9999, 10_000)]
-    assert gone(found, NOW, 30, 10) == [9999, 10_000]
-
-
-@given(found=FILES, jump=st.floats(-9999 * DAY, 9999 * DAY), budget=st.integers(-10, 5000))
-def test_whatever_the_clock_says_the_newest_stays_and_the_budget_holds(
-    found: list[tuple[str, int, float]], jump: float, budget: int
-) -> None:
-    removed = prunable(found, NOW + jump, 30, budget)
-    left = [file for file in found if file[0] not in removed]
-    assert len(set(removed)) == len(removed) and left[-1:] == found[-1:]
-    assert len(left) <= 1 or sum(size for _, size, _ in left) <= budget
-    assert len(prunable(found, NOW + jump, 30, FOREVER)) <= len(found) // 2
-
-
-def test_a_full_file_gets_the_number_after_the_highest() -> None:
-    assert full_name(NOW, []) == "requests-20270115T080000Z-0001.jsonl"
-    names = [name(1), name(7), "requests.jsonl", "requests-mine-9.jsonl", f"{name(8)}.gz", "content.jsonl"]
-    assert full_name(NOW, names) == "requests-20270115T080000Z-0008.jsonl"
-    assert full_name(NOW, [name(9999)]) == "requests-20270115T080000Z-10000.jsonl"
-    for clock in (-1e9, 0.0, NOW, 4e9):
-        assert ROTATED.fullmatch(full_name(clock, [name(9999)])), "also by a clock before there were computers"
-
 
 # -- a disk that is slow or says no
 

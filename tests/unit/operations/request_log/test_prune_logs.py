@@ -11,6 +11,7 @@ import pytest
 
 from io3ops.adapters import files
 from io3ops.operations.request_log import prune as prune_logs
+from io3ops_shared.request_log.files import LOCK
 
 
 def test_root_gives_away_the_lock_and_nothing_that_was_put_in_its_place(
@@ -22,8 +23,8 @@ def test_root_gives_away_the_lock_and_nothing_that_was_put_in_its_place(
     given: list[tuple[int, int, int]] = []
 
     def swapped(_folder: Path) -> tuple[int, int]:
-        (logs / prune_logs.LOCK).unlink()
-        (logs / prune_logs.LOCK).symlink_to(theirs)
+        (logs / LOCK).unlink()
+        (logs / LOCK).symlink_to(theirs)
         return 10001, 10001
 
     def give(descriptor: int, uid: int, gid: int) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from io3ops_observer import follow
-from io3ops_observer.follow import Follower
+from io3ops_shared.log_files import backwards, follow
+from io3ops_shared.log_files.follow import OVERLONG, Follower
+from io3ops_shared.request_log.files import FULL
 
 
 class Log:
@@ -21,7 +23,7 @@ class Log:
         self.followers: list[Follower] = []
 
     def follower(self, clock: Callable[[], float] = time.monotonic) -> Follower:
-        self.followers.append(Follower(self.folder, clock))
+        self.followers.append(Follower(self.path, FULL, clock))
         return self.followers[-1]
 
     def write(self, text: str) -> None:
@@ -109,7 +111,7 @@ def test_a_worker_that_still_has_the_old_file_is_heard_for_a_while(log: Log) -> 
     now[0] = 5.0
     assert read(follower) == "late"
     now[0] = 5.0 + follow.GRACE + 1
-    assert read(follower) == "" and not follower._renamed, "and then it is closed"
+    assert read(follower) == "" and not follower._retired, "and then it is closed"
 
 
 def test_a_file_that_was_emptied_is_read_from_its_begin(log: Log) -> None:
@@ -158,11 +160,11 @@ def test_a_removed_file_ends_nothing(log: Log) -> None:
 def test_what_is_longer_than_any_line_is_given_up_and_the_next_one_is_not(
     log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(follow, "LONGEST", 100)
-    monkeypatch.setattr(follow, "CHUNK", 64)
+    monkeypatch.setattr(follow, "LONGEST_LINE", 100)
+    monkeypatch.setattr(follow, "BLOCK", 64)
     follower = log.follower()
     log.write("x" * 1000 + "\nnext\n")
-    assert read(follower) == "- next"
+    assert read(follower) == f"{OVERLONG.decode()} next"
 
 
 def test_it_says_how_far_behind_it_is(log: Log) -> None:
@@ -177,3 +179,103 @@ def test_it_says_how_far_behind_it_is(log: Log) -> None:
     next(lines)
     now[0] = 140.0
     assert follower.lag() == 10, "not read to the end"
+
+
+def test_a_full_file_that_a_user_brings_back_is_not_new(log: Log) -> None:
+    """Restored from a backup while the observer runs: its requests were counted long ago."""
+    for text in ("a", "b"):
+        log.write(f"{text}\n")
+        log.rotate()
+    follower = log.follower()
+    saved = log.folder / "requests-20261124T181000Z-1.jsonl"
+    saved.rename(log.folder / "away")
+    log.write("c\n")
+    assert read(follower) == "c"
+    (log.folder / "away").rename(saved)
+    (log.folder / "requests-mine.jsonl").write_text("mine\n")
+    log.rotate()
+    log.write("d\n")
+    assert read(follower) == "d"
+
+
+def test_a_folder_with_a_full_files_name_ends_nothing(log: Log) -> None:
+    follower = log.follower()
+    log.write("a\n")
+    log.number = 7
+    log.rotate()
+    (log.folder / "requests-20261124T181000Z-9.jsonl").mkdir()
+    log.write("b\n")
+    assert read(follower) == "a b" and read(follower) == ""
+
+
+# -- what was there before
+
+
+def full_name(number: int) -> str:
+    return f"requests-20261124T180000Z-{number:04}.jsonl"
+
+
+def test_what_stood_there_is_read_from_its_end_and_what_comes_from_there_on(tmp_path: Path) -> None:
+    path = tmp_path / "requests.jsonl"
+    (tmp_path / full_name(1)).write_bytes(b"a\nb\n")
+    os.utime(tmp_path / full_name(1), (1, 1))
+    (tmp_path / full_name(2)).write_bytes(b"c\nd\n")
+    path.write_bytes(b"e\nf\nhal")
+    file = Follower(path, FULL)
+    assert list(file.before()) == [b"f", b"e", b"d", b"c", b"b", b"a"]
+    with open(path, "ab") as writer:
+        writer.write(b"f\ng\n")
+    assert list(file.lines()) == [b"half", b"g"]
+    assert list(file.lines()) == []
+    file.close()
+
+
+def test_a_renamed_file_is_read_to_its_end_and_so_is_whatever_came_between(tmp_path: Path) -> None:
+    path = tmp_path / "requests.jsonl"
+    path.write_bytes(b"old\n")
+    file = Follower(path, FULL)
+    with open(path, "ab", buffering=0) as slow:
+        slow.write(b"1\n")
+        path.rename(tmp_path / full_name(1))
+        path.write_bytes(b"2\n")
+        path.rename(tmp_path / full_name(2))
+        path.write_bytes(b"3\n")
+        assert list(file.lines()) == [b"1", b"2", b"3"]
+        # A worker that has not noticed yet writes on into the renamed one.
+        slow.write(b"4\n")
+    assert list(file.lines()) == [b"4"]
+    path.rename(tmp_path / full_name(3))
+    assert list(file.lines()) == [], "it is begun anew in a moment"
+    path.write_bytes(b"5\n")
+    assert list(file.lines()) == [b"5"]
+    file.close()
+
+
+def test_a_file_that_is_not_there_yet_is_waited_for_and_one_that_is_emptied_begins_anew(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "requests.jsonl"
+    file = Follower(path)
+    assert list(file.before()) == [] and list(file.lines()) == []
+    path.parent.mkdir()
+    path.write_bytes(b"first one\n")
+    assert list(file.lines()) == [b"first one"]
+    path.write_bytes(b"new\n")
+    assert list(file.lines()) == [b"new"]
+    file.close()
+
+
+def test_lines_longer_than_a_block_are_whole_and_endless_ones_are_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (follow, backwards):
+        monkeypatch.setattr(module, "BLOCK", 16)
+        monkeypatch.setattr(module, "LONGEST_LINE", 100)
+    path = tmp_path / "log"
+    path.write_bytes(b"a" * 50 + b"\n" + b"b" * 20 + b"\n")
+    file = Follower(path)
+    assert list(file.before()) == [b"b" * 20, b"a" * 50]
+    with open(path, "ab") as writer:
+        writer.write(b"c" * 500 + b"\nd\n")
+    assert list(file.lines()) == [OVERLONG, b"d"], "the end of a long line is no line"
+    with closing(Follower(path)) as again:
+        assert all(len(part) <= 120 for part in again.before())
+    file.close()
