@@ -63,7 +63,7 @@ class Admitter:
     ) -> tuple[ModePolicy, AdmittedRequest, dict[str, Any]]:
         """Return (mode, decision, fields to hand on). `record`: learns what is known when the request is refused on the way."""
         mode, suffix = self._policy.mode(body.get("model"))
-        record.mode = mode.name
+        record.decision.mode = mode.name
         if key.modes is not None and mode.name not in key.modes:
             raise Refusal(403, "mode_not_allowed", f"this key may not use mode {mode.name}")
         if mode.task != endpoint.task:
@@ -71,7 +71,8 @@ class Admitter:
             raise Refusal(400, "wrong_endpoint", message)
         marked = data_classes.mark(headers, body, suffix, query)
         decision = data_classes.decide(mode.data_class, key.data_class, marked, self._policy.data_class)
-        record.data_class, record.data_class_from = decision.data_class, decision.source
+        record.decision.data_class = decision.data_class
+        record.decision.data_class_from = decision.source
         reason = self._override(headers, body, key, mode, decision.data_class)
         may_leave = decision.data_class == PUBLIC or bool(reason)
         group = self._policy.group(mode, PUBLIC if may_leave else INTERNAL)

@@ -109,7 +109,7 @@ class Edge:
             record.failed("stopping" if stopped else "cut" if record.status else "error", type(error).__name__)
             raise
         finally:
-            record.ended = clock()
+            record.timing.ended = clock()
             self._recorder.ended(record)
 
     async def _answer(self, exchange: Exchange) -> None:
@@ -132,11 +132,11 @@ class Edge:
             record.path = ""
             return await responses.answer(exchange.send, 200, {"status": "healthy"}, exchange.extra)
         endpoint = exchange.endpoint = self._paths.get(path) if method == "POST" else None
-        record.operation = OPERATIONS.get(endpoint.name, endpoint.name) if endpoint else ""
+        record.decision.operation = OPERATIONS.get(endpoint.name, endpoint.name) if endpoint else ""
         if endpoint is None and not (method == "GET" and self._models.serves(path)):
             raise Refusal(404, "not_found", "the gateway serves nothing here")
         key = exchange.key = self._authenticator.authenticate(exchange.headers)
-        record.key, record.key_id = key.name, digests.key_id(key.digest)
+        record.caller.key, record.caller.key_id = key.name, digests.key_id(key.digest)
         if endpoint is None:
             listed, headers = self._models.answer(key, path)
             record.path = ""
@@ -145,7 +145,7 @@ class Edge:
             body = await request_checks.read_body(
                 exchange.headers, exchange.receive, self.policy.gateway.max_body, reserve
             )
-            record.body = clock()
+            record.timing.body = clock()
             await self._admitted(exchange, body)
 
     async def _admitted(self, exchange: Exchange, body: dict[str, Any]) -> None:
@@ -169,13 +169,13 @@ class Edge:
 
     async def _in_turn(self, scope: Message, context: RequestContext, body: Mapping[str, Any]) -> None:
         """Wait for one of the worker's places, then serve the request."""
-        record, began = context.record, clock()
+        record, timing, began = context.record, context.record.timing, clock()
         try:
             async with self._limits.admission:
-                record.queued = clock() - began
+                timing.queued = clock() - began
                 await self._backend.serve(scope, context, body)
         finally:
-            record.queued = record.queued or clock() - began
+            timing.queued = timing.queued or clock() - began
             if context.disconnected.is_set() and not context.response.ended:
                 record.failed(CLIENT_LEFT, "")
 

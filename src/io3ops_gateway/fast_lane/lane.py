@@ -117,8 +117,8 @@ class Lane:
             if context.response.begun and context.slots:
                 self._limiter.used(_tokens(call), *context.slots)
             attempt.timings = call.facts.timings
-            context.record.used(call.facts.prompt, call.facts.completion)
-            context.record.reason(call.facts.finish_reason)
+            context.record.usage.count(call.facts.prompt, call.facts.completion)
+            context.record.usage.finish(call.facts.finish_reason)
         outcome = context.routing.outcome
         if isinstance(outcome, Outcome):
             attempt.end(outcome.status, f"http_{outcome.status}" if outcome.status >= 400 else "not_understood")

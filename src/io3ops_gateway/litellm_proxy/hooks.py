@@ -29,7 +29,8 @@ from io3ops_gateway.policy import context_window
 from io3ops_gateway.policy import policy as rules
 from io3ops_gateway.policy.provider_keys import ProviderKeys
 from io3ops_gateway.request.context import CURRENT, RequestContext
-from io3ops_gateway.request.record import RequestRecord, is_count
+from io3ops_gateway.request.record import RequestRecord
+from io3ops_gateway.request.usage import Usage
 from io3ops_gateway.settings import from_environment
 from io3ops_shared.names import PUBLIC
 from io3ops_shared.policy import Deployment
@@ -186,26 +187,23 @@ class PolicyHooks(CustomLogger):  # type: ignore[misc]
             return
         if isinstance(tokens, int):
             self.limiter.used(tokens, *context.slots)
-        record = context.record
-        if record.prompt is None:
-            record.used(told.get("prompt_tokens"), told.get("completion_tokens"))
-        cost = told.get("response_cost")
-        if not context.routing.local and isinstance(cost, int | float) and cost > 0:
-            record.cost = float(cost)
-        _note_answer(record, response_obj)
-        record.told = True
+        usage = context.record.usage
+        if usage.prompt is None:
+            usage.count(told.get("prompt_tokens"), told.get("completion_tokens"))
+        if not context.routing.local:
+            usage.charge(told.get("response_cost"))
+        _note_answer(usage, response_obj)
+        usage.reported = True
         if self.told is not None:
-            self.told(record)
+            self.told(context.record)
 
 
-def _note_answer(record: RequestRecord, answer: Any) -> None:
+def _note_answer(usage: Usage, answer: Any) -> None:
     """Why an answer ended, and how much of its prompt the provider had kept; in LiteLLM's form of it."""
     try:
         details = answer.usage.prompt_tokens_details
-        cached = getattr(details, "cached_tokens", None)
-        if is_count(cached):
-            record.cached = cached
-        record.reason(answer.choices[0].finish_reason)
+        usage.count_cached(getattr(details, "cached_tokens", None))
+        usage.finish(answer.choices[0].finish_reason)
     except (AttributeError, IndexError, TypeError):
         # Embeddings, images and others have none.
         return

@@ -63,13 +63,13 @@ def answered(context: RequestContext, attempt: Attempt, response: httpx.Response
 
 def note(context: RequestContext, attempt: Attempt, found: dict[str, Any]) -> None:
     """What an answer, or a stream's last word, says in numbers."""
-    record, usage = context.record, found.get("usage")
+    counted, usage = context.record.usage, found.get("usage")
     if "prompt_eval_count" in found:
         attempt.timings = {name: found[name] for name in NUMBERS if isinstance(found.get(name), int)}
-        record.used(found["prompt_eval_count"], found.get("eval_count", 0))
-        record.reason(found.get("done_reason"))
+        counted.count(found["prompt_eval_count"], found.get("eval_count", 0))
+        counted.finish(found.get("done_reason"))
     elif isinstance(usage, dict):
-        record.used(usage.get("prompt_tokens"), usage.get("completion_tokens", 0))
+        counted.count(usage.get("prompt_tokens"), usage.get("completion_tokens", 0))
 
 
 class ObservedStream(httpx.AsyncByteStream):

@@ -18,18 +18,18 @@ TIMINGS = (
 
 def line(record: RequestRecord) -> dict[str, Any]:
     """A request that has ended. Everything that is not known is left out."""
-    end = record.ended
-    found: dict[str, Any] = {"v": VERSION, "time": stamp(record.time), "id": record.id}
-    if record.mode:
-        found["mode"] = record.mode
-    if record.data_class:
-        found["data_class"] = record.data_class
-    if record.data_class_from not in ("", "default"):
-        found["data_class_from"] = record.data_class_from
-    if record.key:
-        found["key"], found["key_id"] = record.key, record.key_id
-    if record.client:
-        found["client"] = record.client
+    end = record.timing.ended
+    found: dict[str, Any] = {"v": VERSION, "time": stamp(record.timing.wall), "id": record.id}
+    if record.decision.mode:
+        found["mode"] = record.decision.mode
+    if record.decision.data_class:
+        found["data_class"] = record.decision.data_class
+    if record.decision.data_class_from not in ("", "default"):
+        found["data_class_from"] = record.decision.data_class_from
+    if record.caller.key:
+        found["key"], found["key_id"] = record.caller.key, record.caller.key_id
+    if record.caller.client:
+        found["client"] = record.caller.client
     if record.outcome:
         found["outcome"] = record.outcome
     if record.status:
@@ -39,13 +39,13 @@ def line(record: RequestRecord) -> dict[str, Any]:
     found["path"] = record.path
     if record.stream:
         found["stream"] = True
-    found["ms"] = _ms(end - record.begun)
-    if record.body:
-        found["body_ms"] = _ms(record.body - record.begun)
-    if record.queued >= 0.0001:
-        found["queue_ms"] = _ms(record.queued)
-    if record.stream and record.first:
-        found["first_ms"] = _ms(record.first - record.begun)
+    found["ms"] = _ms(end - record.timing.begun)
+    if record.timing.body:
+        found["body_ms"] = _ms(record.timing.body - record.timing.begun)
+    if record.timing.queued >= 0.0001:
+        found["queue_ms"] = _ms(record.timing.queued)
+    if record.stream and record.timing.first:
+        found["first_ms"] = _ms(record.timing.first - record.timing.begun)
     if record.bytes_in:
         found["bytes_in"] = record.bytes_in
     if record.bytes_out:
@@ -59,11 +59,17 @@ def line(record: RequestRecord) -> dict[str, Any]:
         found["override"] = True
     if record.recorded:
         found["recorded"] = True
-    if record.cost:
-        found["cost_usd"] = round(record.cost, 8)
-    if last and record.completion and record.first and "eval_duration" not in last.timings and end > record.first:
+    if record.usage.cost:
+        found["cost_usd"] = round(record.usage.cost, 8)
+    if (
+        last
+        and record.usage.completion
+        and record.timing.first
+        and "eval_duration" not in last.timings
+        and end > record.timing.first
+    ):
         found["tokens_per_second"] = round(
-            record.completion / (end - (record.first if record.stream else last.begun)), 1
+            record.usage.completion / (end - (record.timing.first if record.stream else last.begun)), 1
         )
     if told := _told(record, last):
         found["gen_ai"] = told
@@ -74,22 +80,22 @@ def line(record: RequestRecord) -> dict[str, Any]:
 
 def _told(record: RequestRecord, last: Attempt | None) -> dict[str, Any]:
     """In the words of OpenTelemetry's conventions for generative AI."""
-    found: dict[str, Any] = {"operation": {"name": record.operation}} if record.operation else {}
+    found: dict[str, Any] = {"operation": {"name": record.decision.operation}} if record.decision.operation else {}
     answer: dict[str, Any] = {}
     if last and last.deployment.model and 200 <= record.status < 400:
         answer["model"] = last.deployment.model
-    if record.finish and not record.outcome:
+    if record.usage.finish_reason and not record.outcome:
         # LiteLLM calls a stream finished, before anybody knows that its client has left.
-        answer["finish_reasons"] = [record.finish]
+        answer["finish_reasons"] = [record.usage.finish_reason]
     if answer:
         found["response"] = answer
     usage: dict[str, Any] = {}
-    if record.prompt is not None:
-        usage["input_tokens"] = record.prompt
-    if record.completion is not None:
-        usage["output_tokens"] = record.completion
-    if record.cached:
-        usage["cache_read"] = {"input_tokens": record.cached}
+    if record.usage.prompt is not None:
+        usage["input_tokens"] = record.usage.prompt
+    if record.usage.completion is not None:
+        usage["output_tokens"] = record.usage.completion
+    if record.usage.cached:
+        usage["cache_read"] = {"input_tokens": record.usage.cached}
     if usage:
         found["usage"] = usage
     return found
@@ -102,8 +108,8 @@ def _attempt(attempt: Attempt, record: RequestRecord) -> dict[str, Any]:
         found["provider"] = deployment.provider
     if not deployment.local:
         found["cloud"] = True
-    found["at"] = _ms(attempt.begun - record.begun)
-    found["ms"] = _ms((attempt.ended or record.ended) - attempt.begun)
+    found["at"] = _ms(attempt.begun - record.timing.begun)
+    found["ms"] = _ms((attempt.ended or record.timing.ended) - attempt.begun)
     if attempt.status not in (0, 200):
         found["status"] = attempt.status
     if attempt.error:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import orjson
 
-from io3ops_gateway.request.record import RequestRecord
+from io3ops_gateway.request.record import Capture, RequestRecord
 from io3ops_gateway.request_log.entry import line, stamp
 from io3ops_shared.policy import ModePolicy
 
@@ -46,18 +46,18 @@ class RequestRecorder:
 
     def admitted(self, record: RequestRecord, mode: ModePolicy, body: Mapping[str, Any]) -> None:
         """A request is served; `body`: as it is handed on."""
-        if self._content.wants(mode.name, record.data_class, mode.record_internal):
-            record.question, record.kept = body, bytearray()
+        if self._content.wants(mode.name, record.decision.data_class, mode.record_internal):
+            record.capture = Capture(body)
 
     def ended(self, record: RequestRecord) -> None:
         """A request has ended; `path` '': it was none that is logged."""
         if not record.path:
             return
-        if record.kept is not None:
-            self._keep(record, bytes(record.kept))
+        if record.capture is not None:
+            self._keep(record, record.capture)
         if self._write is None:
             return
-        if record.path == "full" and not record.told and not record.outcome and 200 <= record.status < 400:
+        if record.path == "full" and not record.usage.reported and not record.outcome and 200 <= record.status < 400:
             timer = asyncio.get_running_loop().call_later(LATE_SECONDS, self.told, record)
             self._waiting[id(record)] = (record, timer)
         else:
@@ -87,12 +87,18 @@ class RequestRecorder:
         if self._write is not None:
             self._write(orjson.dumps(line(record)))
 
-    def _keep(self, record: RequestRecord, answer: bytes) -> None:
-        entry = {"time": stamp(record.time), "id": record.id, "mode": record.mode, "data_class": record.data_class}
-        question, record.question, record.kept = record.question, None, None
+    def _keep(self, record: RequestRecord, capture: Capture) -> None:
+        decision = record.decision
+        entry = {
+            "time": stamp(record.timing.wall),
+            "id": record.id,
+            "mode": decision.mode,
+            "data_class": decision.data_class,
+        }
+        record.capture = None
         try:
-            asked = orjson.dumps(question)
+            asked = orjson.dumps(capture.request)
         except orjson.JSONEncodeError:
             # It is nested too deeply, and was refused for that.
             return
-        record.recorded = self._content.keep({**entry, "request": asked, "answer": answer})
+        record.recorded = self._content.keep({**entry, "request": asked, "answer": bytes(capture.answer)})

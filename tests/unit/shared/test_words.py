@@ -17,7 +17,8 @@ from tests.unit.observer.records import WORDS
 from io3ops.operations.usage import sql
 from io3ops_gateway.edge.app import OPERATIONS as RENAMED
 from io3ops_gateway.policy import endpoints
-from io3ops_gateway.request.record import Attempt, RequestRecord
+from io3ops_gateway.request.record import Attempt, Caller, Decision, RequestRecord, Timing
+from io3ops_gateway.request.usage import Usage
 from io3ops_gateway.request_log.entry import line
 from io3ops_observer.record import Record as Observed
 from io3ops_observer.record import parse as observe
@@ -41,8 +42,20 @@ PLACE = Deployment(
 )
 
 
-def a_request(**fields: Any) -> RequestRecord:
-    return RequestRecord("id-1", 1_795_543_803.123, 10.0, mode="executor", status=200, ended=10.5, **fields)
+def a_request(**given: Any) -> RequestRecord:
+    """A request with these fields, whichever part of the record they belong to."""
+
+    def part(kind: type[Any], **known: Any) -> Any:
+        names = {field.name for field in fields(kind)} & given.keys()
+        return kind(**known, **{name: given.pop(name) for name in names})
+
+    parts = {
+        "timing": part(Timing, wall=1_795_543_803.123, begun=10.0, ended=10.5),
+        "caller": part(Caller),
+        "decision": part(Decision, mode="executor"),
+        "usage": part(Usage),
+    }
+    return RequestRecord("id-1", status=200, **parts, **given)
 
 
 def through(request: RequestRecord) -> tuple[Record, Observed]:
@@ -56,7 +69,7 @@ def through(request: RequestRecord) -> tuple[Record, Observed]:
 @pytest.mark.parametrize("reason", sorted(FINISH_REASONS))
 def test_a_finish_reason_reaches_the_commands_and_the_trace(reason: str) -> None:
     request = a_request()
-    request.reason(reason)
+    request.usage.finish(reason)
     read, observed = through(request)
     assert read.finish_reasons == observed.finishes == (reason,)
     attributes = trace(observed)[0].attributes
@@ -66,7 +79,7 @@ def test_a_finish_reason_reaches_the_commands_and_the_trace(reason: str) -> None
 def test_no_other_word_of_a_server_becomes_a_reason() -> None:
     for word in ("a secret of the prompt", "Stop", "stop ", "", "end-turn"):
         request = a_request()
-        request.reason(word)
+        request.usage.finish(word)
         read, observed = through(request)
         assert read.finish_reasons == observed.finishes == ()
 

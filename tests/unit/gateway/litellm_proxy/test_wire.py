@@ -117,7 +117,7 @@ def test_a_stream_that_stops_is_cut(url: str, parts: list[bytes]) -> None:
 
 def test_numbers_are_those_of_the_last_line() -> None:
     made, attempt, _ = stream(CHAT, line({"done": False}), line(END))
-    assert (made.record.prompt, made.record.completion, made.record.finish) == (3, 2, "stop")
+    assert (made.record.usage.prompt, made.record.usage.completion, made.record.usage.finish_reason) == (3, 2, "stop")
     assert attempt.timings == {"total_duration": 5}
 
 
@@ -131,7 +131,7 @@ def test_what_is_sent_once_more_is_another_attempt() -> None:
     second = http_observer.attempt_of(made, request)
     assert second is not None and second is not first and made.record.attempts == [first, second]
     http_observer.answered(made, second, httpx.Response(200, json=END, request=request))
-    assert (first.error, second.error, second.status, made.record.prompt) == ("ConnectError", "", 200, 3)
+    assert (first.error, second.error, second.status, made.record.usage.prompt) == ("ConnectError", "", 200, 3)
     assert http_observer.attempt_of(made, request) is second, "it has answered: what comes now is no attempt of its own"
 
 

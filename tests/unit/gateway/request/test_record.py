@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from io3ops_gateway.request import record as seeing
 from io3ops_gateway.request import responses
-from io3ops_gateway.request.record import RequestRecord
+from io3ops_gateway.request.record import Caller, Capture, Decision, RequestRecord, Timing
+from io3ops_gateway.request.usage import Usage
 from io3ops_gateway.request_log import content_capture
 from io3ops_gateway.request_log import entry as request_line
 from io3ops_gateway.request_log import recorder as journals
@@ -27,8 +28,9 @@ HERE = Deployment(name="m.1.a", provider="local", local=True, url="http://runtim
 AWAY = Deployment(name="m.2.g", provider="openai", local=False, url="https://x", model="g")
 
 
-def a_request(**more: Any) -> RequestRecord:
-    return RequestRecord("id-1", 1_700_000_000.25, 10.0, ended=10.5, **more)
+def a_request(usage: Usage | None = None, decision: Decision | None = None, **more: Any) -> RequestRecord:
+    timing = Timing(1_700_000_000.25, 10.0, ended=10.5)
+    return RequestRecord("id-1", timing, usage=usage or Usage(), decision=decision or Decision(), **more)
 
 
 def test_the_documents_examples_are_what_is_written(root: Path) -> None:
@@ -37,23 +39,16 @@ def test_the_documents_examples_are_what_is_written(root: Path) -> None:
     first, second, third = (json.loads(found) for found in re.findall(r"```json\n(.*)\n```", text))
     chat = RequestRecord(
         first["id"],
-        1795544643.123,
-        0.0,
-        client="OpenAI/Python 1.99.9",
-        operation="chat",
-        mode="executor",
-        data_class="internal",
+        Timing(1795544643.123, 0.0, body=0.0002, first=0.0312, ended=0.5124),
+        Caller("OpenAI/Python 1.99.9", "owner", "9f86d081"),
+        Decision("chat", "executor", "internal", "default"),
+        Usage(prompt=31, completion=47, finish_reason="stop"),
+        path="lane",
+        stream=True,
+        status=200,
+        bytes_in=212,
+        bytes_out=9210,
     )
-    chat.data_class_from, chat.key, chat.key_id, chat.path, chat.stream = "default", "owner", "9f86d081", "lane", True
-    chat.status, chat.body, chat.first, chat.ended, chat.bytes_in, chat.bytes_out = (
-        200,
-        0.0002,
-        0.0312,
-        0.5124,
-        212,
-        9210,
-    )
-    chat.prompt, chat.completion, chat.finish = 31, 47, "stop"
     place = Deployment(name="executor.1.smollm2", provider="local", local=True, url="x", window=4096, model="smollm2")
     timings = {"load_duration": 11_100_000, "prompt_eval_duration": 18_200_000, "eval_duration": 479_000_000}
     chat.attempts = [seeing.Attempt(place, 0.0006, 0.5121, 200, timings={**timings, "total_duration": 510_000_000})]
@@ -70,9 +65,9 @@ def test_the_documents_examples_are_what_is_written(root: Path) -> None:
 
 
 def test_a_fallback_to_the_cloud() -> None:
-    found = a_request(status=200, path="full", cost=0.0000312, completion=12, prompt=20)
+    found = a_request(Usage(prompt=20, completion=12, cost=0.0000312), status=200, path="full")
     found.attempts = [seeing.Attempt(HERE, 10.0, 10.1, 0, "ConnectError"), seeing.Attempt(AWAY, 10.2, 10.4, 200)]
-    found.first = 10.3
+    found.timing.first = 10.3
     line = request_line.line(found)
     assert line["attempts"] == [
         {"deployment": "m.1.a", "at": 0.0, "ms": 100.0, "error": "ConnectError"},
@@ -84,7 +79,7 @@ def test_a_fallback_to_the_cloud() -> None:
 
 def test_an_answer_that_was_not_finished_has_no_reason_for_its_end() -> None:
     """LiteLLM says one before anybody knows that the client has left."""
-    found = a_request(status=200, outcome="client_left", finish="stop", completion=3)
+    found = a_request(Usage(completion=3, finish_reason="stop"), status=200, outcome="client_left")
     assert request_line.line(found)["gen_ai"] == {"usage": {"output_tokens": 3}}
 
 
@@ -100,7 +95,7 @@ def test_what_is_not_known_is_left_out() -> None:
     (b"\x1b[31m/1.0", "other"), (b"a" * 100_000, "other"), (b"x\n/1", "other"), (b"name/1.2-SECRETWORD", "name 1.2"),
 ])  # fmt: skip
 def test_a_client_is_a_product_and_a_version(agent: bytes, name: str) -> None:
-    assert seeing.new_record([(b"user-agent", agent)]).client == name
+    assert seeing.new_record([(b"user-agent", agent)]).caller.client == name
 
 
 @given(st.binary(max_size=200))
@@ -124,20 +119,21 @@ def test_any_clock_gives_a_time(seconds: float) -> None:
 @pytest.mark.parametrize("told", ["a secret", "x" * 41, 7, None, ["stop"], "stop\n", "\x1b[1m", "hunter", "Stop"])
 def test_a_reason_is_a_known_word(told: object) -> None:
     """A server may say a word of the prompt."""
-    found = a_request()
-    found.reason(told)
-    assert found.finish == ""
-    found.reason("tool_calls")
-    found.reason(told)
-    assert found.finish == "tool_calls"
+    usage = Usage()
+    usage.finish(told)
+    assert usage.finish_reason == ""
+    usage.finish("tool_calls")
+    usage.finish(told)
+    assert usage.finish_reason == "tool_calls"
 
 
 @pytest.mark.parametrize("told", [True, 10**30, 1 << 53, -1, 1.5, "3", None])
 def test_what_is_no_number_of_tokens_is_none(told: object) -> None:
     """LiteLLM reads numbers of any size, and a line with one that does not fit could not be written."""
     found = a_request(status=200)
-    found.used(told, told)
-    assert found.prompt is None and found.completion is None
+    found.usage.count(told, told)
+    found.usage.count_cached(told)
+    assert (found.usage.prompt, found.usage.completion, found.usage.cached) == (None, None, None)
     orjson.dumps(request_line.line(found))
 
 
@@ -145,11 +141,11 @@ def test_what_an_attempt_told_is_not_told_of_the_next_one() -> None:
     """A local model answered, its answer was of no use (it had read less than was sent), and a cloud served: LiteLLM tells of that one."""
     found = a_request(status=200)
     found.attempt(HERE)
-    found.used(4096, 12)
-    found.reason("length")
+    found.usage.count(4096, 12)
+    found.usage.finish("length")
     found.attempt(AWAY)
-    assert (found.prompt, found.completion, found.finish) == (None, None, "")
-    found.used(9000, 5)
+    assert (found.usage.prompt, found.usage.completion, found.usage.finish_reason) == (None, None, "")
+    found.usage.count(9000, 5)
     assert request_line.line(found)["gen_ai"] == {
         "response": {"model": "g"},
         "usage": {"input_tokens": 9000, "output_tokens": 5},
@@ -194,7 +190,7 @@ def test_a_call_of_litellms_is_written_when_it_has_told() -> None:
         found = a_request(status=200, path="full")
         recorder.ended(found)
         assert lines == []
-        found.prompt = 3
+        found.usage.prompt = 3
         recorder.told(found)
         recorder.told(found)
 
@@ -247,7 +243,7 @@ def test_what_is_asked_for_is_kept_and_the_line_says_so() -> None:
     lines: list[bytes] = []
     keeper = Keeper(wanted=True)
     recorder = RequestRecorder(lines.append, keeper)
-    found = a_request(status=200, path="lane", mode="m", data_class="public")
+    found = a_request(status=200, path="lane", decision=Decision(mode="m", data_class="public"))
     recorder.admitted(found, ModePolicy(name="m", groups={}, record_internal=True), {"messages": ["hello"]})
 
     async def send(_: Any) -> None: ...
@@ -269,7 +265,7 @@ def test_what_is_asked_for_is_kept_and_the_line_says_so() -> None:
 
 
 def test_of_a_long_answer_no_more_is_held_than_is_kept() -> None:
-    found = a_request(kept=bytearray())
+    found = a_request(capture=Capture({}))
 
     async def send(_: Any) -> None: ...
 
@@ -280,8 +276,8 @@ def test_of_a_long_answer_no_more_is_held_than_is_kept() -> None:
 
     asyncio.run(run())
     assert (
-        found.kept is not None
-        and content_capture.MOST_TEXT < len(found.kept) <= 2_000_000
+        found.capture is not None
+        and content_capture.MOST_TEXT < len(found.capture.answer) <= 2_000_000
         and found.bytes_out == 64_000_000
     )
 
@@ -291,7 +287,7 @@ def test_a_question_that_cannot_be_written_costs_no_line() -> None:
     lines: list[bytes] = []
     keeper = Keeper(wanted=True)
     recorder = RequestRecorder(lines.append, keeper)
-    found = a_request(status=400, outcome="refused", error="too_deep", path="edge", mode="m")
+    found = a_request(status=400, outcome="refused", error="too_deep", path="edge", decision=Decision(mode="m"))
     recorder.admitted(found, ModePolicy(name="m", groups={}), orjson.loads(b"[" * 500 + b"]" * 500))
     recorder.ended(found)
     assert len(lines) == 1 and not keeper.kept and "recorded" not in json.loads(lines[0])
@@ -300,7 +296,7 @@ def test_a_question_that_cannot_be_written_costs_no_line() -> None:
 def test_a_log_that_the_table_does_not_want_is_not_written_and_content_still_is() -> None:
     keeper = Keeper(wanted=True)
     recorder = RequestRecorder(None, keeper)
-    found = a_request(status=200, path="lane", mode="m")
+    found = a_request(status=200, path="lane", decision=Decision(mode="m"))
     recorder.admitted(found, ModePolicy(name="m", groups={}), {})
     recorder.ended(found)
     assert len(keeper.kept) == 1
