@@ -1,33 +1,31 @@
-"""The fast lane: a plain request to a healthy local model, without LiteLLM in between.
+"""Serves plain requests from a healthy local model, without LiteLLM in between. Touches the servers of local deployments.
 
-Touches the servers of local deployments. What it cannot serve goes the full path: a request that is not plain, a mode whose first step is
-shared, in a cloud, or has just failed. A failure before the first byte of an answer goes there too, with what was seen (`http_transport`). A
-deployment that failed is served by LiteLLM until it has answered there: its health is LiteLLM's to judge.
+All other requests go through LiteLLM: a request that is not plain, and a mode whose first step is shared, in a cloud, or has just
+failed. So does a failure before the first byte of the response, with its outcome, so that LiteLLM counts it as its own attempt. After
+a failure LiteLLM serves the deployment until it has answered there: LiteLLM alone judges its health.
 """
 
 import asyncio
-import sys
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import aiohttp
 
 from io3ops_gateway.codec import ollama_requests, openai_requests
 from io3ops_gateway.codec.base import Call, Reply, Target
-from io3ops_gateway.fast_lane.response import ResponseRelay, blames, failed_attempt
+from io3ops_gateway.fast_lane.response import ResponseRelay, blames_server, failed_attempt
 from io3ops_gateway.fast_lane.upstreams import Upstream
 from io3ops_gateway.limits.rate_limits import RateLimiter
-from io3ops_gateway.litellm_proxy import http_transport
-from io3ops_gateway.litellm_proxy.http_transport import Outcome
 from io3ops_gateway.policy import policy as rules
 from io3ops_gateway.policy.endpoints import Endpoint
 from io3ops_gateway.policy.provider_keys import ProviderKeys
+from io3ops_gateway.request.attempt_outcome import AttemptOutcome
 from io3ops_gateway.request.context import AdmittedRequest, RequestContext
 
-# Shorter than servers keep a connection that nobody uses: a request must not cross their close.
+# Shorter than servers keep an idle connection: a request must not be sent while the server closes it.
 IDLE_SECONDS = 4.0
 CODECS: dict[str, Callable[[Endpoint, Mapping[str, Any], Target, Reply], Call | None]] = {
     "ollama": ollama_requests.call,
@@ -35,16 +33,30 @@ CODECS: dict[str, Callable[[Endpoint, Mapping[str, Any], Target, Reply], Call | 
 }
 
 
+class TokenCounter(Protocol):
+    """Counts tokens for servers that report none, as `litellm_proxy.token_counter.TokenCounter` does."""
+
+    def text(self, text: str) -> int: ...
+
+    def messages(self, messages: Sequence[Any]) -> int: ...
+
+
 class Lane:
-    """`upstreams`: where it may go, by group; empty: nowhere."""
+    """`upstreams`: the deployment that each group may use, by the group's name. `counter`: for servers that report no tokens."""
 
     def __init__(
-        self, policy: rules.Policy, upstreams: Mapping[str, Upstream], keys: ProviderKeys, limiter: RateLimiter
+        self,
+        policy: rules.Policy,
+        upstreams: Mapping[str, Upstream],
+        keys: ProviderKeys,
+        limiter: RateLimiter,
+        counter: TokenCounter,
     ) -> None:
         self._policy = policy
         self._upstreams = upstreams
         self._keys = keys
         self._limiter = limiter
+        self._counter = counter
         self._failed: set[str] = set()
         self._sessions: dict[bool, aiohttp.ClientSession] = {}
 
@@ -57,11 +69,11 @@ class Lane:
             asked=admitted.requested_model,
             now=int(time.time()),
             new_id=_new_id,
-            count=http_transport.count,
-            prompt=partial(_count_prompt, body),
+            count=self._counter.text,
+            prompt=partial(self._count_prompt, body),
         )
-        found = CODECS[upstream.target.kind](admitted.endpoint, body, upstream.target, reply)
-        return (upstream, found) if found else None
+        call = CODECS[upstream.target.kind](admitted.endpoint, body, upstream.target, reply)
+        return (upstream, call) if call else None
 
     def observe(self, context: RequestContext) -> None:
         """Learn from a request that took the full path: the upstream that answered is healthy again, one that was passed over is not."""
@@ -70,7 +82,7 @@ class Lane:
             return
         if context.response.status < 400 and context.routing.deployment == upstream.name:
             self._failed.discard(upstream.name)
-        elif blames(context.response.status) and not context.routing.overflowed:
+        elif blames_server(context.response.status) and not context.routing.overflowed:
             # A model that rejected an over-long prompt is still healthy.
             self._failed.add(upstream.name)
 
@@ -81,7 +93,7 @@ class Lane:
             Refusal: the prompt may not go there.
             TimeoutError: the request's budget ended.
         """
-        # Last before the wire, as on the full path.
+        # The last check before the prompt is sent, as on the full path.
         deployment = self._policy.deployment(upstream.id, upstream.target.url, leaves=context.admitted.may_leave)
         context.routing.window = deployment.window
         headers = {"content-type": "application/json", "x-request-id": context.record.onward}
@@ -92,47 +104,48 @@ class Lane:
             headers["authorization"] = f"Bearer {key}"
         context.record.path = "lane"
         attempt = context.record.attempt(deployment)
-        answer = ResponseRelay(call, context, upstream)
+        relay = ResponseRelay(call, context, upstream, self._counter.text)
         patience = upstream.first if call.stream else upstream.timeout
         limits = aiohttp.ClientTimeout(total=None, sock_connect=patience, sock_read=patience)
         session = self._session(context.admitted.may_leave)
+        outcome: AttemptOutcome | None = None
         try:
             async with session.post(
                 call.path, data=call.body, headers=headers, timeout=limits, allow_redirects=False, proxy=upstream.proxy
-            ) as got:
-                context.routing.outcome = await (answer.stream(got) if call.stream else answer.whole(got))
+            ) as response:
+                outcome = await (relay.stream(response) if call.stream else relay.whole(response))
         except asyncio.CancelledError:
             attempt.end(error="stopped")
             if context.response.begun and context.stopping and not context.disconnected.is_set():
-                await answer.tell()
+                await relay.announce_stop()
             raise
         except (aiohttp.ClientError, TimeoutError) as error:
             failure = failed_attempt(call.path, upstream.name, error)
-            attempt.end(error=failure.error.__name__)
+            attempt.end(error=failure.error)
             if context.response.begun:
-                await answer.broken()
+                await relay.announce_cut()
             else:
-                context.routing.outcome = failure
+                outcome = failure
         finally:
             if context.response.begun and context.slots:
                 self._limiter.used(_tokens(call), *context.slots)
             attempt.timings = call.facts.timings
             context.record.usage.count(call.facts.prompt, call.facts.completion)
             context.record.usage.finish(call.facts.finish_reason)
-        outcome = context.routing.outcome
-        if isinstance(outcome, Outcome):
+        context.routing.outcome = outcome
+        if outcome is not None:
             attempt.end(outcome.status, f"http_{outcome.status}" if outcome.status >= 400 else "not_understood")
         else:
-            attempt.end(200, "cut" if answer.cut or call.failed else "")
-        if answer.cut or (isinstance(outcome, Outcome) and blames(outcome.status)):
+            attempt.end(200, "cut" if relay.cut or call.failed else "")
+        if relay.cut or (outcome is not None and blames_server(outcome.status)):
             self._failed.add(upstream.name)
         return outcome is None
 
-    def _session(self, leaves: bool) -> aiohttp.ClientSession:
-        """Internal prompts share no connection with what may leave."""
-        if leaves not in self._sessions:
+    def _session(self, may_leave: bool) -> aiohttp.ClientSession:
+        """Return the connections of one kind of prompt: internal prompts share none with prompts that may leave."""
+        if may_leave not in self._sessions:
             connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_SECONDS)
-            self._sessions[leaves] = aiohttp.ClientSession(
+            self._sessions[may_leave] = aiohttp.ClientSession(
                 connector=connector,
                 trust_env=False,
                 auto_decompress=False,
@@ -140,11 +153,18 @@ class Lane:
                 skip_auto_headers=("user-agent", "accept", "accept-encoding"),
                 read_bufsize=1 << 18,
             )
-        return self._sessions[leaves]
+        return self._sessions[may_leave]
+
+    def _count_prompt(self, body: Mapping[str, Any]) -> int:
+        """Return the tokens of the prompt, by our own count."""
+        if "messages" in body:
+            return self._counter.messages(body["messages"])
+        prompt = body.get("prompt") or ""
+        return self._counter.text(prompt if isinstance(prompt, str) else "".join(prompt))
 
 
 def _tokens(call: Call) -> int:
-    """What a request took of its limits: also one that was cut, and one whose server does not count."""
+    """Return the tokens that count towards the rate limits, also when the response was cut or its server reports none."""
     prompt, completion = call.facts.prompt, call.facts.completion
     if prompt is None:
         prompt, completion = call.counted()
@@ -153,11 +173,3 @@ def _tokens(call: Call) -> int:
 
 def _new_id(prefix: str) -> str:
     return f"{prefix}{uuid.uuid4()}"
-
-
-def _count_prompt(body: Mapping[str, Any]) -> int:
-    """Tokens of what was asked, in the same way."""
-    if "messages" in body:
-        return int(sys.modules["litellm"].token_counter(model="", messages=body["messages"]))
-    given = body.get("prompt") or ""
-    return http_transport.count(given if isinstance(given, str) else "".join(given))

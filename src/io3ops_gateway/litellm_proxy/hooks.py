@@ -28,6 +28,7 @@ from io3ops_gateway.policy import audit_log as audit
 from io3ops_gateway.policy import context_window
 from io3ops_gateway.policy import policy as rules
 from io3ops_gateway.policy.provider_keys import ProviderKeys
+from io3ops_gateway.request.attempt_outcome import AttemptOutcome
 from io3ops_gateway.request.context import CURRENT, RequestContext
 from io3ops_gateway.request.record import RequestRecord
 from io3ops_gateway.request.usage import Usage
@@ -119,7 +120,7 @@ class PolicyHooks(CustomLogger):  # type: ignore[misc]
             context.routing.attempts += 1
             outcome = context.routing.outcome
             # What the fast lane has tried is handed over as this attempt's outcome: it is the same one.
-            if not isinstance(outcome, http_transport.Outcome) or outcome.deployment != deployment.name:
+            if not isinstance(outcome, AttemptOutcome) or outcome.deployment != deployment.name:
                 context.record.attempt(deployment)
         context.routing.deployment, context.routing.local, context.routing.window = (
             deployment.name,

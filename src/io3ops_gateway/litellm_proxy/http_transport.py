@@ -5,9 +5,7 @@ in the lane is a failure of that deployment for LiteLLM too: its pauses, retries
 And no local server cuts a prompt unseen (`truncation`): what it refuses is put in LiteLLM's words, so that fallbacks for long prompts act.
 """
 
-import sys
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -15,27 +13,15 @@ import httpx
 
 from io3ops_gateway.errors import Refusal, StartError
 from io3ops_gateway.litellm_proxy import http_observer
+from io3ops_gateway.litellm_proxy.token_counter import TokenCounter
 from io3ops_gateway.policy import context_window
 from io3ops_gateway.policy.policy import origin
+from io3ops_gateway.request.attempt_outcome import AttemptOutcome
 from io3ops_gateway.request.context import CURRENT, RequestContext
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Outcome:
-    """What came of the attempt of a deployment at `url`: an answer that is no use to the lane, or with `status` 0 the kind of failure.
-    `overlong`: the answer was to a part of the prompt, and this is to be said of it."""
-
-    url: str
-    deployment: str
-    status: int = 0
-    content_type: str = "application/json"
-    body: bytes = b""
-    error: type[httpx.TransportError] = httpx.ConnectError
-    reason: str = ""
-    overlong: Refusal | None = None
-
+from io3ops_gateway.request.truncation import check_truncation
 
 _send = httpx.AsyncClient.send
+_counter = TokenCounter()
 
 
 async def send(self: httpx.AsyncClient, request: httpx.Request, **options: Any) -> httpx.Response:
@@ -81,7 +67,7 @@ async def send(self: httpx.AsyncClient, request: httpx.Request, **options: Any) 
 def _recorded(context: RequestContext, request: httpx.Request, *, stream: bool) -> httpx.Response | None:
     """What the lane has seen of this very attempt."""
     outcome = context.routing.outcome
-    if not isinstance(outcome, Outcome) or _address(str(request.url)) != _address(outcome.url):
+    if not isinstance(outcome, AttemptOutcome) or _address(str(request.url)) != _address(outcome.url):
         return None
     context.routing.outcome = None
     if outcome.deployment != context.routing.deployment:
@@ -90,7 +76,7 @@ def _recorded(context: RequestContext, request: httpx.Request, *, stream: bool) 
     if outcome.overlong:
         return _refuse(context, request, outcome.overlong)
     if not outcome.status:
-        raise outcome.error(outcome.reason, request=request)
+        raise getattr(httpx, outcome.error)(outcome.reason, request=request)
     headers = {"content-type": outcome.content_type}
     # The lane's own: what is replayed is no attempt more.
     attempt = context.record.attempts[-1] if context.record.attempts else None
@@ -103,22 +89,12 @@ def _recorded(context: RequestContext, request: httpx.Request, *, stream: bool) 
 
 def _judged(context: RequestContext, request: httpx.Request, allowed: bool, data: bytes) -> httpx.Response | None:
     """What LiteLLM gets in place of an answer to a part of the prompt; None: it was read, or may be cut."""
-    refused = cut(context, context.routing.deployment, request.content, context_window.told(data), allowed)
+    refused = _cut(context, request.content, context_window.told(data), allowed)
     return _refuse(context, request, refused) if refused else None
 
 
-def cut(context: RequestContext, name: str, body: bytes, read: int | None, allowed: bool) -> Refusal | None:
-    """Whether a server that says it read so much has cut the prompt, and what to tell the client; `allowed`: it is noted only."""
-    found = context_window.estimate(body, context.routing.window, read, count) if read is not None else 0
-    if not found:
-        return None
-    context.routing.truncated = allowed
-    return None if allowed else context_window.refusal(name, found, context.routing.window, counted=False)
-
-
-def count(text: str) -> int:
-    """Tokens of a text, as LiteLLM counts where a server does not."""
-    return int(sys.modules["litellm"].token_counter(model="", text=text))
+def _cut(context: RequestContext, body: bytes, read: int | None, allowed: bool) -> Refusal | None:
+    return check_truncation(context, context.routing.deployment, body, read, allowed=allowed, count=_counter.text)
 
 
 def _refuse(context: RequestContext, request: httpx.Request, refused: Refusal) -> httpx.Response:
@@ -152,7 +128,7 @@ class _CheckedStream(httpx.AsyncByteStream):
             seen = seen[-100:] + chunk
             if not known and (read := context_window.told(seen)) is not None:
                 known = True
-                context.routing.overlong = cut(context, context.routing.deployment, self._body, read, self._allowed)
+                context.routing.overlong = _cut(context, self._body, read, self._allowed)
             yield chunk
 
     async def aclose(self) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from io3ops_gateway.errors import Refusal
 from io3ops_gateway.policy.endpoints import Endpoint
+from io3ops_gateway.request.attempt_outcome import AttemptOutcome
 from io3ops_gateway.request.record import RequestRecord
 from io3ops_gateway.request.response_writer import ResponseWriter
 
@@ -54,7 +55,7 @@ class RoutingState:
     truncated: bool = False
     overlong: Refusal | None = None
     overflowed: bool = False
-    outcome: object = None
+    outcome: AttemptOutcome | None = None
     audited: set[str] = field(default_factory=set)
 
 

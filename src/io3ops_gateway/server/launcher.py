@@ -82,6 +82,7 @@ def serve(settings: Settings) -> None:
             from io3ops_gateway.fast_lane.upstreams import upstreams
             from io3ops_gateway.limits.limits import worker_limits
             from io3ops_gateway.litellm_proxy.app import FullPath
+            from io3ops_gateway.litellm_proxy.token_counter import TokenCounter
 
             policy, provider_keys = hooks.policy, hooks.files.keys
             worker_counters = counters.worker(job.index)
@@ -89,7 +90,7 @@ def serve(settings: Settings) -> None:
             full_path = FullPath(app, inner, provider_keys.hide, hooks.why)
             lane = None
             if policy.gateway.lane:
-                lane = Lane(policy, upstreams(policy, hooks.entries), provider_keys, hooks.limiter)
+                lane = Lane(policy, upstreams(policy, hooks.entries), provider_keys, hooks.limiter, TokenCounter())
             recorder = make_recorder(policy.log, settings, worker_counters.lost)
             hooks.told = recorder.told
             return Edge(

@@ -9,6 +9,7 @@ import pytest
 from tests.unit.gateway.litellm_proxy.test_wire import CHAT, END, context, line
 
 from io3ops_gateway.litellm_proxy import http_transport
+from io3ops_gateway.request.attempt_outcome import AttemptOutcome
 from io3ops_gateway.request.context import CURRENT
 
 
@@ -16,7 +17,7 @@ def handed(body: bytes) -> bytes:
     """A stream that the lane did not understand, as LiteLLM reads it."""
     made = context()
     made.routing.deployment = "m.1.a"
-    made.routing.outcome = http_transport.Outcome(url=CHAT, deployment="m.1.a", status=200, body=body)
+    made.routing.outcome = AttemptOutcome(url=CHAT, deployment="m.1.a", status=200, body=body)
 
     async def run() -> bytes:
         token = CURRENT.set(made)

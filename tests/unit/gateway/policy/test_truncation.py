@@ -14,9 +14,9 @@ from tests.unit.gateway.contexts import a_context
 
 from io3ops_gateway.litellm_proxy import http_transport
 from io3ops_gateway.litellm_proxy.app import FullPath
-from io3ops_gateway.litellm_proxy.http_transport import Outcome
 from io3ops_gateway.policy import context_window
 from io3ops_gateway.request import responses as answers
+from io3ops_gateway.request.attempt_outcome import AttemptOutcome
 from io3ops_gateway.request.context import CURRENT, RequestContext
 
 CHAT, EMBED, SERVED = "http://r/api/chat", "http://r/api/embed", "http://r/v1/chat/completions"
@@ -181,7 +181,7 @@ def ask(
     monkeypatch: pytest.MonkeyPatch, server: Server, url: str, body: dict[str, Any], **options: Any
 ) -> httpx.Response:
     monkeypatch.setattr(http_transport, "_send", server)
-    monkeypatch.setattr(http_transport, "count", words)
+    monkeypatch.setattr(http_transport._counter, "text", words)
 
     async def sent() -> httpx.Response:
         async with httpx.AsyncClient() as client:
@@ -222,10 +222,10 @@ def test_what_may_be_cut_is_asked_once_more_and_flagged(
 
 
 def test_the_lanes_refusal_is_not_asked_for_again(monkeypatch: pytest.MonkeyPatch, context: RequestContext) -> None:
-    context.routing.outcome = Outcome(url=CHAT, deployment="m.1.a", status=400, body=EXACT)
+    context.routing.outcome = AttemptOutcome(url=CHAT, deployment="m.1.a", status=400, body=EXACT)
     server = Server()
     assert ask(monkeypatch, server, CHAT, LONG).status_code == 400 and context.routing.overlong and not server.asked
-    context.routing.outcome = Outcome(url=CHAT, deployment="m.1.a", status=400, body=EXACT)
+    context.routing.outcome = AttemptOutcome(url=CHAT, deployment="m.1.a", status=400, body=EXACT)
     context.admitted = replace(context.admitted, truncation="flag")
     server = Server(httpx.Response(200, json={}))
     assert (
@@ -274,7 +274,7 @@ def test_a_cut_that_the_lane_has_seen_is_said_in_its_words(
     monkeypatch: pytest.MonkeyPatch, context: RequestContext
 ) -> None:
     said = context_window.refusal("m.1.a", 600, 512, counted=False)
-    context.routing.outcome = Outcome(url=SERVED, deployment="m.1.a", status=400, overlong=said)
+    context.routing.outcome = AttemptOutcome(url=SERVED, deployment="m.1.a", status=400, overlong=said)
     got = ask(monkeypatch, Server(), SERVED, LONG)
     assert (
         got.status_code == 400 and context.routing.overlong is said and said.message in got.json()["error"]["message"]
