@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,11 +17,11 @@ from io3ops.operations.table import config
 from io3ops.routing.problems import did_you_mean, scrub
 from io3ops.settings import Settings
 from io3ops.tools import Tools
+from io3ops_shared.times import format_duration, parse_duration
 
 NAME = "recording.json"
 CONTENT = "content.jsonl"
 LONGEST = 24 * 3600
-UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,14 +47,13 @@ class Ended:
 
 
 def duration(text: str) -> int:
-    """Seconds of `90s`, `30m`, `2h`. Raises ValueError that says what is allowed."""
-    found = re.fullmatch(r"([1-9][0-9]{0,5})([smh])", text)
-    if not found:
-        raise ValueError(f"{text!r} is not a duration like 30m or 2h")
-    seconds = int(found[1]) * UNITS[found[2]]
+    """Return the whole seconds of `--for`. Raises ValueError that says what is allowed."""
+    seconds = parse_duration(text)
     if seconds > LONGEST:
-        raise ValueError(f"{text} is too long: at most {LONGEST // 3600}h")
-    return seconds
+        raise ValueError(f"{text} is too long: at most {format_duration(LONGEST)}")
+    if seconds < 1:
+        raise ValueError(f"{text} is too short: at least 1s")
+    return math.ceil(seconds)
 
 
 def parse(data: bytes) -> dict[str, float]:
