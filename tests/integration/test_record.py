@@ -321,7 +321,7 @@ def test_both_sides_understand_the_same(until: object) -> None:
         host = set(record.parse(data))
     except ValueError:
         host = set()
-    assert host == set(content_capture.wishes(data))
+    assert host == set(content_capture.recorded_modes(data))
 
 
 def test_both_sides_count_the_same_times(gateway: Gateway) -> None:
