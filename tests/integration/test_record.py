@@ -259,7 +259,7 @@ def test_wrong_words_change_nothing(clone: Clone) -> None:
         (("off", "--mode", "zzz"), 18, "the table's modes: executor"),
         (("on",), 2, "--mode"),
         (("on", "--mode", "executor", "--for", "25h"), 2, "at most 24h"),
-        (("on", "--mode", "executor", "--for", "30"), 2, "like 30m or 2h"),
+        (("on", "--mode", "executor", "--for", "30"), 2, "for example 500ms, 90s, 30m"),
         (("off", "--mode", "executor", "--delete"), 2, "leave --mode out"),
     ):
         done = run(clone, *args)
@@ -289,15 +289,28 @@ def test_a_file_that_is_not_understood_is_said_and_written_anew(clone: Clone) ->
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("1s", 1), ("90s", 90), ("30m", 1800), ("2h", 7200), ("24h", 86_400), ("1440m", 86_400)]
+    ("text", "seconds"),
+    [
+        ("1s", 1),
+        ("90s", 90),
+        ("30m", 1800),
+        ("2h", 7200),
+        ("24h", 86_400),
+        ("1440m", 86_400),
+        ("1h30m", 5400),
+        ("1d", 86_400),
+        ("1s1ms", 2),
+    ],
 )
 def test_durations(text: str, seconds: int) -> None:
     assert record.duration(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "0m", "30", "m", "-5m", "1.5h", "2 h", "1d", "25h", "86401s", "٣m", "5m\n"])
+@pytest.mark.parametrize(
+    "text", ["", "0m", "999ms", "30", "m", "-5m", "1.5h", "2 h", "2d", "25h", "86401s", "1d1ms", "٣m", "5m\n"]
+)
 def test_no_durations(text: str) -> None:
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=r"for example|at most 24h|at least 1s"):
         record.duration(text)
 
 
@@ -308,7 +321,7 @@ def test_both_sides_understand_the_same(until: object) -> None:
         host = set(record.parse(data))
     except ValueError:
         host = set()
-    assert host == set(content_capture.wishes(data))
+    assert host == set(content_capture.recorded_modes(data))
 
 
 def test_both_sides_count_the_same_times(gateway: Gateway) -> None:

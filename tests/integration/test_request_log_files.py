@@ -116,7 +116,7 @@ def stays_whole(folder: Path, clock: Clock, why: str, capsys: pytest.CaptureFixt
     log = log_in(folder, clock)
     assert [log.write(line(0, n)) for n in range(50)] == [False] * 50 and log.lost == 50
     assert capsys.readouterr().err == (
-        f"gateway: the request log cannot be written: {why}; 1 lines lost so far; answers are not affected\n"
+        f"gateway: the request log cannot be written: {why}; lines lost so far: 1; responses are not affected\n"
     )
     return log
 
@@ -126,7 +126,7 @@ def works_again(folder: Path, clock: Clock, log: RequestLog, capsys: pytest.Capt
     lost = log.lost
     clock.wait(1)
     assert log.write(line(0, 50)) and log.write(line(0, 51)) and read(current(folder)) == [(0, 50), (0, 51)]
-    assert capsys.readouterr().err == f"gateway: the request log is written again; {lost} lines were lost\n"
+    assert capsys.readouterr().err == f"gateway: the request log is written again; lines lost: {lost}\n"
 
 
 # -- many processes
@@ -436,7 +436,7 @@ def test_one_that_comes_between_the_look_and_the_opening_is_not_written(
     put: Callable[[Path], None],
     why: str,
 ) -> None:
-    monkeypatch.setattr(append_file, "_regular", lambda _name, _folder: True)
+    monkeypatch.setattr(append_file, "_may_be_opened", lambda _name, _folder: True)
     put(current(folder))
     signal.alarm(30)
     stays_whole(folder, clock, why, capsys)
@@ -490,7 +490,7 @@ def test_a_full_disk_costs_the_lines_that_it_could_not_take_and_no_other(
     assert log.write(line(0, 501)) and log.write(line(0, 502))
     assert current(small).read_bytes().endswith(b"\n" + line(0, 501) + b"\n" + line(0, 502) + b"\n")
     assert read(current(small)) == [*((0, n) for n in range(taken)), (0, 501), (0, 502)]
-    assert f"written again; {501 - taken} lines were lost" in capsys.readouterr().err
+    assert f"written again; lines lost: {501 - taken}" in capsys.readouterr().err
 
 
 def test_a_piece_of_another_worker_does_not_spoil_the_next_line(small: Path, clock: Clock) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import click
 
 from io3ops.cli.command import asdict, command
+from io3ops.cli.times import TIME_HELP, time_of
 
 if TYPE_CHECKING:
     from io3ops.console import Console
@@ -43,7 +43,7 @@ class Logs(click.Group):
     "--layer", "layers", multiple=True, type=click.Choice(LAYERS), help="Only this one; repeatable. Unset: all."
 )
 @click.option("--id", "identity", default="", metavar="ID", help="Only lines of the request with this id.")
-@click.option("--since", default="", metavar="10m|2h|ISO", help="Only lines from then on.")
+@click.option("--since", default="", metavar="TIME", help=f"Show only lines from then on. {TIME_HELP}")
 @click.option(
     "--tail",
     metavar="N|all",
@@ -66,11 +66,7 @@ def logs(
     from io3ops.operations.logs import lines as log_lines
     from io3ops.operations.logs.logs import logs as operation
 
-    begin = log_lines.since(since, time.time()) if since else 0.0
-    if begin is None:
-        raise click.UsageError(
-            f"--since {since!r} is neither a time ago (90s, 10m, 2h, 3d) nor an ISO time (2026-11-24T18:00)"
-        )
+    begin = max(0.0, time_of("--since", since).timestamp()) if since else 0.0
     count = tail or ("all" if since or identity else "200")
     if count != "all" and not (count.isdecimal() and len(count) < 10):
         raise click.UsageError(f"--tail {count!r} is neither a number nor `all`")

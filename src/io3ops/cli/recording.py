@@ -41,9 +41,9 @@ def record(tools: Tools, console: Console) -> int:
     "seconds",
     default="30m",
     show_default=True,
-    metavar="TIME",
+    metavar="DURATION",
     callback=_seconds,
-    help="How long, e.g. 90s, 30m, 2h; at most 24h. It ends by itself.",
+    help="How long to record, e.g. 90s, 30m or 1h30m; at most 24h. Recording stops by itself.",
 )
 def record_on(tools: Tools, console: Console, modes: tuple[str, ...], seconds: int) -> int:
     """Keep the prompts and answers of a mode in .io3ops/content/content.jsonl, for a while.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from io3ops.cli.command import command
+from io3ops.cli.times import TIME_HELP, time_of
 
 if TYPE_CHECKING:
     from io3ops.console import Console
@@ -18,8 +19,14 @@ DIMENSIONS = ("mode", "model", "key", "client", "outcome", "error", "day", "hour
 
 
 @command("usage")
-@click.option("--since", default="today", show_default=True, metavar="TIME", help="7d, 24h, today, 2026-11-01, …")
-@click.option("--until", default="now", show_default=True, metavar="TIME", help="The same forms; itself not included.")
+@click.option("--since", default="today", show_default=True, metavar="TIME", help=f"Start of the range. {TIME_HELP}")
+@click.option(
+    "--until",
+    default="now",
+    show_default=True,
+    metavar="TIME",
+    help="End of the range (exclusive); same forms as --since.",
+)
 @click.option("--by", multiple=True, type=click.Choice(DIMENSIONS), help="Group by it; repeatable. Unset: mode.")
 @click.option("--csv", "as_csv", is_flag=True, help="The groups as CSV on stdout.")
 @click.option("--plot", is_flag=True, help="Also draw requests over time, and times by group.")
@@ -30,17 +37,13 @@ def usage(tools: Tools, console: Console, since: str, until: str, by: tuple[str,
     """
     from datetime import UTC, datetime
 
-    from io3ops.operations.request_log.time_range import moment
     from io3ops.operations.usage import text as usage_text
     from io3ops.operations.usage.usage import usage as count
 
     if as_csv and (plot or console.mode == "json"):
         raise click.UsageError("--csv goes with neither --json nor --plot")
     now = datetime.now(UTC)
-    try:
-        begin, end = moment(since, now), moment(until, now)
-    except ValueError as error:
-        raise click.UsageError(str(error)) from None
+    begin, end = time_of("--since", since, now), time_of("--until", until, now)
     if begin >= end:
         raise click.UsageError("--since is not before --until")
     found = count(tools.settings.logs, begin, end, tuple(dict.fromkeys(by)) or ("mode",), timeline=plot)

@@ -8,11 +8,12 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from io3ops.routing.kinds import Entry, duration
+from io3ops.routing.kinds import Entry
 from io3ops.routing.language import CLOUD_KINDS, CLOUD_URLS, LOCAL_KINDS, TASKS, cloud_tag
 from io3ops.routing.problems import Problem, did_you_mean
 from io3ops.routing.source import Reader
 from io3ops.routing.table import LOOPBACK, Document, Mode, Model, Provider, Table
+from io3ops_shared.times import format_duration
 
 IN_STACK = ("runtime", "runtime-public", "gateway", "egress", "observer", "outlet", "loader")
 _CLOUD_HOSTS = {urlsplit(url).hostname for url in CLOUD_URLS.values()}
@@ -249,14 +250,14 @@ def _budgets(reader: Reader, entry: Entry, mode: Mode) -> None:
         reader.problem(
             timeouts.at(key),
             f"{where}.{key}",
-            f"first_token ({duration(mode.first_token)}) is longer than step ({duration(max(times))})",
+            f"first_token ({format_duration(mode.first_token)}) is longer than step ({format_duration(max(times))})",
         )
     if mode.total and mode.total < sum(times) and given & {"step", "steps"}:
         fit = sum(sum(times[: number + 1]) <= mode.total for number in range(len(times)))
         reader.problem(
             timeouts.at("total"),
             f"{where}.total",
-            f"{duration(mode.total)} does not fit {len(times)} steps of {duration(max(times))}: only {fit} would surely be tried",
+            f"{format_duration(mode.total)} does not fit {len(times)} steps of {format_duration(max(times))}: only {fit} would surely be tried",
         )
 
 

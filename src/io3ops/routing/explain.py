@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from io3ops.routing.kinds import duration
 from io3ops.routing.plan import Deployment, Group, Plan
+from io3ops_shared.times import format_duration
 
 # What `--status` may say, and the kind of error that the retries count.
 STATUSES = {
@@ -134,12 +134,12 @@ def _seen_as(deployment: Deployment, status: str) -> str:
 
 def text(found: Explanation, status: str) -> str:
     """The explanation for people."""
-    lines = [f"mode {found.mode}, data class {found.data_class}, at most {duration(found.total)} in all", ""]
+    lines = [f"mode {found.mode}, data class {found.data_class}, at most {format_duration(found.total)} in all", ""]
     for number, attempt in enumerate(found.attempts, 1):
         place = "local" if attempt.local else "cloud"
         share = "" if attempt.share == 100 else f", {attempt.share} % of the requests that get here"
         lines.append(f"{number}. {attempt.deployment}  ({place}; {attempt.why}{share})")
-        limits = f"{duration(attempt.timeout)} per attempt, streams begin within {duration(attempt.first_token)}"
+        limits = f"{format_duration(attempt.timeout)} per attempt, streams begin within {format_duration(attempt.first_token)}"
         if attempt.fails:
             again = f", {attempt.tries} attempts" if attempt.tries > 1 else ""
             lines.append(f"   fails with {status}{again}; {limits}")

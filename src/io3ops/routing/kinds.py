@@ -14,6 +14,7 @@ import yaml
 
 from io3ops.routing.problems import did_you_mean
 from io3ops.routing.source import TAG, Reader
+from io3ops_shared.times import DURATION_FORMS, DURATION_PATTERN, format_duration, parse_duration
 
 Schema = dict[str, Any]
 
@@ -127,39 +128,30 @@ class Flag:
         return {"type": "boolean"}
 
 
-UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
-
-
 @dataclass(frozen=True)
 class Duration:
-    """A time like 500ms, 30s, 10m or 24h; the value is in seconds."""
+    """A duration like 30s, 10m or 1h30m; the value is in seconds."""
 
     low: float
     high: float
 
     def read(self, reader: Reader, node: yaml.Node, where: str) -> float | None:
-        value = node.value if isinstance(node, yaml.ScalarNode) else ""
-        found = re.fullmatch(r"([1-9][0-9]{0,6})(ms|s|m|h)", value)
-        if not found:
-            shown = f"{value!r} is not" if value and len(value) < 40 else "must be"
-            reader.problem(node, where, f"{shown} a time like 500ms, 30s, 10m or 24h")
+        value = str(node.value) if isinstance(node, yaml.ScalarNode) else ""
+        try:
+            seconds = parse_duration(value)
+        except ValueError as error:
+            wrong = str(error) if value else f"must be a duration like {DURATION_FORMS}"
+            reader.problem(node, where, wrong)
             return None
-        seconds = int(found.group(1)) * UNITS[found.group(2)]
         if not self.low <= seconds <= self.high:
-            reader.problem(node, where, f"{value} is outside {duration(self.low)} to {duration(self.high)}")
+            reader.problem(
+                node, where, f"{value} is outside {format_duration(self.low)} to {format_duration(self.high)}"
+            )
             return None
         return seconds
 
     def schema(self) -> Schema:
-        return {"type": "string", "pattern": "^[1-9][0-9]{0,6}(ms|s|m|h)$"}
-
-
-def duration(seconds: float) -> str:
-    """The shortest way to write a time: 90 -> 90s, 600 -> 10m."""
-    for unit in ("h", "m", "s"):
-        if seconds >= UNITS[unit] and seconds % UNITS[unit] == 0:
-            return f"{int(seconds // UNITS[unit])}{unit}"
-    return f"{round(seconds * 1000)}ms"
+        return {"type": "string", "pattern": DURATION_PATTERN}
 
 
 @dataclass(frozen=True)
@@ -287,7 +279,7 @@ def _describe(found: Field) -> str:
     if found.default is None or isinstance(found.default, (tuple, dict)):
         return found.doc
     shown = (
-        duration(found.default)
+        format_duration(found.default)
         if isinstance(found.kind, Duration)
         else str(found.default).lower()
         if isinstance(found.default, bool)

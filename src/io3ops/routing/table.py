@@ -8,11 +8,12 @@ from functools import cached_property
 from typing import Any
 from urllib.parse import urlsplit
 
-from io3ops.routing.kinds import Entry, Setting, duration
+from io3ops.routing.kinds import Entry, Setting
 from io3ops.routing.language import DEFAULTS, GATEWAY, LOCAL_KINDS, LOGS, OBSERVE, TASKS, TOP
 from io3ops.routing.problems import Problem, did_you_mean
 from io3ops.routing.source import Reader, parse_nodes
 from io3ops_shared.policy import GatewaySettings, LogSettings
+from io3ops_shared.times import format_duration
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
@@ -403,7 +404,7 @@ def _text(key: str, setting: Setting) -> str:
         steps = ("+".join(f"{m}:{w}" if len(s.members) > 1 else m for m, w, _ in s.members) for s in value)
         return " → ".join(steps)
     if key in _TIMES:
-        return duration(value)
+        return format_duration(value)
     if isinstance(value, tuple):
-        return ", ".join(map(duration if key == "steps" else str, _values(value)))
+        return ", ".join(map(format_duration if key == "steps" else str, _values(value)))
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,1 +1,1 @@
-"""The request log and the content capture: an entry, its file, its writer."""
+"""Writes the request log, and the content that `io3ops record` asks for."""

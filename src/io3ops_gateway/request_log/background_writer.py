@@ -1,6 +1,6 @@
-"""Writes lines without ever slowing or failing an answer: what is slow goes to a thread, what cannot be written is counted.
+"""Writes lines without slowing or failing a response: a thread takes over while the disk is slow, lost lines are counted.
 
-Touches stderr, and what `put` touches. Made before the fork, used after it, by one thread of each process.
+Touches stderr, and whatever `put` touches. Created before the fork, used after it by one thread of each process.
 """
 
 import sys
@@ -11,18 +11,23 @@ from collections.abc import Callable
 
 from io3ops_gateway.request_log.append_file import NEWLINE
 
-# A write that took longer: the next ones are not waited for.
+# After a write that took longer, no response waits for the next ones.
 SLOW = 0.02
-# What may wait for the thread; more is dropped.
+# The queue of the thread; lines beyond it are dropped.
 MOST_LINES, MOST_BYTES = 10_000, 32_000_000
-# The thread joins lines up to this into one write: a disk with 30 ms for each would never let it catch up.
+# The thread joins lines up to this size into one write. With 30 ms for each line it would never catch up.
 BATCH = 65_536
+# After a failed write, lines are dropped this long without a new attempt.
 RETRY = 1.0
+# At most one complaint on stderr in this time.
 SAY_EVERY = 60.0
 
 
 class LogWriter:
-    """`put(lines)` writes, or raises OSError; `what` names it on stderr; `lost(count)`: is told of lines that are, by one thread at a time."""
+    """Writes through `put`, at once or by a thread.
+
+    `put(lines)` writes, or raises OSError. `what` names the log on stderr. `lost(count)` is called for lost lines, by one thread at a time.
+    """
 
     def __init__(
         self,
@@ -40,15 +45,15 @@ class LogWriter:
         self._ready = threading.Condition()
         self._waiting: deque[bytes] = deque()
         self._waiting_bytes = 0
-        # While true, only the thread writes. The last write decides whether it goes on.
+        # While `_behind`, only the thread writes. It goes on as long as its last write was slow.
         self._behind = self._slow = False
         self._busy = False
         self._retry_at = self._say_at = float("-inf")
         self._said = False
 
     def write(self, line: bytes) -> bool:
-        """Write a line, or hand it to the thread; False: it is lost, and counted. Never raises."""
-        # Without the lock first: only this thread sets it, and whoever clears it has written all that waited.
+        """Write a line, or queue it for the thread. False: it is lost, and counted. Never raises."""
+        # No lock needed here: only this thread sets `_behind`, and the writer thread clears it after it has written the whole queue.
         if not self._behind:
             return self._write(line)
         with self._ready:
@@ -70,14 +75,14 @@ class LogWriter:
         return written
 
     def close(self, seconds: float = 1.0) -> bool:
-        """Give the thread so long to write what waits; False when it could not."""
+        """Wait until the thread has written its queue. False: it has not, after so many seconds."""
         with self._ready:
             return self._ready.wait_for(lambda: not self._waiting and not self._busy, seconds)
 
     def _try(self, lines: bytes, count: int) -> bool:
         begun = self._ticks()
         if begun < self._retry_at:
-            # Not a new attempt for each request: a broken disk can take seconds to say no.
+            # No attempt for each request: a broken disk can take seconds to report its error.
             self._lose(count)
             return False
         why = ""
@@ -92,7 +97,7 @@ class LogWriter:
             self._lose(count, why)
         elif self._said:
             self._said = False
-            say(f"gateway: the {self._what} is written again; {self.lost} lines were lost")
+            say(f"gateway: the {self._what} is written again; lines lost: {self.lost}")
         return not why
 
     def _fall_behind(self) -> None:
@@ -101,7 +106,7 @@ class LogWriter:
         try:
             threading.Thread(target=self._catch_up, name=self._what, daemon=True).start()
         except RuntimeError:
-            # No more threads are allowed: better slow than silent.
+            # No more threads are allowed. Writing slowly is better than losing lines.
             self._behind = False
 
     def _catch_up(self) -> None:
@@ -110,7 +115,7 @@ class LogWriter:
                 self._busy = False
                 self._ready.notify_all()
                 while not self._waiting:
-                    # After a slow write the next one is tried here too, or each would hold up an answer.
+                    # After a slow write the next line is written here too: otherwise each would delay a response.
                     if not self._slow:
                         self._behind = False
                         return
@@ -135,14 +140,14 @@ class LogWriter:
         if due:
             say(
                 f"gateway: the {self._what} cannot be written: {why}; "
-                f"{self.lost} lines lost so far; answers are not affected"
+                f"lines lost so far: {self.lost}; responses are not affected"
             )
 
 
 def say(text: str) -> None:
-    """One line to stderr. Never raises."""
+    """Print a line to stderr. Never raises."""
     try:
         print(text, file=sys.stderr, flush=True)
     except (OSError, ValueError):
-        # Nobody reads it any more.
+        # stderr is closed.
         return

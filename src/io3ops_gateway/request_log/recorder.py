@@ -1,6 +1,6 @@
-"""Takes each ended request to the request log, and what `io3ops record` asks for to the recorder. Touches nothing but what it is handed.
+"""Hands each ended request to the request log, and what `io3ops record` asks for to the content file. Touches nothing itself.
 
-Nobody waits for it, but it waits a moment for what LiteLLM tells late.
+No response waits for it. It waits a moment for what LiteLLM reports late.
 """
 
 import asyncio
@@ -10,17 +10,17 @@ from typing import Any, Protocol
 import orjson
 
 from io3ops_gateway.request.record import Capture, RequestRecord
-from io3ops_gateway.request_log.entry import line, stamp
+from io3ops_gateway.request_log.entry import line, timestamp
 from io3ops_shared.policy import ModePolicy
 
-# LiteLLM tells of a call's end in a task of its own; a line without that says less, and that is all.
+# LiteLLM reports the end of a call in a task of its own. After this long the line is written without that.
 LATE_SECONDS = 0.5
-# At the end of the process, for each of the two files; whoever stops it does not wait long.
+# How long the end of the process may wait for each of the two files.
 END_SECONDS = 0.25
 
 
 class ContentSink(Protocol):
-    """`content_capture.ContentRecorder`, as far as it is needed here."""
+    """The part of `content_capture.ContentRecorder` that is used here."""
 
     def wants(self, mode: str, data_class: str, allow_internal: bool) -> bool: ...
 
@@ -30,8 +30,11 @@ class ContentSink(Protocol):
 
 
 class RequestRecorder:
-    """`write`: takes a line, and neither waits nor raises; None: there is no request log. `content`: for what is asked for.
-    `wait`: at the end, for so many seconds, for what a slow disk holds up."""
+    """Writes the line of each request when it has ended, and its content where that is asked for.
+
+    `write`: takes a line, and neither waits nor raises; None: there is no request log. `wait`: waits so many seconds at the end for
+    lines that a slow disk delays.
+    """
 
     def __init__(
         self,
@@ -45,12 +48,12 @@ class RequestRecorder:
         self._waiting: dict[int, tuple[RequestRecord, asyncio.TimerHandle]] = {}
 
     def admitted(self, record: RequestRecord, mode: ModePolicy, body: Mapping[str, Any]) -> None:
-        """A request is served; `body`: as it is handed on."""
+        """Begin to capture a request's content if that is asked for. `body`: as it is passed on."""
         if self._content.wants(mode.name, record.decision.data_class, mode.record_internal):
             record.capture = Capture(body)
 
     def ended(self, record: RequestRecord) -> None:
-        """A request has ended; `path` '': it was none that is logged."""
+        """Write the line of a request that has ended; at once, or when LiteLLM has reported its usage."""
         if not record.path:
             return
         if record.capture is not None:
@@ -64,19 +67,19 @@ class RequestRecorder:
             self._put(record)
 
     def told(self, record: RequestRecord) -> None:
-        """LiteLLM has told of it, or nobody waits any longer."""
-        found = self._waiting.pop(id(record), None)
-        if found is not None:
-            found[1].cancel()
+        """Write the line of a request that waited: LiteLLM has reported its usage, or the time for that is over."""
+        waiting = self._waiting.pop(id(record), None)
+        if waiting is not None:
+            waiting[1].cancel()
             self._put(record)
 
     def flush(self) -> None:
-        """There is no time left."""
+        """Write the lines of all requests that wait."""
         for record, _ in list(self._waiting.values()):
             self.told(record)
 
     def close(self) -> None:
-        """The process ends, and its event loop has: whoever ended since `flush` is written too, and a slow disk is given a moment."""
+        """Write what is left, and give a slow disk a moment. Called when the process ends and its event loop is closed."""
         waiting, self._waiting = self._waiting, {}
         for record, _ in waiting.values():
             self._put(record)
@@ -90,15 +93,15 @@ class RequestRecorder:
     def _keep(self, record: RequestRecord, capture: Capture) -> None:
         decision = record.decision
         entry = {
-            "time": stamp(record.timing.wall),
+            "time": timestamp(record.timing.wall),
             "id": record.id,
             "mode": decision.mode,
             "data_class": decision.data_class,
         }
         record.capture = None
         try:
-            asked = orjson.dumps(capture.request)
+            request = orjson.dumps(capture.request)
         except orjson.JSONEncodeError:
             # It is nested too deeply, and was refused for that.
             return
-        record.recorded = self._content.keep({**entry, "request": asked, "answer": bytes(capture.answer)})
+        record.recorded = self._content.keep({**entry, "request": request, "answer": bytes(capture.answer)})

@@ -1,6 +1,7 @@
-"""The request log's files: one that is written, and full ones beside it, of which the oldest are removed. Touches one folder.
+"""The request log's files: the current one, and full ones of which the oldest are removed. Touches one folder.
 
-Several workers write at the same time; docs/request-log.md says what a line holds. Files are whole by rename; no line is flushed to the disk.
+Several workers write at the same time. docs/request-log.md describes a line. A rename makes a full file, so it is never half there; no
+line is flushed to disk.
 """
 
 import contextlib
@@ -18,19 +19,20 @@ from io3ops_shared.request_log import files
 from io3ops_shared.request_log.files import CURRENT, open_folder
 from io3ops_shared.request_log.prune import DAY, prunable
 
-# What two clocks may drift apart without one having jumped.
+# Two clocks may drift apart by this much without one of them having jumped.
 HOUR = 3600.0
 
 
 def ticks() -> float:
-    """Seconds by a clock that never jumps, and goes on while the machine sleeps."""
+    """Return the seconds of a clock that never jumps, and goes on while the machine sleeps."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class RequestLog:
-    """`keep_days`, `budget` (bytes, of the whole folder): what is kept; `rotate` (bytes): a file is full.
+    """Writes lines, renames a full file and removes old ones.
 
-    `clock` may jump: it only names full files and tells their age. `ticks` does not.
+    `keep_days`, `budget` (bytes of the whole folder): how much is kept. `rotate` (bytes): when a file is full. `clock` may jump: it only
+    names full files and tells their age. `ticks` must not.
     """
 
     def __init__(
@@ -61,11 +63,11 @@ class RequestLog:
         return self._writer.lost
 
     def write(self, line: bytes) -> bool:
-        """Write a line (without its newline); False: it is lost. Never raises; for one thread of each process."""
+        """Write a line, without its newline. False: it is lost. Never raises; for one thread of each process."""
         return self._writer.write(line)
 
     def close(self, seconds: float = 1.0) -> bool:
-        """Before the process ends: wait so long for lines that a slow disk held up; False when some still wait."""
+        """Wait for lines that a slow disk delays. False: some still wait, after so many seconds. Called before the process ends."""
         return self._writer.close(seconds)
 
     def _put(self, lines: bytes) -> None:
@@ -73,32 +75,32 @@ class RequestLog:
             self._turn()
             self._too_large = False
         size = self._file.append(lines)
-        # What went before was of another day: a gateway that has little to write would keep it for ever.
+        # A new day begins a new file: with little to write, old lines would otherwise be kept for ever.
         older = self._file.modified and self._file.modified // DAY != self._clock() // DAY
         if size >= self._rotate or older:
             try:
                 self._turn()
             except OSError:
-                # The line is written, so nothing is lost yet. But what cannot be renamed must not fill the disk either.
+                # The line is written, so nothing is lost yet. But a file that cannot be renamed must not fill the disk.
                 self._too_large = size > max(self._budget, self._rotate)
             finally:
                 self._file.look()
 
     def _turn(self) -> None:
-        """Give a full file its name, and remove old ones. Raises OSError, also when another process is at it."""
+        """Rename the full file, and remove old ones. Raises OSError, also while another process does the same."""
         folder, lock = open_folder(self._file.folder), -1
         try:
             lock = files.open_lock(folder)
-            # Not waited for: who has it does the same, and the next line finds the new file.
+            # No waiting: the process that has the lock does the same, and the next line finds the new file.
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if self._file.identity != _identity(folder):
                 return
             files.rename_current(folder, self._clock())
-            # Removing takes long where files are large; the lock goes with it.
+            # A thread removes the old files, which takes long when they are large. The lock and the folder are its own from here.
             threading.Thread(target=self._prune, args=(folder, lock), name="old logs", daemon=True).start()
             folder = lock = -1
         except RuntimeError:
-            # No more threads are allowed: the next rotation removes them.
+            # No more threads are allowed. The next rotation removes the old files.
             return
         finally:
             for descriptor in (folder, lock):
@@ -109,8 +111,7 @@ class RequestLog:
         try:
             with contextlib.suppress(OSError):
                 now = self._clock()
-                # A clock that was set since this process began makes no file old, whichever way it was set. Until the next
-                # start the budget alone decides.
+                # If the clock was set since this process began, no file is too old, and until the next start the budget alone decides.
                 jumped = abs(now - self._ticks() - self._ahead) > HOUR
                 keep_days = math.inf if jumped else self._keep_days
                 budget = self._budget - self._rotate
@@ -122,6 +123,6 @@ class RequestLog:
 
 
 def _identity(folder: int) -> tuple[int, int] | None:
-    """Device and number of the current file, as far as it is one."""
-    found = files.status_of(folder, CURRENT)
-    return None if found is None else (found.st_dev, found.st_ino)
+    """Return device and inode of the current file; None when there is none."""
+    status = files.status_of(folder, CURRENT)
+    return None if status is None else (status.st_dev, status.st_ino)

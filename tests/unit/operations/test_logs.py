@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -138,16 +137,6 @@ def test_an_id_is_found_in_every_layer_and_no_longer_one_is_taken_for_it() -> No
     assert made is not None and log_lines.holds(made, "2c11a004"), "as it is shown"
     assert log_lines.holds(line(0, f"call {FELL_BACK['id']}"), "2c11a004")
     assert not log_lines.holds(made, "a004")
-
-
-def test_since_is_a_time_ago_or_an_iso_time() -> None:
-    assert log_lines.since("10m", 1000) == 400
-    assert log_lines.since("2h", 10_000) == 2800
-    assert log_lines.since("999999999d", 1000) == 0
-    assert log_lines.since("2026-11-24T18:00:00Z", 0) == 1795543200
-    assert log_lines.since("2026-11-24", 0) == time.mktime((2026, 11, 24, 0, 0, 0, 0, 0, -1))
-    for wrong in ("", "m", "10", "-5m", "yesterday", "10 m", "٣m٣"):
-        assert log_lines.since(wrong, 0) is None
 
 
 def test_lines_of_the_engine_have_their_own_time_or_that_of_the_line_before() -> None:

@@ -21,13 +21,13 @@ from hypothesis import strategies as st
 
 from io3ops.cli import usage as cli_usage
 from io3ops.errors import LogMissing
-from io3ops.operations.request_log.time_range import moment, offsets
 from io3ops.operations.usage import plot as usage_plot
 from io3ops.operations.usage import sql as usage_sql
 from io3ops.operations.usage import table as usage_table
 from io3ops.operations.usage import text as usage_text
 from io3ops.operations.usage import usage as operation
 from io3ops.operations.usage.usage import Row, Usage, usage
+from io3ops.operations.usage.utc_offsets import offsets
 from io3ops_shared.request_log.record import Record, parse
 
 DAY = datetime(2026, 11, 24, tzinfo=UTC)
@@ -264,24 +264,6 @@ def test_no_log_and_no_requests_are_told_apart(tmp_path: Path) -> None:
 
 
 # -- times
-
-
-def test_times_are_written_as_people_do(berlin: None) -> None:
-    assert moment("24h", NOW) == NOW - timedelta(hours=24) and moment("7d", NOW) == NOW - timedelta(days=7)
-    assert moment("now", NOW) == NOW and moment("30m", NOW) == NOW - timedelta(minutes=30)
-    assert moment("today", NOW) == datetime(2026, 11, 23, 23, tzinfo=UTC), "this machine's midnight"
-    assert moment("yesterday", NOW) == datetime(2026, 11, 22, 23, tzinfo=UTC)
-    assert moment("2026-07-01", NOW) == datetime(2026, 6, 30, 22, tzinfo=UTC)
-    assert moment("2026-11-01T18:00", NOW) == datetime(2026, 11, 1, 17, tzinfo=UTC)
-    assert moment("2026-11-01T18:00Z", NOW) == datetime(2026, 11, 1, 18, tzinfo=UTC)
-
-
-@pytest.mark.parametrize(
-    "text", ["", "x", "7", "7y", "-7d", "2026-13-01", "2026-11-01T", "999999999w", "٣d", "0001-01-01"]
-)
-def test_what_is_no_time_is_refused_with_the_forms(text: str, berlin: None) -> None:
-    with pytest.raises(ValueError, match="for example"):
-        moment(text, NOW)
 
 
 def test_days_and_hours_are_this_machines_also_when_its_clock_changes(tmp_path: Path, berlin: None) -> None:

@@ -11,9 +11,9 @@ from typing import Any
 
 from io3ops.errors import CheckFailed, SettingInvalid
 from io3ops.operations.models.models import EGRESS_URL
-from io3ops.routing.kinds import duration
 from io3ops.routing.plan import RUNTIME_URL, Deployment, Plan
 from io3ops.routing.problems import did_you_mean
+from io3ops_shared.times import format_duration
 
 GATEWAY_URL = "http://gateway:4000"
 PROMPT = "Explain in detail how a lighthouse works."
@@ -127,7 +127,7 @@ def _ollama(
     deployment: Deployment, what: str, messages: list[Any], said: Mapping[str, Any]
 ) -> tuple[str, dict[str, Any]]:
     """As the gateway asks: another window, keep-alive or `shift` would load the model anew."""
-    body = {"model": deployment.runtime_name, "keep_alive": duration(deployment.keep_alive)}
+    body = {"model": deployment.runtime_name, "keep_alive": format_duration(deployment.keep_alive)}
     window = {"num_ctx": deployment.context}
     if what == "embeddings":
         return "/api/embed", {**body, "input": [PROMPT], "truncate": False, "options": window}

@@ -31,7 +31,6 @@ WIDTH = max(map(len, LAYERS))
 DIM, RED = "2", "31"
 # Of one line, for programs.
 LONGEST = 20_000
-SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -114,12 +113,6 @@ def stamp(text: str) -> float | None:
         return datetime.fromisoformat(text).timestamp()
     except (ValueError, OverflowError, OSError):
         return None
-
-
-def since(text: str, now: float) -> float | None:
-    """`10m` ago, or an ISO time (without a zone: this machine's); None when it is neither."""
-    found = re.fullmatch(r"(\d{1,9})(ms|s|m|h|d)", text)
-    return max(0.0, now - int(found[1]) * SECONDS[found[2]]) if found else stamp(text)
 
 
 def cells(line: Line) -> list[tuple[str, str]]:

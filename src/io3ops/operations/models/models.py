@@ -14,9 +14,9 @@ from io3ops.adapters.pypi import model_files
 from io3ops.console import Step
 from io3ops.errors import DiskFull, FetchFailed, RuntimeRefused, RuntimeUnreachable
 from io3ops.operations.stack import project
-from io3ops.routing.kinds import duration
 from io3ops.routing.plan import RUNTIME_URL, Plan, PlannedModel
 from io3ops.tools import Tools
+from io3ops_shared.times import format_duration
 
 LOADER_URL = "http://loader:11434"
 EGRESS_URL = "http://egress:3128"
@@ -211,7 +211,7 @@ def preload(tools: Tools, waiting: tuple[ModelState, ...], step: Step) -> None:
                 state.name,
                 embeddings=model.task == "embeddings",
                 context=model.context,
-                keep_alive=duration(model.keep_alive),
+                keep_alive=format_duration(model.keep_alive),
             )
 
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import math
-import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from io3ops.adapters import files
 from io3ops.errors import NameInvalid, NotWritable
@@ -18,11 +15,11 @@ from io3ops.operations.table import config
 from io3ops.routing.problems import did_you_mean, scrub
 from io3ops.settings import Settings
 from io3ops.tools import Tools
+from io3ops_shared import recording
+from io3ops_shared.recording import CONTENT, LONGEST, RecordedMode
+from io3ops_shared.times import format_duration, parse_duration
 
 NAME = "recording.json"
-CONTENT = "content.jsonl"
-LONGEST = 24 * 3600
-UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,35 +45,23 @@ class Ended:
 
 
 def duration(text: str) -> int:
-    """Seconds of `90s`, `30m`, `2h`. Raises ValueError that says what is allowed."""
-    found = re.fullmatch(r"([1-9][0-9]{0,5})([smh])", text)
-    if not found:
-        raise ValueError(f"{text!r} is not a duration like 30m or 2h")
-    seconds = int(found[1]) * UNITS[found[2]]
+    """Return the whole seconds of `--for`. Raises ValueError that says what is allowed."""
+    seconds = parse_duration(text)
     if seconds > LONGEST:
-        raise ValueError(f"{text} is too long: at most {LONGEST // 3600}h")
-    return seconds
+        raise ValueError(f"{text} is too long: at most {format_duration(LONGEST)}")
+    if seconds < 1:
+        raise ValueError(f"{text} is too short: at least 1s")
+    return math.ceil(seconds)
 
 
 def parse(data: bytes) -> dict[str, float]:
     """Mode -> Unix time. Raises ValueError where the gateway would record nothing."""
-    try:
-        document = json.loads(data)
-        if type(document["version"]) is not int or document["version"] != 1:
-            raise ValueError(f"version {document['version']!r} is not known to this io3ops")
-        return {mode: _until(entry) for mode, entry in document["modes"].items()}
-    except (TypeError, KeyError, AttributeError, RecursionError):
-        raise ValueError("it is not what `io3ops record` writes") from None
-
-
-def render(modes: Mapping[str, float]) -> bytes:
-    document = {"version": 1, "modes": {mode: {"until": until} for mode, until in sorted(modes.items())}}
-    return (json.dumps(document, indent=1) + "\n").encode()
+    return {mode: recorded.until for mode, recorded in recording.parse(data).items()}
 
 
 def current(modes: Mapping[str, float], now: float) -> dict[str, float]:
     """Those whose time is not up. Too long a time does not count for the gateway either."""
-    return {mode: until for mode, until in modes.items() if 0 < until - now <= LONGEST}
+    return {mode: until for mode, until in modes.items() if RecordedMode(until).active(now)}
 
 
 def line(modes: Mapping[str, float], now: float) -> str:
@@ -95,13 +80,6 @@ def text(found: Recording, now: float) -> str:
     if found.size is not None:
         lines.append(f"{found.file}  {_size(found.size)}; `io3ops record off --delete` removes it")
     return "\n".join(lines)
-
-
-def _until(entry: Any) -> float:
-    until = entry["until"]
-    if type(until) not in (int, float) or not math.isfinite(until) or entry.keys() - {"until", "internal"}:
-        raise ValueError("`until` is no time, or something unknown stands beside it")
-    return float(until)
 
 
 def _when(until: float, now: float) -> str:
@@ -196,7 +174,7 @@ def _write(tools: Tools, modes: Mapping[str, float]) -> None:
     path = wish(tools.settings)
     owner = project.gateway_user(tools, path)
     files.private_folder(path.parent, owner)
-    files.write_atomic(path, render(modes), 0o600, owner)
+    files.write_atomic(path, recording.render(modes), 0o600, owner)
 
 
 def _shown(settings: Settings, path: Path) -> str:

@@ -10,11 +10,11 @@ from io3ops.operations.table import config
 from io3ops.operations.table.provider_key_files import keyless
 from io3ops.routing import explain as explaining
 from io3ops.routing import graph as drawing
-from io3ops.routing.kinds import duration
 from io3ops.routing.plan import Plan
 from io3ops.routing.problems import did_you_mean
 from io3ops.routing.table import Resolved, read_document, resolved
 from io3ops.settings import Settings
+from io3ops_shared.times import format_duration
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,7 @@ def _route(plan: Plan, name: str) -> Route:
         chain=" → ".join(steps),
         fallbacks=", ".join(f"{kind.replace('_', ' ')}: {target}" for kind, target in mode.fallbacks),
         limits=", ".join(limits),
-        time=f"{' + '.join(dict.fromkeys(map(duration, mode.step_times)))} a step, {duration(mode.longest)} in all",
+        time=f"{' + '.join(dict.fromkeys(map(format_duration, mode.step_times)))} a step, {format_duration(mode.longest)} in all",
         aliases=", ".join(mode.aliases),
     )
 

@@ -18,8 +18,8 @@ import duckdb
 
 from io3ops.errors import LogMissing
 from io3ops.operations.request_log import records as request_records
-from io3ops.operations.request_log.time_range import offsets
 from io3ops.operations.usage import sql as usage_sql
+from io3ops.operations.usage.utc_offsets import offsets
 from io3ops_shared.request_log.files import CURRENT, older_files
 from io3ops_shared.request_log.record import parse
 from io3ops_shared.request_log.schema import BEGIN

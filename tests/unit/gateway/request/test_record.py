@@ -113,7 +113,7 @@ def test_ids_sort_by_time_and_differ() -> None:
 
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_any_clock_gives_a_time(seconds: float) -> None:
-    assert re.fullmatch(r"-?\d+-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", request_line.stamp(seconds))
+    assert re.fullmatch(r"-?\d+-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", request_line.timestamp(seconds))
 
 
 @pytest.mark.parametrize("told", ["a secret", "x" * 41, 7, None, ["stop"], "stop\n", "\x1b[1m", "hunter", "Stop"])

@@ -12,7 +12,7 @@ import pytest
 
 from io3ops_gateway.request_log import background_writer, content_capture
 from io3ops_gateway.request_log.background_writer import LogWriter
-from io3ops_gateway.request_log.content_capture import Wish
+from io3ops_shared.recording import RecordedMode
 
 # -- a disk that is slow or says no
 
@@ -113,11 +113,11 @@ def test_more_than_may_wait_is_dropped_and_counted(
     taken = [log.write(b"%03d" % n) for n in range(20)]
     assert taken == [True] * 10 + [False] * 10 and log.lost == 10
     assert capsys.readouterr().err == (
-        "gateway: the request log cannot be written: the disk is too slow; 1 lines lost so far; answers are not affected\n"
+        "gateway: the request log cannot be written: the disk is too slow; lines lost so far: 1; responses are not affected\n"
     )
     disk.open.set()
     assert log.close(20) and disk.lines == [b"xxx", b"yyy", *(b"%03d" % n for n in range(10))]
-    assert capsys.readouterr().err == "gateway: the request log is written again; 10 lines were lost\n"
+    assert capsys.readouterr().err == "gateway: the request log is written again; lines lost: 10\n"
 
 
 def test_a_disk_that_says_no_is_asked_once_a_second_and_complained_about_once_a_minute(
@@ -131,12 +131,12 @@ def test_a_disk_that_says_no_is_asked_once_a_second_and_complained_about_once_a_
     assert log.lost == 1180 and 107 <= disk.asked <= 118
     first, second = capsys.readouterr().err.splitlines()
     assert first == (
-        "gateway: the request log cannot be written: No space left on device; 1 lines lost so far; answers are not affected"
+        "gateway: the request log cannot be written: No space left on device; lines lost so far: 1; responses are not affected"
     )
-    assert "; 60" in second
+    assert "so far: 60" in second
     disk.why, disk.now = 0, disk.now + 1
     assert log.write(b"x") and log.write(b"x")
-    assert capsys.readouterr().err == "gateway: the request log is written again; 1180 lines were lost\n"
+    assert capsys.readouterr().err == "gateway: the request log is written again; lines lost: 1180\n"
 
 
 def test_a_disk_that_takes_long_to_say_no_holds_up_one_answer_only(disk: Disk) -> None:
@@ -178,10 +178,10 @@ def asks(**modes: object) -> bytes:
 
 
 def test_what_is_understood_is_asked_for() -> None:
-    assert content_capture.wishes(asks(a={"until": 5}, b={"until": 6.5, "internal": False})) == {
-        "a": Wish(5, True), "b": Wish(6.5, False),
+    assert content_capture.recorded_modes(asks(a={"until": 5}, b={"until": 6.5, "internal": False})) == {
+        "a": RecordedMode(5, True), "b": RecordedMode(6.5, False),
     }  # fmt: skip
-    assert content_capture.wishes(asks()) == {}
+    assert content_capture.recorded_modes(asks()) == {}
 
 
 @pytest.mark.parametrize(
@@ -208,7 +208,7 @@ def test_what_is_understood_is_asked_for() -> None:
     ],
 )
 def test_what_is_not_understood_asks_for_nothing(data: bytes) -> None:
-    assert content_capture.wishes(data) == {}
+    assert content_capture.recorded_modes(data) == {}
 
 
 def test_a_long_text_is_cut_between_characters() -> None:

@@ -1,0 +1,19 @@
+"""Times on the command line: one help text and one message for `--since` and `--until`."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import click
+
+from io3ops_shared.times import TIME_FORMS, parse_time
+
+TIME_HELP = f"TIME: {TIME_FORMS}."
+
+
+def time_of(option: str, text: str, now: datetime | None = None) -> datetime:
+    """Return the point in time that an option's value names, in UTC. Raises UsageError, which lists the forms."""
+    try:
+        return parse_time(text, now or datetime.now(UTC))
+    except ValueError as error:
+        raise click.UsageError(f"{option}: {error}") from None
