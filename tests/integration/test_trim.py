@@ -20,6 +20,7 @@ LOOK = """
 import json, sys
 from pathlib import Path
 from io3ops_gateway.litellm_proxy import startup, trim
+from io3ops_gateway.policy import endpoints
 from io3ops_gateway.server.launcher import OURS
 startup.prepare_environment(__import__("os").environ, config=Path("/none"), key="sk-of-nobody-at-all", ca_bundle=None)
 startup.import_litellm(OURS)
@@ -29,9 +30,21 @@ from litellm.llms.ollama.common_utils import OllamaModelInfo
 from litellm.proxy import hooks, proxy_server
 from litellm.proxy.auth.user_api_key_auth import user_api_key_auth
 
+app = proxy_server.app
+
+def served(router):
+    for route in router.routes:
+        inner = getattr(route, "original_router", None)
+        if inner is not None:
+            yield from served(inner)
+        elif route.path in endpoints.paths({"images", "speech", "moderations"}):
+            yield route.path
+
 def look():
     return {
         "middlewares": [entry.cls.__name__ for entry in proxy_server.app.user_middleware],
+        "routes": sum(len(getattr(route, "original_router", app).routes) for route in app.routes),
+        "served": sorted(served(app)),
         "hooks": len(hooks.PROXY_HOOKS),
         "auth": user_api_key_auth in proxy_server.app.dependency_overrides,
         "diagnose": litellm_logging.diagnose_zero_cost.__module__,
@@ -64,6 +77,8 @@ def test_everything_that_is_trimmed_was_there(running: Clone, image: str) -> Non
     before, after = found["before"], found["after"]
     assert len(before["middlewares"]) > 5 and "LazyFeatureMiddleware" in before["middlewares"]
     assert after["middlewares"] == ["LazyFeatureMiddleware"]
+    assert before["routes"] > 500 and after["routes"] < 200
+    assert "/v1/chat/completions" in after["served"] and before["served"] == after["served"]
     assert before["hooks"] > 5 and after["hooks"] == 0
     assert not before["auth"] and after["auth"]
     assert "zero_cost_diagnostic" in before["diagnose"] and after["diagnose"] == "io3ops_gateway.litellm_proxy.trim"

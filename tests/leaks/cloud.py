@@ -624,14 +624,32 @@ def bedrock_converse(asked: Asked) -> Answer:
     block: dict[str, Any] = {"text": asked.text}
     if tool:
         block = {"toolUse": {"toolUseId": "tooluse_cloud", "name": tool[0], "input": tool[1]}}
+    stop = "tool_use" if tool else "content_filtered" if asked.blocked else "end_turn"
+    if asked.stream:
+        events = [amazon_event("contentBlockDelta", {"contentBlockIndex": 0, "delta": {"text": asked.text}})]
+        events.append(amazon_event("messageStop", {"stopReason": stop}))
+        return Answer(events=events, kind="application/vnd.amazon.eventstream")
     return plain(
         {
             "output": {"message": {"role": "assistant", "content": [block]}},
-            "stopReason": "tool_use" if tool else "content_filtered" if asked.blocked else "end_turn",
+            "stopReason": stop,
             "usage": {"inputTokens": 3, "outputTokens": 2, "totalTokens": 5},
             "metrics": {"latencyMs": 1},
         }
     )
+
+
+def amazon_event(kind: str, content: Any) -> bytes:
+    """An event in Amazon's binary framing: lengths, named words, the content, and checksums."""
+    words = ((":event-type", kind), (":content-type", "application/json"), (":message-type", "event"))
+    named = b"".join(
+        bytes([len(name)]) + name.encode() + b"\x07" + struct.pack(">H", len(value)) + value.encode()
+        for name, value in words
+    )
+    payload = dumped(content)
+    prelude = struct.pack(">II", len(named) + len(payload) + 16, len(named))
+    message = prelude + struct.pack(">I", zlib.crc32(prelude)) + named + payload
+    return message + struct.pack(">I", zlib.crc32(message))
 
 
 # How a path ends, longest first: which provider's dialect its errors have, and what it answers.
@@ -656,7 +674,7 @@ GEMINI: dict[str, Callable[[Asked], Answer]] = {
     "batchEmbedContents": gemini_embed_many,
 }
 _GEMINI_PATH = re.compile(r"/models/([^/]+):(\w+)$")
-_BEDROCK_PATH = re.compile(r"/model/([^/]+)/converse$")
+_BEDROCK_PATH = re.compile(r"/model/([^/]+)/(converse|converse-stream|invoke)$")
 _DEPLOYMENT = re.compile(r"/deployments/([^/]+)/")
 
 # Per dialect and behaviour: the status, the provider's word for it, and its message.
@@ -725,7 +743,8 @@ def understood(method: str, target: str, body: bytes) -> tuple[str, Asked, Calla
         asked = Asked(found[2], found[1], content, target, found[2].startswith("stream"))
         return "gemini", asked, GEMINI.get(found[2])
     if found := _BEDROCK_PATH.search(raw_path):
-        return "bedrock", Asked("converse", unquote(found[1]), content, target), bedrock_converse
+        asked = Asked(found[2], unquote(found[1]), content, target, found[2].endswith("-stream"))
+        return "bedrock", asked, anthropic_messages if found[2] == "invoke" else bedrock_converse
     deployment = _DEPLOYMENT.search(path)
     model = str(content.get("model") or (deployment[1] if deployment else ""))
     for suffix, dialect, answer in SUFFIXES:

@@ -86,6 +86,10 @@ class Edge:
         """Return LiteLLM's app for one warm-up request of `mode`, which LiteLLM answers with `answer` in place of a model's."""
         return self._backend.full_path.warm_up(mode, answer)
 
+    def warm_provider(self, mode: ModePolicy, model: str, *, may_leave: bool) -> App:
+        """Return LiteLLM's app for one warm-up request that the provider's HTTP client does not send; `model`: a group or a deployment."""
+        return self._backend.full_path.warm_provider(mode, model, may_leave=may_leave)
+
     def end(self) -> None:
         """Stop serving: tell every client that still waits, and end every request that still runs."""
         self._recorder.flush()

@@ -19,7 +19,7 @@ from io3ops_gateway.request.context import CURRENT, AdmittedRequest, RequestCont
 from io3ops_gateway.request.record import new_record
 from io3ops_gateway.request.response_writer import ResponseWriter
 from io3ops_gateway.request.responses import STOPPING
-from io3ops_shared.names import INTERNAL, OWNER
+from io3ops_shared.names import INTERNAL, OWNER, PUBLIC
 from io3ops_shared.policy import ModePolicy
 
 # Handed on to LiteLLM. Every other header, known or yet to be invented, ends here.
@@ -78,23 +78,31 @@ class FullPath:
 
         No client can send such a request.
         """
+        return self._warmup(mode, mode.groups[INTERNAL], may_leave=False, warmup=answer)
 
+    def warm_provider(self, mode: ModePolicy, model: str, *, may_leave: bool) -> App:
+        """Return LiteLLM's app for one warm-up request that goes as far as the provider's HTTP client, and no further.
+
+        `model`: the router's name for a group, or the id of one deployment, which no client can ask for.
+        """
+        return self._warmup(mode, model, may_leave=may_leave, unsent=True)
+
+    def _warmup(self, mode: ModePolicy, model: str, *, may_leave: bool, **kind: Any) -> App:
         async def app(scope: Message, receive: Receive, send: Send) -> None:
-            group = mode.groups[INTERNAL]
             admitted = AdmittedRequest(
                 endpoint=CHAT,
                 key=OWNER,
                 mode=mode.name,
-                requested_model=group,
-                group=group,
-                data_class=INTERNAL,
+                requested_model=model,
+                group=model,
+                data_class=PUBLIC if may_leave else INTERNAL,
                 data_class_from="default",
-                may_leave=False,
+                may_leave=may_leave,
             )
             # No client waits, and a mode's own time may be meant for a quicker machine than this one is while it starts.
             async with asyncio.timeout(max(mode.total, WARMUP_SECONDS)) as budget:
                 record = new_record(scope["headers"])
-                context = RequestContext(admitted, budget, ResponseWriter(send, []), record, warmup=answer)
+                context = RequestContext(admitted, budget, ResponseWriter(send, []), record, **kind)
                 await self._call(scope, context, (await receive())["body"], send)
 
         return app

@@ -127,7 +127,8 @@ class PolicyHooks(CustomLogger):  # type: ignore[misc]
             deployment.local,
             deployment.window,
         )
-        if deployment.key:
+        # A warm-up works without the key, so that a key set later needs no new generation.
+        if deployment.key and not context.unsent:
             key = self.files.keys.get(deployment.key)
             if not key:
                 # An empty one would send LiteLLM to look for another in its surroundings.

@@ -1,18 +1,19 @@
-"""Where every call of LiteLLM goes over the wire: `httpx.AsyncClient.send`, which this touches.
+"""Where every call of LiteLLM goes over the wire: `send` of httpx's two clients, which this touches.
 
 An outcome that the fast lane has already seen is handed to LiteLLM in place of a second call to a server that just failed. So a failure
 in the lane is a failure of that deployment for LiteLLM too: its pauses, retries and fallbacks act as if it had made the attempt itself.
 And no local server cuts a prompt unseen (`truncation`): what it refuses is put in LiteLLM's words, so that fallbacks for long prompts act.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 
 from io3ops_gateway.errors import Refusal, StartError
-from io3ops_gateway.litellm_proxy import http_observer
+from io3ops_gateway.litellm_proxy import canned_responses, http_observer
 from io3ops_gateway.litellm_proxy.token_counter import TokenCounter
 from io3ops_gateway.policy import context_window
 from io3ops_gateway.policy.policy import origin
@@ -22,11 +23,33 @@ from io3ops_gateway.request.truncation import check_truncation
 
 _send = httpx.AsyncClient.send
 _counter = TokenCounter()
+_send_blocking = httpx.Client.send
+_silenced: list[bool] = []
+
+
+@contextmanager
+def silenced() -> Iterator[None]:
+    """While the block runs, no HTTP request of this process is sent: `canned_responses` answers, in every task and thread."""
+    _silenced.append(True)
+    try:
+        yield
+    finally:
+        _silenced.pop()
+
+
+def send_blocking(self: httpx.Client, request: httpx.Request, **options: Any) -> httpx.Response:
+    """Replaces `httpx.Client.send`, which LiteLLM calls in a thread for a few endpoints."""
+    context = CURRENT.get()
+    if _silenced or (context is not None and context.unsent):
+        return canned_responses.respond(request, stream=bool(options.get("stream")))
+    return _send_blocking(self, request, **options)
 
 
 async def send(self: httpx.AsyncClient, request: httpx.Request, **options: Any) -> httpx.Response:
     """In place of httpx's own."""
     context = CURRENT.get()
+    if _silenced or (context is not None and context.unsent):
+        return canned_responses.respond(request, stream=bool(options.get("stream")))
     if context is None:
         return await _send(self, request, **options)
     if not context.routing.local or request.method != "POST" or not isinstance(request.stream, httpx.ByteStream):
@@ -156,9 +179,10 @@ async def _asked(
 
 def install() -> None:
     """From now on. Raises StartError when this httpx is not the one it is written for."""
-    if not callable(getattr(httpx.AsyncClient, "send", None)):
+    if not all(callable(getattr(client, "send", None)) for client in (httpx.AsyncClient, httpx.Client)):
         raise StartError("this httpx cannot be handed outcomes", "build the image with the locked version")
     httpx.AsyncClient.send = send  # type: ignore[method-assign]
+    httpx.Client.send = send_blocking  # type: ignore[method-assign]
 
 
 def _address(url: str) -> tuple[object, str]:

@@ -6,9 +6,11 @@ written for, and IO3_TRIM=off leaves LiteLLM as it comes. Touches LiteLLM's modu
 
 import importlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from importlib.metadata import version
 from typing import Any
+
+from io3ops_gateway.policy import endpoints
 
 VERSION = "1.106.2"
 # Of its middlewares. Lazy features: `/v1/messages` among others is registered by its first request.
@@ -35,6 +37,9 @@ def before(found: str | None = None) -> str:
         sys.modules.setdefault(name, None)  # type: ignore[arg-type]
     proxy = importlib.import_module("litellm.proxy.proxy_server")
     proxy.app.user_middleware[:] = [entry for entry in proxy.app.user_middleware if entry.cls.__name__ in KEPT]
+    # FastAPI prepares each router when a request first passes it. That takes seconds for 500 routes that the edge lets nobody reach.
+    served = endpoints.paths({endpoint.task for endpoint in endpoints.EXTRA.values()})
+    proxy.app.router.routes[:] = [route for route in proxy.app.router.routes if _leads_to(route, served)]
     # Limits by budget, key and session, skills from a database, ids that are encrypted for users: there are none.
     importlib.import_module("litellm.proxy.hooks").PROXY_HOOKS.clear()
     auth = importlib.import_module("litellm.proxy.auth.user_api_key_auth").user_api_key_auth
@@ -57,6 +62,14 @@ def after(hooks: object) -> None:
     for name in LISTS:
         told = getattr(litellm, name)
         told[:] = [entry for entry in told if entry is hooks or _routes(entry)]
+
+
+def _leads_to(route: Any, served: Collection[str]) -> bool:
+    """Whether this is the route of a path in `served`, or a router with such a route."""
+    router = getattr(route, "original_router", None)
+    if router is None:
+        return getattr(route, "path", "") in served
+    return any(_leads_to(inner, served) for inner in router.routes)
 
 
 def _routes(entry: object) -> bool:

@@ -62,7 +62,8 @@ class RoutingState:
 @dataclass(slots=True, eq=False)
 class RequestContext:
     """One admitted request while it runs. `budget`: ends it when the mode's total time is used up, the client disconnects, or the
-    gateway stops (`stopping`). `slots`: the rate limits it counts towards, to be given back. `warmup`: the response that LiteLLM gives in place of a model's; None for a client's request."""
+    gateway stops (`stopping`). `slots`: the rate limits it counts towards, to be given back. `warmup`: the response that LiteLLM gives in place of a model's; None for a client's request.
+    `unsent`: a warm-up request that goes through the provider's client, and that `litellm_proxy.http_transport` does not send."""
 
     admitted: AdmittedRequest
     budget: asyncio.Timeout
@@ -73,6 +74,7 @@ class RequestContext:
     disconnected: asyncio.Event = field(default_factory=asyncio.Event)
     stopping: bool = False
     warmup: object = None
+    unsent: bool = False
 
 
 CURRENT: ContextVar[RequestContext | None] = ContextVar("io3ops_request", default=None)

@@ -106,6 +106,7 @@ class Start:
         trim.after(sys.modules["io3ops_gateway.litellm_proxy.hooks"].policy)
         check_held(self.edge)
         await warmup.warm_up(self.edge)
+        await warmup.warm_providers(self.edge)
         if self.job.try_modes:
             await warmup.try_modes(self.edge)
         self._when_ready()

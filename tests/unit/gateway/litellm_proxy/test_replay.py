@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import httpx
 import pytest
@@ -39,3 +40,67 @@ def test_a_whole_stream_is_handed_over_whole() -> None:
 def test_a_stream_that_just_stops_is_cut_with_the_lane_as_without(body: bytes) -> None:
     with pytest.raises(httpx.RemoteProtocolError):
         handed(body)
+
+
+@pytest.fixture
+def wire(monkeypatch: pytest.MonkeyPatch) -> list[httpx.Request]:
+    """What is sent, by either of httpx's clients."""
+    seen: list[httpx.Request] = []
+
+    def blocking(_client: object, request: httpx.Request, **_: object) -> httpx.Response:
+        seen.append(request)
+        return httpx.Response(204, request=request)
+
+    async def asynchronous(client: object, request: httpx.Request, **options: object) -> httpx.Response:
+        return blocking(client, request, **options)
+
+    monkeypatch.setattr(http_transport, "_send", asynchronous)
+    monkeypatch.setattr(http_transport, "_send_blocking", blocking)
+    return seen
+
+
+def asked(path: str = "/v1/chat/completions", *, stream: bool = False, unsent: bool = False) -> httpx.Response:
+    """What comes of a request; of both clients the same."""
+    request = httpx.Request("POST", f"https://api.example{path}")
+    made = context()
+    made.unsent = unsent
+
+    async def run() -> httpx.Response:
+        async with httpx.AsyncClient() as client:
+            return await http_transport.send(client, request, stream=stream)
+
+    token = CURRENT.set(made if unsent else None)
+    try:
+        with httpx.Client() as client:
+            other = http_transport.send_blocking(client, request, stream=stream)
+        found = asyncio.run(run())
+    finally:
+        CURRENT.reset(token)
+    assert (found.status_code, found.content) == (other.status_code, other.content)
+    return found
+
+
+def test_a_warmup_is_answered_and_not_sent(wire: list[httpx.Request]) -> None:
+    assert asked(unsent=True).json()["choices"][0]["message"]["content"] == "ok" and wire == []
+    assert asked().status_code == 204 and len(wire) == 2
+
+
+def test_nothing_is_sent_from_any_thread_while_http_is_silenced(wire: list[httpx.Request]) -> None:
+    """LiteLLM works in threads and tasks that know nothing of a request."""
+    found: list[int] = []
+    with http_transport.silenced():
+        thread = threading.Thread(target=lambda: found.append(asked().status_code))
+        thread.start()
+        thread.join()
+    assert found == [200] and wire == []
+    assert asked().status_code == 204 and len(wire) == 2
+
+
+def test_a_canned_answer_speaks_the_api_that_is_asked() -> None:
+    assert asked("/v1/responses", unsent=True).json()["output"][0]["type"] == "message"
+    assert asked("/model/x/converse", unsent=True).json()["output"]["message"]["role"] == "assistant"
+    assert asked("/v1beta/models/x:batchEmbedContents", unsent=True).json()["embeddings"] == [{"values": [0.5]}]
+    assert asked(stream=True, unsent=True).content == b""
+    event = asked("/model/x/converse-stream", stream=True, unsent=True).content
+    # The length comes first, and covers all of it.
+    assert int.from_bytes(event[:4], "big") == len(event) and b"messageStop" in event

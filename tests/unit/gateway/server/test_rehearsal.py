@@ -15,13 +15,13 @@ from io3ops_gateway.edge.app import Edge
 from io3ops_gateway.errors import StartError
 from io3ops_gateway.limits.rate_limits import Ledger, RateLimiter
 from io3ops_gateway.policy.client_keys import KeyRing
-from io3ops_gateway.policy.endpoints import CHAT, MESSAGES, RESPONSES
+from io3ops_gateway.policy.endpoints import CHAT, EXTRA, MESSAGES, RESPONSES, paths
 from io3ops_gateway.policy.policy import Policy
 from io3ops_gateway.request import responses
 from io3ops_gateway.request.context import CURRENT, RequestContext
 from io3ops_gateway.request.responses import STOPPING
 from io3ops_gateway.server import warmup
-from io3ops_shared.policy import ModePolicy
+from io3ops_shared.policy import Deployment, ModePolicy
 
 STREAM = [(b"content-type", b"text/event-stream; charset=utf-8")]
 
@@ -66,8 +66,8 @@ class Inner:
         await send({"type": "http.response.body", "body": data})
 
 
-def an_edge(inner: Any, folder: Path, modes: dict[str, ModePolicy] | None = None) -> Edge:
-    policy = Policy(modes=MODES if modes is None else modes, aliases={})
+def an_edge(inner: Any, folder: Path, modes: dict[str, ModePolicy] | None = None, **words: Any) -> Edge:
+    policy = Policy(modes=MODES if modes is None else modes, aliases={}, **words)
     ring = KeyRing("sk-owner", folder / "keys.json")
     limiter = RateLimiter(Ledger(), worker=0, clock=lambda: 0.0)
     return contexts.an_edge(inner, policy, ring, limiter, owner_key="sk-owner", config="d1")
@@ -100,6 +100,67 @@ def test_a_rehearsal_that_fails_is_the_end_of_a_start(tmp_path: Path) -> None:
     inner.statuses["near"] = 500
     with pytest.raises(StartError, match="a rehearsal in mode near failed: HTTP 500: no near"):
         asyncio.run(warmup.warm_up(an_edge(inner, tmp_path)))
+
+
+def an_edge_with_providers(inner: Any, folder: Path) -> Edge:
+    """`openai` is in a chain behind a local model, twice, and has two more tasks."""
+    modes = {name: MODES[name] for name in ("near", "vec", "judge")}
+    members = {"near": ("n.1",), "near:public": ("n.1", "n.2", "n.3"), "vec": (), "vec:public": ("v.1",)}
+    members |= {"judge": (), "judge:public": ("j.1",)}
+    deployments = {
+        name: Deployment(name=name, provider="p", local=name == "n.1", url="https://x", kind=kind)
+        for name, kind in {"n.1": "ollama", "n.2": "openai", "n.3": "openai", "v.1": "openai", "j.1": "openai"}.items()
+    }
+    return an_edge(inner, folder, modes, members=members, deployments=deployments)
+
+
+def test_each_kind_of_provider_is_warmed_up_once_for_each_task_and_sends_nothing(tmp_path: Path) -> None:
+    """Also a kind that never comes first in a chain."""
+    inner = Inner()
+    asyncio.run(warmup.warm_providers(an_edge_with_providers(inner, tmp_path)))
+    chat = ["chat/completions", "chat/completions", "completions", "responses", "messages"]
+    expected = [(f"/v1/{path}", name) for name in ("n.1", "n.2") for path in chat]
+    expected += [("/v1/embeddings", "v.1"), ("/v1/moderations", "judge:public")]
+    assert [(path, body["model"]) for path, body in inner.asked] == expected
+    for run, (_, model) in zip(inner.runs, expected, strict=True):
+        assert run.unsent and run.admitted.group == run.admitted.requested_model == model
+    assert [run.admitted.may_leave for run in inner.runs] == [False] * 5 + [True] * 7
+    assert CURRENT.get() is None
+
+
+def test_providers_are_warmed_up_at_every_endpoint() -> None:
+    served = paths({endpoint.task for endpoint in EXTRA.values()})
+    asked = {(path, task) for task, calls in warmup.PROVIDER_CALLS.items() for path, _ in calls}
+    assert asked == {(path, endpoint.task) for path, endpoint in served.items() if path.startswith("/v1/")}
+
+
+def test_a_provider_that_cannot_be_warmed_up_fails_no_start(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    inner = Inner()
+    inner.statuses["vec"] = 500
+
+    async def broken(scope: Message, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/v1/responses":
+            raise KeyError("output")
+        await inner(scope, receive, send)
+
+    asyncio.run(warmup.warm_providers(an_edge_with_providers(broken, tmp_path)))
+    told = capsys.readouterr().err.splitlines()
+    assert [line.removeprefix("gateway: a provider's first call may be slow: ") for line in told] == [
+        "ollama at /v1/responses: KeyError: 'output'",
+        "openai at /v1/responses: KeyError: 'output'",
+        "openai at /v1/embeddings: HTTP 500: no vec",
+    ]
+
+
+def test_a_provider_that_hangs_fails_no_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(warmup, "PROVIDERS_SECONDS", 0.02)
+    inner = Inner()
+    inner.hangs.add("near")
+    asyncio.run(warmup.warm_providers(an_edge_with_providers(inner, tmp_path)))
+    assert "not all warmed up within 0.02 s" in capsys.readouterr().err
+    assert len(inner.asked) == 1
 
 
 def test_each_mode_with_a_model_for_internal_prompts_is_called_once(tmp_path: Path) -> None:

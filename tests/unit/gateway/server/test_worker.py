@@ -111,6 +111,10 @@ class Begun:
             assert given is edge
             self.steps.append("rehearsed")
 
+        async def warm_providers(given: Any) -> None:
+            assert given is edge
+            self.steps.append("providers warm")
+
         async def modes(given: Any) -> None:
             assert given is edge
             self.steps.append("tried")
@@ -125,6 +129,7 @@ class Begun:
             return {"type": "lifespan.startup"}
 
         monkeypatch.setattr(worker.warmup, "warm_up", rehearse)
+        monkeypatch.setattr(worker.warmup, "warm_providers", warm_providers)
         monkeypatch.setattr(worker.warmup, "try_modes", modes)
         monkeypatch.setattr(worker, "gc", types.SimpleNamespace(collect=int, freeze=int, set_threshold=lambda *_: None))
         start = worker.Start(edge, a_job(Channel(), try_modes=try_modes), lambda: self.steps.append("log closed"))
@@ -154,12 +159,12 @@ def test_a_start_is_over_when_it_was_rehearsed_and_the_parent_says_go(
     begun = Begun(worker, monkeypatch, Edge(COMPLETE, STOPPED))
     assert begun.failure is None
     assert begun.sent == [COMPLETE, STOPPED]
-    assert begun.steps == ["rehearsed", "log closed", "said ready"]
+    assert begun.steps == ["rehearsed", "providers warm", "log closed", "said ready"]
 
 
 def test_modes_are_tried_before_the_worker_is_ready(worker: Any, monkeypatch: pytest.MonkeyPatch, litellm: Any) -> None:
     begun = Begun(worker, monkeypatch, Edge(COMPLETE), try_modes=True)
-    assert begun.steps == ["rehearsed", "tried", "log closed", "said ready"]
+    assert begun.steps == ["rehearsed", "providers warm", "tried", "log closed", "said ready"]
 
 
 def test_a_litellm_that_did_not_take_the_hooks_over_does_not_serve(
