@@ -115,7 +115,7 @@ def health(tools: Tools, *, deep: bool = False) -> tuple[Probe, ...]:
 
 def _provider_keys(look: _Look) -> str:
     plan = look.plan
-    missing = provider_key_files.keyless(look.tools.settings, plan)
+    missing = provider_key_files.missing_keys(look.tools.settings, plan)
     if missing:
         raise _Broken(f"missing: {', '.join(missing)}; what needs them is left out", f"io3ops secrets set {missing[0]}")
     return ", ".join(plan.secrets)

@@ -101,7 +101,7 @@ def start(tools: Tools, console: Console, *, dry_run: bool = False) -> Run:
     config = config_operation.load(tools.settings)
     for warning in config.warnings:
         console.note(f"warning: {warning}")
-    for name in provider_key_files.keyless(tools.settings, config.plan):
+    for name in provider_key_files.missing_keys(tools.settings, config.plan):
         console.note(f"warning: there is no key {name!r}, so what needs it is left out: `io3ops secrets set {name}`")
     # The key is read before anything is installed or built: a mistake here must not cost minutes.
     key_now = files.read_key(tools.settings.key_file) or ""
@@ -205,7 +205,7 @@ def _config(run: Run) -> Decision:
     if run.config.current:
         return Decision(needed=False, cause="runtime/litellm.yaml is what the table says")
     if run.config.hand_edited:
-        raise config_operation.refuse_hand_edit(run.tools.settings, run.config)
+        raise config_operation.hand_edit_error(run.tools.settings, run.config)
     missing = run.config.rendered.on_disk is None
     return Decision(needed=True, cause="runtime/litellm.yaml is missing" if missing else "the table changed")
 
