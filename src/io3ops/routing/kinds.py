@@ -131,7 +131,7 @@ class Version:
         return self.known
 
     def schema(self) -> Schema:
-        return {"const": self.known}
+        return {"type": "integer", "const": self.known}
 
     def show(self, value: int) -> str:
         return str(value)
