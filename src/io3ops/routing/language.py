@@ -436,7 +436,10 @@ class OverrideEntry(Entry):
 
 @dataclass(frozen=True, kw_only=True)
 class Document(Entry):
-    """A whole table as written: every setting with its place, before the parts are compared."""
+    """The whole table.
+
+    As written: every setting with its place, before the parts are compared with each other.
+    """
 
     version: Setting[int] = value(Version(1), "Version of this language.", required=True, default=1)
     title: Setting[str] = value(Text(), "One line about the table.", default="")
