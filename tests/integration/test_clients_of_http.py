@@ -99,7 +99,7 @@ def test_an_answer_without_text_or_with_zeros_is_no_answer() -> None:
         "data": [{"embedding": [0.0, 0.0]}],
     }
     with serve(lambda _m, _p, _b: (200, empty)) as port, gateway_at(port) as it:
-        with pytest.raises(GatewayError, match="without any text"):
+        with pytest.raises(GatewayError, match="answered without text"):
             it.chat("m", "p", data_class="internal", max_tokens=1, timeout=5)
         with pytest.raises(GatewayError, match="empty vector"):
             it.embed("m", "p", data_class="internal", timeout=5)

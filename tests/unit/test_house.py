@@ -11,7 +11,7 @@ import pytest
 
 ALLOWED = {
     "routing": {"routing", "errors"},
-    "adapters": {"errors", "adapters.process", "adapters.docker_engine", "adapters.http_errors"},
+    "adapters": {"errors", "adapters.process", "adapters.docker_engine"},
     "operations": {"operations", "routing", "adapters", "errors", "settings", "tools", "console", "presets"},
 }
 

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from io3ops.adapters.http_errors import reason
-from io3ops.errors import DiskFull, FetchFailed, RuntimeRefused, RuntimeUnreachable
+from io3ops.errors import DiskFull, FetchFailed, RuntimeRefused, RuntimeUnreachable, connection_problem
 
 # Phrases of Ollama's errors when it cannot reach the model library.
 OFFLINE = ("no such host", "i/o timeout", "connection refused", "server misbehaving")
@@ -184,7 +183,7 @@ class OllamaApi:
             # The package's text for it is advice about a runtime on this machine.
             raise self._unreachable(doing, "connection refused") from None
         except httpx.TransportError as error:
-            raise self._unreachable(doing, reason(error)) from None
+            raise self._unreachable(doing, connection_problem(error)) from None
 
     def _refused(
         self, doing: str, text: str, kind: type[RuntimeRefused | FetchFailed]

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
+from io3ops.adapters.docker_engine import EngineStatus
 from io3ops.adapters.gateway_http import GatewayHttp
 from io3ops.errors import Io3opsError
 from io3ops.operations.lifecycle import smoke
@@ -141,7 +142,7 @@ def _config(look: _Look) -> str:
 
 def _engine(look: _Look) -> str:
     state = engine.observe(look.tools)
-    if state.kind != "ready":
+    if state.status is not EngineStatus.READY:
         raise _Broken(state.detail, "make up")
     return state.detail
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from io3ops.adapters import files
-from io3ops.adapters.docker_engine import Container, EngineState, Network
+from io3ops.adapters.docker_engine import Container, EngineState, EngineStatus, Network
 from io3ops.adapters.gateway_http import GatewayHttp
 from io3ops.console import Console, Step
 from io3ops.errors import EngineLost, Io3opsError
@@ -68,7 +68,7 @@ class Run:
 
     @property
     def ready_engine(self) -> bool:
-        return self.engine.kind == "ready"
+        return self.engine.status is EngineStatus.READY
 
     def running(self, service: str) -> bool:
         found = self.containers.get(service)
@@ -145,7 +145,7 @@ def walk(run: Run, console: Console, steps: tuple[UpStep, ...]) -> None:
         raise
     except Io3opsError as error:
         # A dead engine looks like a dead gateway, a failed build or a failed Compose: name the layer that is to blame.
-        if run.ready_engine and run.tools.engine.probe().kind == "stopped":
+        if run.ready_engine and run.tools.engine.probe().status is EngineStatus.STOPPED:
             raise EngineLost(
                 "the Docker engine stopped answering in the middle",
                 details=error.message,
@@ -312,7 +312,7 @@ def _start(run: Run, step: Step) -> None:
     if run.stale:
         # A bind mount is made with its container: Compose itself sees no difference.
         step.note(f"made anew, for the folders that are there now: {', '.join(run.stale)}")
-        run.tools.compose.up(tuple(run.stale), run.variables, anew=True)
+        run.tools.compose.up(tuple(run.stale), run.variables, recreate=True)
     run.tools.compose.up(project.services(run.config.plan), run.variables)
     for service in sick:
         run.tools.compose.restart(service, run.variables)
