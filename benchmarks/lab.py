@@ -23,7 +23,7 @@ from typing import Any
 import yaml
 
 from io3ops.adapters import files
-from io3ops.console import Console
+from io3ops.console import Console, Mode
 from io3ops.operations.stack import images
 from io3ops.routing.load import parse_table
 from io3ops.routing.plan import Plan, make_plan
@@ -185,7 +185,7 @@ def gateway_image(its: Tools) -> str:
     """The gateway's image, made of this tree as it is; built when it is not there."""
     decided = images.decide(its, runs_runtime=False)
     if decided.missing:
-        with Console("plain").step("images", "the gateway's is not built yet") as step:
+        with Console(Mode.PLAIN).step("images", "the gateway's is not built yet") as step:
             images.ensure(its, decided, step)
     return decided.gateway.tag
 

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -21,8 +22,22 @@ import io3ops.cli.main  # It registers the commands.
 import io3ops.errors
 from io3ops.cli.command import main as cli
 from io3ops.errors import Io3opsError
-from io3ops.routing.kinds import Choice, Duration, Field, Flag, Kind, Listed, Named, Number, Section, Whole
-from io3ops.routing.language import TOP
+from io3ops.routing.kinds import (
+    Choice,
+    Duration,
+    Entry,
+    Flag,
+    Key,
+    Kind,
+    Listed,
+    Named,
+    Number,
+    Section,
+    Version,
+    Whole,
+    keys_of,
+)
+from io3ops.routing.language import DefaultsEntry, Document
 from io3ops.settings import CHOICES, Settings, read_settings
 from io3ops_shared.times import DURATION_FORMS, format_duration
 
@@ -112,8 +127,8 @@ def grid(head: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> str:
 
 def table() -> str:
     """One section for each mapping, each followed by the mappings inside it."""
-    places: dict[int, tuple[str, Section]] = {}
-    _collect(TOP, "", places)
+    places: dict[type[Entry], str] = {}
+    _collect(Document, "", places)
     parts = [
         f"# The routing table\n\n{NOTE}",
         "Every key of `runtime/routing.yaml`. The table is strict: an unknown key, a wrong type or a name that points",
@@ -122,52 +137,47 @@ def table() -> str:
         f"Durations are written {DURATIONS}. NAME stands for a name of your choice. Keys marked *d* may also be",
         "set under `defaults:`, for every model and mode that does not set them.\n",
     ]
-    for where, section in places.values():
+    for entry, where in places.items():
         parts.append(f"## {f'`{where}`' if where else 'Top level'}\n")
-        if section.doc:
-            parts.append(f"{section.doc}\n")
-        mark = where != "defaults"
-        parts.append(grid(("key", "type", "default", "meaning"), (_key(f, places, mark) for f in section.fields)))
+        parts.append(f"{(entry.__doc__ or '').splitlines()[0]}\n")
+        keys = keys_of(entry).items()
+        rows = (_row(name, declared, places, mark=entry is not DefaultsEntry) for name, declared in keys)
+        parts.append(grid(("key", "type", "default", "meaning"), rows))
     return "\n".join(parts)
 
 
-def _collect(section: Section, where: str, places: dict[int, tuple[str, Section]]) -> None:
+def _collect(entry: type[Entry], where: str, places: dict[type[Entry], str]) -> None:
     """Give each mapping the first path under which a reader meets it; `defaults:` only repeats others, so it comes last."""
-    if id(section) not in places:
-        places[id(section)] = (where, section)
-        for field in sorted(section.fields, key=lambda field: field.name == "defaults"):
-            inner = _inner(field.kind)
-            if inner is not None:
-                _collect(inner, _place(where, field), places)
+    if entry not in places:
+        places[entry] = where
+        for name, declared in sorted(keys_of(entry).items(), key=lambda pair: pair[0] == "defaults"):
+            if isinstance(declared.kind, (Section, Named)):
+                path = f"{where}.{name}" if where else name
+                _collect(declared.kind.entry, f"{path}.NAME" if isinstance(declared.kind, Named) else path, places)
 
 
-def _place(where: str, field: Field) -> str:
-    path = f"{where}.{field.name}" if where else field.name
-    return f"{path}.NAME" if isinstance(field.kind, Named) else path
-
-
-def _inner(kind: Kind) -> Section | None:
-    return kind if isinstance(kind, Section) else kind.section if isinstance(kind, Named) else None
-
-
-def _key(field: Field, places: Mapping[int, tuple[str, Section]], mark: bool) -> tuple[str, str, str, str]:
-    inner = _inner(field.kind)
-    if inner is not None:
-        place = places[id(inner)][0]
+def _row(name: str, declared: Key[Any], places: Mapping[type[Entry], str], *, mark: bool) -> tuple[str, str, str, str]:
+    kind = declared.kind
+    if isinstance(kind, (Section, Named)):
+        place = places[kind.entry]
         link = f"[`{place}`](#{re.sub(r'[^a-z_-]', '', place.lower())})"
-        kind = f"names, each with {link}" if isinstance(field.kind, Named) else f"mapping: {link}"
+        shown, default = f"names, each with {link}" if isinstance(kind, Named) else f"mapping: {link}", ""
     else:
-        kind = _type(field.kind)
-    default = "**required**" if field.required else "" if inner is not None else _default(field)
-    return f"`{field.name}`" + (" *d*" if field.inherits and mark else ""), kind, default, field.doc
+        unset = declared.default is None or declared.default in ("", ())
+        shown, default = _type(kind), "unset" if unset else f"`{kind.show(declared.default)}`"
+    if declared.required:
+        default = "**required**"
+    return f"`{name}`" + (" *d*" if declared.inherits and mark else ""), shown, default, declared.doc
 
 
-def _type(kind: Kind) -> str:
+def _type(kind: Kind[Any]) -> str:
     match kind:
         case Choice(values=values):
             return " or ".join(f"`{value}`" for value in values)
         case Whole(low=low, high=high):
-            return f"whole number, {low:,} to {high:,}" if low < high else f"`{low}`"
+            return f"whole number, {low:,} to {high:,}"
+        case Version(known=known):
+            return f"`{known}`"
         case Number(low=low, high=high):
             return f"number, {low:g} to {high:g}"
         case Flag():
@@ -179,17 +189,6 @@ def _type(kind: Kind) -> str:
     if kind.schema()["type"] == "array":
         return "list of steps; a step is a model, `[a, b]` (equal shares) or `{a: 3, b: 1}` (by weight)"
     return "text"
-
-
-def _default(field: Field) -> str:
-    value = field.default
-    if value is None or value in ("", ()):
-        return "unset"
-    if isinstance(value, bool):
-        return f"`{str(value).lower()}`"
-    if isinstance(value, tuple):
-        return "`[" + ", ".join(str(entry[0]) for entry in value) + "]`"
-    return f"`{format_duration(value) if isinstance(field.kind, Duration) else value}`"
 
 
 # --- the commands --------------------------------------------------------------------------------------------------

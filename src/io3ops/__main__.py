@@ -1,4 +1,4 @@
-"""`python -m io3ops`: the same as the `io3ops` command."""
+"""`python -m io3ops` runs the `io3ops` command."""
 
 from io3ops.cli.main import run
 

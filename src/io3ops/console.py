@@ -1,4 +1,4 @@
-"""The only printer. Results go to stdout, everything else to stderr, as terminal, plain lines or JSON."""
+"""The only module that prints: results to stdout, everything else to stderr, for a terminal, as plain lines or as JSON."""
 
 from __future__ import annotations
 
@@ -9,24 +9,34 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from enum import StrEnum
 from typing import Any, TextIO
 
 from io3ops.errors import Io3opsError
 
 Progress = Callable[[int, int], None]
-# What a terminal obeys: colours, the cursor (CSI), titles and the clipboard (OSC and the like).
+# Control sequences of terminals: colours and the cursor (CSI), titles and the clipboard (OSC and similar).
 _SEQUENCE = re.compile(
     r"(?:\x1b\[|\x9b)[0-9:;<=>?]*[ -/]*[@-~]|(?:\x1b[\]P^_X]|[\x9d\x90\x9e\x9f\x98])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?"
 )
+# Width of a drawn bar.
 BAR = 40
 
 
+class Mode(StrEnum):
+    """How a run prints: TTY with colours and bars, PLAIN one line per event, JSON one object per event."""
+
+    TTY = "tty"
+    PLAIN = "plain"
+    JSON = "json"
+
+
 class Console:
-    """mode `tty`: colours and bars; `plain`: one line per event; `json`: one JSON object per event."""
+    """Prints in one mode. `clock` and `width` are replaced in tests."""
 
     def __init__(
         self,
-        mode: str,
+        mode: Mode,
         out: TextIO = sys.stdout,
         err: TextIO = sys.stderr,
         clock: Callable[[], float] = time.monotonic,
@@ -41,14 +51,14 @@ class Console:
 
     @property
     def width(self) -> int:
-        """Columns of the terminal; 80 where there is none."""
+        """Columns of the terminal; 80 without one."""
         return self._width()
 
     # -- results
 
     def result(self, command: str, data: dict[str, Any], text: str, ok: bool = True) -> None:
-        """The outcome of a command: `text` for people, `data` in a versioned envelope for programs."""
-        if self.mode == "json":
+        """Print the result of a command: `text` for people, `data` in a versioned envelope for programs."""
+        if self.mode is Mode.JSON:
             self._out.write(
                 json.dumps({"schema": 1, "command": command, "ok": ok, "data": data}, ensure_ascii=False) + "\n"
             )
@@ -57,16 +67,17 @@ class Console:
         self._out.flush()
 
     def lines(self, rows: Iterable[Iterable[tuple[str, str]]]) -> None:
-        """A result that comes line by line: its parts as (text, style), in colours when stdout is a terminal."""
-        colours = self.mode == "tty" and self._out.isatty()
+        """Print a result line by line, each as parts (text, style); the styles apply when stdout is a terminal."""
+        colours = self.mode is Mode.TTY and self._out.isatty()
         for row in rows:
             parts = (f"\x1b[{style}m{text}\x1b[0m" if colours and style else text for text, style in row)
             self._out.write("".join(parts) + "\n")
         self._out.flush()
 
     def error(self, command: str, error: Io3opsError) -> None:
-        if self.mode == "json":
-            found = {
+        """Print an error: on stderr for people, on stdout in the envelope for programs."""
+        if self.mode is Mode.JSON:
+            fields = {
                 "code": error.code,
                 "layer": error.layer,
                 "message": error.message,
@@ -74,7 +85,7 @@ class Console:
                 "hint": error.hint,
             }
             self._out.write(
-                json.dumps({"schema": 1, "command": command, "ok": False, "error": found}, ensure_ascii=False) + "\n"
+                json.dumps({"schema": 1, "command": command, "ok": False, "error": fields}, ensure_ascii=False) + "\n"
             )
             self._out.flush()
             return
@@ -88,13 +99,13 @@ class Console:
 
     @contextlib.contextmanager
     def step(self, name: str, cause: str) -> Iterator[Step]:
-        """Announce a step with its cause, then how long it took; a failure is marked and passed on."""
+        """Announce a step with its cause, and print its outcome and duration at the end. Errors pass through."""
         started = self._clock()
         step = Step(self, name)
-        if self.mode == "json":
+        if self.mode is Mode.JSON:
             self._event("step", name=name, cause=cause)
         else:
-            self._line(f"{self._paint('▸', '36') if self.mode == 'tty' else '>'} {name:<8} {cause}")
+            self._line(f"{self._paint('▸', '36') if self.mode is Mode.TTY else '>'} {name:<8} {cause}")
         try:
             yield step
         except BaseException as error:
@@ -105,20 +116,22 @@ class Console:
         self._done(name, step.outcome, started, ok=True)
 
     def skip(self, name: str, cause: str) -> None:
-        """A step that had nothing to do, and why."""
-        if self.mode == "json":
+        """Print that a step has nothing to do, and why."""
+        if self.mode is Mode.JSON:
             self._event("skip", name=name, cause=cause)
         else:
-            self._line(self._paint(f"{'✓' if self.mode == 'tty' else '='} {name:<8} {cause}", "2"))
+            self._line(self._paint(f"{'✓' if self.mode is Mode.TTY else '='} {name:<8} {cause}", "2"))
 
     def note(self, text: str) -> None:
-        if self.mode == "json":
+        """Print a remark."""
+        if self.mode is Mode.JSON:
             self._event("note", text=text)
         else:
             self._line(f"  {text}")
 
     def progress(self, label: str, done: int, total: int, unit: str = "MB") -> None:
-        if self.mode == "json":
+        """Show progress: a bar on a terminal, a line every few seconds elsewhere. `total`: 0 when unknown."""
+        if self.mode is Mode.JSON:
             if self._throttled(label, done, total, 1.0):
                 self._event("progress", label=label, done=done, total=total, unit="bytes" if unit == "MB" else unit)
             return
@@ -127,7 +140,7 @@ class Console:
             self._bar = _Bar(label)
         scale = 10**6 if unit == "MB" else 1
         amount = f"{done / scale:,.0f}" + (f" of {total / scale:,.0f}" if total else "") + f" {unit}"
-        if self.mode == "tty":
+        if self.mode is Mode.TTY:
             if self._bar.due(self._clock(), 0.1) or (total and done >= total):
                 width = 24
                 filled = min(width, int(width * done / total)) if total else 0
@@ -139,33 +152,33 @@ class Console:
             self._line(f"  {label}: {amount}")
 
     def activity(self, label: str, line: str) -> None:
-        """The newest line of a long job: in place on a terminal, every few seconds elsewhere."""
+        """Show the newest line of a long job: in place on a terminal, every few seconds elsewhere."""
         if self._bar is None or self._bar.label != label:
             self._close_bar()
             self._bar = _Bar(label)
-        # Progress of apt and the like rewrites its line: only the newest version counts.
+        # Programs such as apt rewrite their progress line; show the newest version.
         newest = printable(line.rstrip("\r").rsplit("\r", 1)[-1])
-        if self.mode == "tty" and self._bar.due(self._clock(), 0.1):
+        if self.mode is Mode.TTY and self._bar.due(self._clock(), 0.1):
             self._err.write(f"\r\x1b[2K{self._paint(self._fitting(f'  {label}: {newest}'), '2')}")
             self._err.flush()
             self._bar.shown = True
-        elif self.mode == "plain" and self._bar.due(self._clock(), 10.0):
+        elif self.mode is Mode.PLAIN and self._bar.due(self._clock(), 10.0):
             self._line(f"  {label}: {newest[:100]}")
 
     def _fitting(self, text: str) -> str:
-        """Cut to the terminal: a line that wraps could not be taken back."""
+        """Cut a line to the terminal's width: a wrapped line cannot be erased."""
         return text[: self._width() - 1]
 
     # -- inside
 
     def _done(self, name: str, outcome: str, started: float, *, ok: bool) -> None:
         seconds = self._clock() - started
-        if self.mode == "json":
+        if self.mode is Mode.JSON:
             self._event("done", name=name, outcome=outcome, ok=ok, seconds=round(seconds, 3))
         else:
             mark = (
                 (self._paint("✓", "32") if ok else self._paint("✗", "31"))
-                if self.mode == "tty"
+                if self.mode is Mode.TTY
                 else ("=" if ok else "!")
             )
             self._line(f"{mark} {name:<8} {outcome} {self._paint(f'({seconds:.1f} s)', '2')}")
@@ -191,11 +204,11 @@ class Console:
         self._err.flush()
 
     def _paint(self, text: str, style: str) -> str:
-        return f"\x1b[{style}m{text}\x1b[0m" if self.mode == "tty" else text
+        return f"\x1b[{style}m{text}\x1b[0m" if self.mode is Mode.TTY else text
 
 
 class Step:
-    """A running step: set `outcome` to say more than `done`."""
+    """A running step. Set `outcome` to print more than `done`."""
 
     def __init__(self, console: Console, name: str) -> None:
         self._console = console
@@ -203,24 +216,30 @@ class Step:
         self.outcome = "done"
 
     def progress(self, label: str) -> Progress:
+        """Return a function that shows (done, total) bytes."""
         return lambda done, total: self._console.progress(label, done, total)
 
     def activity(self, label: str) -> Callable[[str], None]:
+        """Return a function that shows the newest line of a job."""
         return lambda line: self._console.activity(label, line) if line.strip() else None
 
     def note(self, text: str) -> None:
+        """Print a remark."""
         self._console.note(text)
 
 
 class _Bar:
+    """A line of progress, and when it was last printed."""
+
     def __init__(self, label: str) -> None:
         self.label = label
         self.shown = False
         self._last = 0.0
 
     def due(self, now: float, every: float) -> bool:
+        """Return whether to print again, at most once in `every` seconds."""
         if self._last == 0.0 and every >= 5.0:
-            # A job that is over in a moment needs no line about its progress.
+            # A short job needs no line about its progress.
             self._last = now
             return False
         if now - self._last < every:
@@ -230,16 +249,16 @@ class _Bar:
 
 
 def printable(text: str, most: int = 2000) -> str:
-    """One line of at most so many characters, whoever wrote it: it must not move the cursor or recolour the terminal."""
-    # Programs colour their lines even when nobody watches. What is far too long is not looked at.
+    """Return foreign text as one line of at most `most` characters that cannot move the cursor or recolour the terminal."""
+    # Limit the text first: searching a very long one for sequences is slow.
     text = _SEQUENCE.sub("", text[: 4 * most])
     if not text.isprintable():
         text = "".join(c if c.isprintable() else " " for c in text)
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
-def choose_mode(*, as_json: bool, err: TextIO, no_color: bool, term: str) -> str:
-    """Decided once per run."""
+def choose_mode(*, as_json: bool, err: TextIO, no_color: bool, term: str) -> Mode:
+    """Choose the mode of a run."""
     if as_json:
-        return "json"
-    return "tty" if err.isatty() and not no_color and term != "dumb" else "plain"
+        return Mode.JSON
+    return Mode.TTY if err.isatty() and not no_color and term != "dumb" else Mode.PLAIN

@@ -1,59 +1,61 @@
-"""Every error a user can meet, with its exit code. Touches nothing.
+"""Every error that a user can meet, with its exit code. Pure.
 
     Io3opsError
-    ├── 1  CheckFailed           a check ran and found something wrong (health, smoke, drift)
+    ├── 1  CheckFailed           a check ran and found a fault (health, smoke, drift)
     ├── table and files
     │   ├── 10 TableInvalid      the routing table has problems
     │   ├── 11 EnvFileInvalid    .env cannot be read
-    │   ├── 12 KeyFileUnsafe     the key file is missing, empty or open to others
+    │   ├── 12 KeyFileUnsafe     the key file is missing, empty, or readable by other users
     │   ├── 13 NotWritable       the clone or its state folder cannot be written
-    │   ├── 14 AlreadyRunning    another io3ops works on this clone
-    │   ├── 15 HandEdited        litellm.yaml, or a table of the user's own, would be overwritten
-    │   ├── 16 SettingInvalid    an IO3OPS_* setting has an impossible value
-    │   ├── 17 KeysFileInvalid   keys.json cannot be read, or is not what io3ops writes
-    │   ├── 18 NameInvalid       a key or secret of this name cannot be: unknown, taken, reserved
+    │   ├── 14 AlreadyRunning    another io3ops is changing this clone's stack
+    │   ├── 15 HandEdited        the command would overwrite an edited litellm.yaml or your own table
+    │   ├── 16 SettingInvalid    a setting or an argument has an invalid value
+    │   ├── 17 KeysFileInvalid   keys.json cannot be read, or has contents that io3ops does not write
+    │   ├── 18 NameInvalid       the name of a key, secret or mode is invalid, unknown or taken
     │   └── 19 SecretInvalid     a provider's API key is unusable, or its file cannot be read or removed
     ├── engine
-    │   ├── 20 EngineMissing     no Docker engine, and none may be installed
-    │   ├── 21 EngineNotRunning  installed, does not answer, could not be started
-    │   ├── 22 EngineDenied      the socket refuses this user
-    │   ├── 23 EngineTooOld      older than this stack needs
-    │   ├── 24 PluginMissing     Compose or Buildx plugin absent or too old
-    │   ├── 25 InstallFailed     the package manager failed
-    │   └── 26 EngineLost        stopped answering in the middle
+    │   ├── 20 EngineMissing     there is no Docker engine, and io3ops may not install one
+    │   ├── 21 EngineNotRunning  the Docker engine does not answer and could not be started
+    │   ├── 22 EngineDenied      this user has no access to the engine's socket
+    │   ├── 23 EngineTooOld      the Docker engine is older than the stack needs
+    │   ├── 24 PluginMissing     the Compose or Buildx plugin is missing or too old
+    │   ├── 25 InstallFailed     the package manager could not install the engine
+    │   └── 26 EngineLost        the Docker engine stopped answering during a command
     ├── images
-    │   ├── 30 BuildFailed       a build step failed
-    │   └── 31 BuildOffline      nothing to build from: no registry answers
+    │   ├── 30 BuildFailed       a build step of an image failed
+    │   └── 31 BuildOffline      an image cannot be built or pulled: no registry answers
     ├── containers
-    │   ├── 40 PortTaken         the published port belongs to another program
-    │   ├── 41 ContainerDied     a container ended instead of becoming ready
-    │   ├── 42 NotReady          still not ready at the deadline
-    │   ├── 43 ForeignStack      another clone runs the project of this name
-    │   ├── 44 ComposeFailed     Docker Compose refused or failed
+    │   ├── 40 PortTaken         another program uses a port of the stack
+    │   ├── 41 ContainerDied     a container has ended or does not run
+    │   ├── 42 NotReady          a container was not ready in time
+    │   ├── 43 ForeignStack      another clone runs a project of this name
+    │   ├── 44 ComposeFailed     Docker Compose failed
     │   └── 45 NoSubnet          no addresses are free for a network of the stack
     ├── models
     │   ├── 50 FetchFailed       a model could not be fetched
     │   ├── 51 HashMismatch      a downloaded file is not the pinned one
-    │   ├── 52 DiskFull          not enough room for what must be fetched
+    │   ├── 52 DiskFull          the disk has too little space for a download
     │   ├── 53 RuntimeRefused    the runtime answered with an error
     │   └── 54 RuntimeUnreachable  the runtime does not answer the gateway
     ├── gateway
     │   ├── 60 GatewayError      the gateway answered with an error
-    │   ├── 61 ModesDiffer       it lists other modes than the table names
-    │   ├── 62 ApplyFailed       a new table did not pass; the previous one serves on
-    │   └── 63 NotTaken          what was saved has not reached the running gateway
+    │   ├── 61 ModesDiffer       the gateway lists other modes than the table
+    │   ├── 62 ApplyFailed       a new table failed its checks; the previous one keeps serving
+    │   └── 63 NotTaken          a change was saved, but the running gateway does not use it yet
     └── request log
         ├── 65 LogMissing        there is no request log, or it cannot be read
-        └── 66 RequestUnknown    no request, or more than one, is what was asked for
+        └── 66 RequestUnknown    no request, or more than one, matches
 
 Exit code 2 is a wrong command line, 130 is Ctrl-C, 70 is a bug in io3ops.
 """
 
 from __future__ import annotations
 
+import re
+
 
 class Io3opsError(Exception):
-    """Base: what happened, in which layer, what to do. Never printed or logged by itself."""
+    """Base class: what happened, in which layer, what to do. Only `Console.error` prints it."""
 
     exit_code = 70
     layer = "io3ops"
@@ -66,7 +68,7 @@ class Io3opsError(Exception):
 
     @property
     def code(self) -> str:
-        """The stable name in docs and JSON, e.g. `E40`."""
+        """The stable name in docs and JSON, such as `E40`."""
         return f"E{self.exit_code:02d}"
 
 
@@ -216,3 +218,9 @@ class LogMissing(Io3opsError):
 
 class RequestUnknown(Io3opsError):
     exit_code, layer = 66, "request log"
+
+
+def connection_problem(error: Exception) -> str:
+    """Describe a broken connection without the library's class names: `connection refused`."""
+    text = re.sub(r"^\[Errno -?\d+\] ", "", str(error)).strip().rstrip(".")
+    return text[:1].lower() + text[1:] if text else "connection lost"

@@ -1,6 +1,6 @@
-"""Frozen settings from (environment, project root). The only reader of the environment.
+"""Frozen settings from the environment and `.env`. The only module that reads the environment.
 
-A setting is looked up in the process environment first, then in the hand-written part of `.env`.
+The environment has precedence over the hand-written part of `.env`.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, cast, get_args
 
 from io3ops.errors import NotWritable, SettingInvalid
 
-# Written by io3ops, so never a setting of the user's: reading them back would make yesterday's
-# derived value look like today's wish.
+# io3ops itself writes these to `.env`, so there they are no settings of the user.
 DERIVED = (
     "COMPOSE_FILE",
     "COMPOSE_PROJECT_NAME",
@@ -25,16 +25,21 @@ DERIVED = (
 )
 
 
+InstallPolicy = Literal["auto", "never"]
+ImagePolicy = Literal["auto", "registry", "build"]
+Gpu = Literal["auto", "none", "nvidia", "amd"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Everything the environment may say. Times in seconds."""
+    """All settings of a run, and the paths that follow from the clone's root. Times in seconds."""
 
     root: Path
     project: str = "io3ops"
     port: int = 4000
-    install_docker: str = "auto"
-    images: str = "auto"
-    gpu: str = "auto"
+    install_docker: InstallPolicy = "auto"
+    images: ImagePolicy = "auto"
+    gpu: Gpu = "auto"
     ca_dir: Path = Path("/usr/local/share/ca-certificates")
     debian_mirror: str = ""
     wait_timeout: float = 120.0
@@ -45,91 +50,98 @@ class Settings:
 
     @property
     def proxies(self) -> dict[str, str]:
-        """The usual proxy variables, whichever case they were written in; '' where there is none."""
+        """The proxy variables, in upper or lower case; '' for each that is not set."""
         names = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
         return {name: self.environment.get(name) or self.environment.get(name.lower(), "") for name in names}
 
     @property
     def state(self) -> Path:
+        """The folder of all state."""
         return self.root / ".io3ops"
 
     @property
     def key_file(self) -> Path:
+        """The owner's key."""
         return self.state / "secrets" / "master_key"
 
     @property
     def keys_file(self) -> Path:
-        """Client keys, hashed; in a folder of its own, which the gateway sees."""
+        """Hashes of the client keys. The gateway mounts their folder."""
         return self.state / "keys" / "keys.json"
 
     @property
     def provider_keys(self) -> Path:
-        """The folder of the providers' API keys, one file each."""
+        """The folder of the providers' API keys, one file per key."""
         return self.state / "secrets" / "providers"
 
     @property
     def egress_folder(self) -> Path:
-        """The list of what the gateway may reach outside, for the proxy that is its only way out."""
+        """The folder of the egress proxy's rules: the hosts that the gateway may reach."""
         return self.state / "egress"
 
     @property
     def observer_folder(self) -> Path:
-        """The table's names, for the observer."""
+        """The folder of the names that the observer may use as labels."""
         return self.state / "observer"
 
     @property
     def outlet_folder(self) -> Path:
-        """The one host and port that the observer may reach, for the proxy that is its only way out."""
+        """The folder of the outlet proxy's rules: the one collector that the observer may reach."""
         return self.state / "outlet"
 
     @property
     def handed_keys(self) -> Path:
-        """The folder with the keys of the enabled providers: all that the gateway sees of `provider_keys`."""
+        """The folder with the keys of enabled providers only. The gateway mounts it, and not `provider_keys`."""
         return self.state / "provider_keys"
 
     @property
     def audit_file(self) -> Path:
-        """What the gateway writes when a prompt leaves by an explicit override."""
+        """The audit log, in which the gateway records each override of a data class."""
         return self.state / "audit" / "audit.jsonl"
 
     @property
     def logs(self) -> Path:
-        """The folder of the request log (`requests.jsonl` and older files), which the gateway writes."""
+        """The folder of the request log, which the gateway writes."""
         return self.state / "logs"
 
     @property
     def content(self) -> Path:
-        """The folder of the prompts and answers that `io3ops record` asked for; nobody but the gateway writes it."""
+        """The folder of recorded prompts and answers (`io3ops record`), which only the gateway writes."""
         return self.state / "content"
 
     @property
     def recording(self) -> Path:
-        """The folder of the file that asks the gateway to keep content for a while; the gateway only reads it."""
+        """The folder of the file that asks the gateway to record content, which it only reads."""
         return self.state / "recording"
 
     @property
     def audit_head(self) -> Path:
-        """The last entry that `io3ops audit` verified; out of the gateway's reach."""
+        """The last audit entry that `io3ops audit` verified. The gateway cannot reach it."""
         return self.state / "audit-head.json"
 
     @property
     def table(self) -> Path:
+        """The routing table."""
         return self.root / "runtime" / "routing.yaml"
 
     @property
     def litellm(self) -> Path:
+        """The rendered configuration of the gateway."""
         return self.root / "runtime" / "litellm.yaml"
 
     @property
     def schema(self) -> Path:
+        """The routing table's JSON Schema."""
         return self.root / "runtime" / "routing.schema.json"
 
     @property
     def picture(self) -> Path:
+        """The page with the routing picture."""
         return self.root / "docs" / "routing.md"
 
     @property
     def env_file(self) -> Path:
+        """The variables for Compose, and the user's own lines."""
         return self.root / ".env"
 
     @property
@@ -138,17 +150,17 @@ class Settings:
         return f"http://127.0.0.1:{self.port}/v1"
 
 
-CHOICES = {
-    "IO3OPS_INSTALL_DOCKER": ("auto", "never"),
-    "IO3OPS_IMAGES": ("auto", "registry", "build"),
-    "IO3OPS_GPU": ("auto", "none", "nvidia", "amd"),
+CHOICES: dict[str, tuple[str, ...]] = {
+    "IO3OPS_INSTALL_DOCKER": get_args(InstallPolicy),
+    "IO3OPS_IMAGES": get_args(ImagePolicy),
+    "IO3OPS_GPU": get_args(Gpu),
 }
 
 
 def read_settings(environment: Mapping[str, str], root: Path, env_file: Mapping[str, str]) -> Settings:
-    """Settings for one run. `env_file`: the user's own lines of `.env`.
+    """Return the settings of a run. `env_file`: the user's own lines of `.env`.
 
-    Raises SettingInvalid naming the variable, its value and what is allowed.
+    Raises SettingInvalid, which names the variable, its value and the allowed values.
     """
     merged = {k: v for k, v in env_file.items() if k not in DERIVED} | dict(environment)
 
@@ -157,23 +169,23 @@ def read_settings(environment: Mapping[str, str], root: Path, env_file: Mapping[
         allowed = CHOICES.get(name)
         if allowed and value not in allowed:
             raise SettingInvalid(
-                f"{name}={value!r} is not one of {', '.join(allowed)}", hint=f"unset {name} or correct it"
+                f"{name}={value!r} is not one of {', '.join(allowed)}", hint=f"correct or unset {name}"
             )
         return value
 
     project = text("IO3OPS_PROJECT", "io3ops")
     if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,62}", project):
         raise SettingInvalid(
-            f"IO3OPS_PROJECT={project!r} is not a Compose project name",
-            hint="use lower-case letters, digits, '-' and '_', beginning with a letter or digit",
+            f"IO3OPS_PROJECT={project!r} is not a valid name of a Compose project",
+            hint="use lower-case letters, digits, '-' and '_', and begin with a letter or digit",
         )
     return Settings(
         root=root,
         project=project,
         port=_number(text("IO3OPS_PORT", "4000"), "IO3OPS_PORT", 1, 65535),
-        install_docker=text("IO3OPS_INSTALL_DOCKER", "auto"),
-        images=text("IO3OPS_IMAGES", "auto"),
-        gpu=text("IO3OPS_GPU", "auto"),
+        install_docker=cast("InstallPolicy", text("IO3OPS_INSTALL_DOCKER", "auto")),
+        images=cast("ImagePolicy", text("IO3OPS_IMAGES", "auto")),
+        gpu=cast("Gpu", text("IO3OPS_GPU", "auto")),
         ca_dir=Path(text("IO3OPS_CA_DIR", "/usr/local/share/ca-certificates")),
         debian_mirror=text("IO3OPS_DEBIAN_MIRROR", ""),
         wait_timeout=float(_number(text("IO3OPS_WAIT_TIMEOUT", "120"), "IO3OPS_WAIT_TIMEOUT", 1, 3600)),
@@ -187,7 +199,7 @@ def read_settings(environment: Mapping[str, str], root: Path, env_file: Mapping[
 def _number(value: str, name: str, low: int, high: int) -> int:
     if not value.isdecimal() or not low <= int(value) <= high:
         raise SettingInvalid(
-            f"{name}={value!r} is not a whole number from {low} to {high}", hint=f"unset {name} or correct it"
+            f"{name}={value!r} is not a whole number from {low} to {high}", hint=f"correct or unset {name}"
         )
     return int(value)
 
@@ -202,15 +214,15 @@ def _subnet(value: str) -> ipaddress.IPv4Network | None:
     if found is None or not 8 <= found.prefixlen <= 28:
         raise SettingInvalid(
             f"IO3OPS_SUBNET_POOL={value!r} is not an IPv4 network from /8 to /28",
-            hint="write e.g. IO3OPS_SUBNET_POOL=10.99.0.0/24, or unset it",
+            hint="correct it, e.g. IO3OPS_SUBNET_POOL=10.99.0.0/24, or unset it",
         )
     return found
 
 
 def find_root(environment: Mapping[str, str], start: Path) -> Path:
-    """The clone: IO3OPS_ROOT, else the nearest folder at or above `start` that holds compose.yaml and runtime/.
+    """Return the clone: IO3OPS_ROOT, else the nearest folder at or above `start` that contains compose.yaml and runtime/.
 
-    Raises NotWritable when there is none: nothing could be read or written.
+    Raises NotWritable when there is none.
     """
     explicit = environment.get("IO3OPS_ROOT", "").strip()
     if explicit:
@@ -222,11 +234,11 @@ def find_root(environment: Mapping[str, str], start: Path) -> Path:
     if (source / "compose.yaml").is_file():
         return source
     raise NotWritable(
-        f"no io3ops clone at or above {start}",
-        hint="cd into the clone, or set IO3OPS_ROOT to it",
+        f"there is no io3ops clone at or above {start}",
+        hint="change into the clone, or set IO3OPS_ROOT to it",
     )
 
 
 def process_environment() -> Mapping[str, str]:
-    """The environment of this process, read once."""
+    """Return a copy of this process's environment."""
     return dict(os.environ)

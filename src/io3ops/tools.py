@@ -1,4 +1,4 @@
-"""Composition root: the adapters, made once and handed to operations. Tests hand in stand-ins through the same door."""
+"""Makes the adapters, once per run, and passes them to the operations. Tests pass stand-ins in the same way."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from io3ops.settings import Settings
 
 @dataclass(frozen=True, kw_only=True)
 class Tools:
-    """Everything outside this package that an operation may touch."""
+    """All adapters that an operation may use."""
 
     settings: Settings
     machine: machine.Machine
@@ -34,7 +34,9 @@ class Tools:
 
 
 def make_tools(settings: Settings) -> Tools:
+    """Make every adapter for one run."""
     here = machine.look()
+    # Foreign COMPOSE_* and PYTHON* variables would change what our programs do.
     environment = {k: v for k, v in settings.environment.items() if not k.startswith(("COMPOSE_", "PYTHON"))}
     if settings.docker_host:
         environment["DOCKER_HOST"] = settings.docker_host

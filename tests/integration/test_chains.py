@@ -38,8 +38,8 @@ def test_the_second_model_of_a_chain_serves_when_the_first_fails(clone: Clone, f
         f"  host:\n    kind: ollama\n    url: http://127.0.0.1:{fake.port}\n\nmodels:\n  ghost: {{provider: host, source: {{external: 'ghost:1b'}}}}\n",
     )
     clone.edit_table(
-        "Carries out one task as told\n    chain: [smollm2]",
-        "Carries out one task as told\n    chain: [ghost, smollm2]",
+        "Carries out one task as instructed\n    chain: [smollm2]",
+        "Carries out one task as instructed\n    chain: [ghost, smollm2]",
     )
     done = clone.io3ops("up")
     assert done.returncode == 0, done.stderr

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import pytest
 from tests.fake_ollama import FakeOllama, serve
@@ -17,8 +17,7 @@ from io3ops.errors import DiskFull, GatewayError, RuntimeRefused, RuntimeUnreach
 @contextmanager
 def ollama(port: int) -> Iterator[OllamaApi]:
     """The client, closed at the end: an open socket in a finished test is an error of its own."""
-    it = OllamaApi(f"http://127.0.0.1:{port}", "the runtime at x")
-    with it._client._client:
+    with closing(OllamaApi(f"http://127.0.0.1:{port}", "the runtime at x")) as it:
         yield it
 
 
@@ -100,7 +99,7 @@ def test_an_answer_without_text_or_with_zeros_is_no_answer() -> None:
         "data": [{"embedding": [0.0, 0.0]}],
     }
     with serve(lambda _m, _p, _b: (200, empty)) as port, gateway_at(port) as it:
-        with pytest.raises(GatewayError, match="without any text"):
+        with pytest.raises(GatewayError, match="answered without text"):
             it.chat("m", "p", data_class="internal", max_tokens=1, timeout=5)
         with pytest.raises(GatewayError, match="empty vector"):
             it.embed("m", "p", data_class="internal", timeout=5)
@@ -111,5 +110,5 @@ def test_another_server_is_not_taken_for_an_ollama(answer: object) -> None:
     """LM Studio answers 200 to every path."""
     with serve(lambda _m, _p, _b: (200, answer)) as port, ollama(port) as api:
         for ask in (api.version, api.installed, api.loaded):
-            with pytest.raises(RuntimeRefused, match="not an Ollama"):
+            with pytest.raises(RuntimeRefused, match="this server is not an Ollama"):
                 ask()

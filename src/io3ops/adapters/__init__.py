@@ -1,1 +1,1 @@
-"""One outside thing per file. Adapters never import each other; whatever they need is handed to them."""
+"""Each module wraps one thing outside this process. Adapters receive what they need and never import one another."""

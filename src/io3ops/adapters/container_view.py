@@ -1,4 +1,4 @@
-"""What containers write and use, through the Docker SDK: their logs line by line, their starts, their load. Changes nothing."""
+"""Containers' logs, starts and load, through the Docker SDK. Reads only."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from typing import Any, Generic, TypeVar
 
 from io3ops.adapters.docker_engine import DockerEngine, answering
 
-# Of one line; the rest of it is thrown away.
+# Characters of one line that are kept.
 LONGEST = 20_000
-# What else the SDK makes of a connection that is cut in the middle of an answer.
-CUT = (AttributeError, ValueError, struct.error)
+# Further exceptions that the SDK raises when the connection breaks in the middle of an answer.
+BROKEN = (AttributeError, ValueError, struct.error)
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Load:
-    """One look at what a container uses. `cpu` and `machine`: nanoseconds since its start and since the machine's; the others in bytes."""
+    """A container's load at one moment. `cpu`: nanoseconds since its start; `machine`: those of the whole machine; the rest in bytes."""
 
     cpu: int
     machine: int
@@ -30,7 +30,7 @@ class Load:
 
 
 class ContainerView:
-    """A connection of its own, so that each thread may have one. `seconds`: how long a single answer may take; a stream has no limit."""
+    """One connection to the engine, for one thread. `seconds`: timeout of a single answer; streams have none."""
 
     def __init__(self, engine: DockerEngine, *, seconds: int) -> None:
         self._engine = engine
@@ -38,8 +38,10 @@ class ContainerView:
         self._client: Any = None
 
     def log(self, container: str, *, since: int, tail: int | None, follow: bool) -> Stream[tuple[str, str]]:
-        """The lines that a container wrote as (the engine's time in UTC, text). `since`: seconds, 0 is from the beginning; `tail`: of
-        those only the last so many; `follow`: and all that it will write until it ends."""
+        """Stream a container's log lines as (the engine's time in UTC, text).
+
+        `since`: Unix time, 0 for the whole log. `tail`: only the last lines of these. `follow`: continue until the container ends.
+        """
         wanted = {"since": since} if since > 0 else {}
         with _answering():
             frames = self._api().logs(
@@ -48,32 +50,33 @@ class ContainerView:
         return Stream(frames, _lines(frames))
 
     def starts(self, project: str) -> Stream[None]:
-        """One item whenever a container of the project has started; it is listened to from the return on."""
+        """Stream one item for each start of a container of the project, from the moment of the call."""
         label = f"com.docker.compose.project={project}"
         with _answering():
             events = self._api().events(decode=True, filters={"type": "container", "event": "start", "label": label})
         return Stream(events, (None for _ in events))
 
     def load(self, container: str) -> Load | None:
-        """What a container uses now; None when it does not run."""
+        """Return a container's load; None when it does not run."""
         with _answering():
             try:
-                said = self._api().stats(container, stream=False, one_shot=True)
-                cpu, memory = said["cpu_stats"], said["memory_stats"]
-                kept = memory.get("stats") or {}
-                # As `docker stats` does: what the kernel would give back at once is not counted.
-                spare = kept.get("inactive_file", kept.get("total_inactive_file", 0))
+                stats = self._api().stats(container, stream=False, one_shot=True)
+                cpu, memory = stats["cpu_stats"], stats["memory_stats"]
+                details = memory.get("stats") or {}
+                # Like `docker stats`, exclude the file cache that the kernel can free at once.
+                cache = details.get("inactive_file", details.get("total_inactive_file", 0))
                 return Load(
                     cpu=int(cpu["cpu_usage"]["total_usage"]),
                     machine=int(cpu["system_cpu_usage"]),
                     cores=int(cpu.get("online_cpus") or 1),
-                    memory=max(0, int(memory["usage"]) - int(spare)),
+                    memory=max(0, int(memory["usage"]) - int(cache)),
                     limit=int(memory.get("limit", 0)),
                 )
             except (KeyError, TypeError, ValueError):
                 return None
 
     def close(self) -> None:
+        """Close the connection."""
         if self._client is not None:
             self._client.close()
             self._client = None
@@ -85,8 +88,8 @@ class ContainerView:
 
 
 class Stream(Generic[T]):
-    """Items as they come. `close`, also from another thread, ends whoever waits for the next. Iterating raises EngineLost when the
-    engine is lost."""
+    """Items as they arrive. Closing it, also from another thread, ends the iteration, which raises EngineLost when the engine
+    stops answering."""
 
     def __init__(self, raw: Any, items: Iterator[T]) -> None:
         self._raw = raw
@@ -103,13 +106,14 @@ class Stream(Generic[T]):
             yield from self._items
 
     def close(self) -> None:
-        # Of a stream that is over, or whose end is not a socket, the SDK has nothing to close.
+        """End the stream."""
+        # The SDK fails for a stream that has already ended.
         with contextlib.suppress(Exception):
             self._raw.close()
 
 
 def _lines(frames: Iterator[bytes]) -> Iterator[tuple[str, str]]:
-    """The engine cuts a long line into frames, each with its own time; the line has the first one's."""
+    """Join the frames into which the engine splits a long line; the line has the time of the first one."""
     time, text = "", ""
     for frame in frames:
         head, _, rest = frame.decode("utf-8", "replace").partition(" ")
@@ -125,4 +129,4 @@ def _lines(frames: Iterator[bytes]) -> Iterator[tuple[str, str]]:
 def _answering() -> contextlib.AbstractContextManager[None]:
     import urllib3
 
-    return answering("`make up`", (urllib3.exceptions.HTTPError, OSError, *CUT))
+    return answering("`make up`", (urllib3.exceptions.HTTPError, OSError, *BROKEN))

@@ -1,4 +1,4 @@
-"""The Docker engine, through the Docker SDK: images, containers, and whether it answers at all."""
+"""The Docker engine, through the Docker SDK: its state, images, containers, networks and volumes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 from io3ops.adapters.process import Processes
@@ -14,21 +15,36 @@ from io3ops.errors import EngineLost
 
 MIN_ENGINE = (25, 0)
 MIN_COMPOSE = (2, 24)
-AGAIN = "start it again (`make up` does); nothing is lost: models, key and config are kept"
+AGAIN = "start it again (`make up` does so); nothing is lost: models, key and configuration are kept"
+
+
+class EngineStatus(StrEnum):
+    """Whether this stack can run on the engine, else what is missing."""
+
+    READY = "ready"
+    # There is no `docker` command.
+    MISSING = "missing"
+    STOPPED = "stopped"
+    # There is a `docker` command, but no engine on this machine.
+    NO_DAEMON = "no_daemon"
+    DENIED = "denied"
+    TOO_OLD = "too_old"
+    NO_COMPOSE = "no_compose"
+    NO_BUILDX = "no_buildx"
 
 
 @dataclass(frozen=True, kw_only=True)
 class EngineState:
-    """kind: ready, missing (no docker command), stopped, denied, too_old, no_compose, no_buildx."""
+    """The engine's status, its version, and one line for people."""
 
-    kind: str
+    status: EngineStatus
     version: str = ""
     detail: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Container:
-    """One container of the stack as the engine sees it. `key`, `ca`: the digests that it was started with."""
+    """One container of the stack. `status` and `health` in Docker's words; `key` and `ca`: digests that it was started with."""
 
     id: str
     service: str
@@ -46,13 +62,17 @@ class Container:
 
     @property
     def running(self) -> bool:
+        """Whether its process runs; it may still be unhealthy."""
         return self.status == "running"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Network:
-    """One network of the engine. `project` and `name`: Compose's, '' for others. `nowhere`: the default route that it gives, '' when it
-    is Docker's own; `bridge`: its device on the engine's host."""
+    """One network of the engine.
+
+    `project` and `name`: those of Compose, '' for other networks. `nowhere`: the default route that it gives to containers, ''
+    when Docker chooses it. `bridge`: its device on the engine's host.
+    """
 
     id: str
     project: str
@@ -64,7 +84,7 @@ class Network:
 
 
 class DockerEngine:
-    """The engine that the `docker` command would talk to."""
+    """The engine that the `docker` command uses. Calls raise EngineLost when it stops answering."""
 
     def __init__(self, processes: Processes, docker_host: str) -> None:
         self._processes = processes
@@ -72,12 +92,13 @@ class DockerEngine:
         self._client: Any = None
 
     def command(self) -> str:
+        """Return the path of the `docker` command."""
         return self._processes.which("docker") or "docker"
 
     def probe(self) -> EngineState:
-        """Whether this stack can run here; never raises."""
+        """Return whether this stack can run on the engine. Never raises."""
         if not self._processes.which("docker"):
-            return EngineState(kind="missing", detail="there is no `docker` command")
+            return EngineState(status=EngineStatus.MISSING, detail="there is no `docker` command")
         self._client = None
         try:
             version = self._connect().version()
@@ -85,22 +106,25 @@ class DockerEngine:
             return self._why_silent(error)
         number = str(version.get("Version", ""))
         if _numbers(number) < MIN_ENGINE:
-            return EngineState(kind="too_old", version=number, detail=f"engine {number}, needed {_dotted(MIN_ENGINE)}")
+            detail = f"engine {number}, but {_dotted(MIN_ENGINE)} or newer is needed"
+            return EngineState(status=EngineStatus.TOO_OLD, version=number, detail=detail)
         compose = self._processes.run([self.command(), "compose", "version", "--short"])
         if not compose.ok or _numbers(compose.output) < MIN_COMPOSE:
-            found = compose.output.strip() if compose.ok else "none"
-            return EngineState(
-                kind="no_compose", version=number, detail=f"Compose {found}, needed {_dotted(MIN_COMPOSE)}"
-            )
+            found = f"Compose {compose.output.strip()}" if compose.ok else "no Compose"
+            detail = f"{found}, but {_dotted(MIN_COMPOSE)} or newer is needed"
+            return EngineState(status=EngineStatus.NO_COMPOSE, version=number, detail=detail)
         if not self._processes.run([self.command(), "buildx", "version"]).ok:
-            return EngineState(kind="no_buildx", version=number, detail="Buildx none")
-        return EngineState(kind="ready", version=number, detail=f"engine {number}, Compose {compose.output.strip()}")
+            return EngineState(status=EngineStatus.NO_BUILDX, version=number, detail="no Buildx")
+        detail = f"engine {number}, Compose {compose.output.strip()}"
+        return EngineState(status=EngineStatus.READY, version=number, detail=detail)
 
     def info(self) -> dict[str, Any]:
+        """Return what `docker info` returns."""
         with answering():
             return dict(self._connect().info())
 
     def image_id(self, reference: str) -> str | None:
+        """Return the id of a local image, None when there is none."""
         import docker.errors
 
         with answering():
@@ -110,11 +134,12 @@ class DockerEngine:
                 return None
 
     def images(self, repository: str) -> tuple[str, ...]:
+        """Return the tags of a repository's local images."""
         with answering():
             return tuple(tag for image in self._connect().images.list(repository) for tag in image.tags)
 
     def registry_answers(self, reference: str, timeout: int) -> tuple[bool, str]:
-        """Whether the engine's image registry serves `reference`, asked for at most `timeout` seconds."""
+        """Return whether the engine's image registry serves `reference`, else why not. Asks for at most `timeout` seconds."""
         import docker
 
         try:
@@ -125,20 +150,21 @@ class DockerEngine:
         return True, ""
 
     def pull(self, reference: str, on_progress: Callable[[int, int], None]) -> None:
-        """Pull an image; `on_progress(bytes done, bytes known)`. The SDK's errors pass through `answering`."""
+        """Pull an image; call `on_progress(bytes done, bytes known)`."""
         repository, _, tag = reference.partition(":")
         layers: dict[str, tuple[int, int]] = {}
         with answering():
             for event in self._connect().api.pull(repository, tag=tag, stream=True, decode=True):
                 if "error" in event:
-                    raise EngineLost(f"pulling {reference} failed: {event['error']}", hint="run the same command again")
+                    hint = "check the network, then run the same command again"
+                    raise EngineLost(f"pulling {reference} failed: {event['error']}", hint=hint)
                 detail = event.get("progressDetail") or {}
                 if detail.get("total") and event.get("status") == "Downloading":
                     layers[event["id"]] = (detail["current"], detail["total"])
                     on_progress(sum(c for c, _ in layers.values()), sum(t for _, t in layers.values()))
 
     def containers(self, project: str) -> dict[str, Container]:
-        """The project's containers by service name, stopped ones too."""
+        """Return the project's containers by service name, including stopped ones."""
         with answering():
             found = self._connect().containers.list(
                 all=True, filters={"label": f"com.docker.compose.project={project}"}, ignore_removed=True
@@ -146,38 +172,41 @@ class DockerEngine:
             return {c.service: c for c in map(_container, found) if c.service}
 
     def inspect(self, container: str) -> dict[str, Any]:
-        """Everything that the engine tells about a container to whoever may ask it."""
+        """Return all that `docker inspect` shows of a container."""
         with answering():
             return dict(self._connect().containers.get(container).attrs)
 
     def tail(self, container: str, lines: int) -> str:
+        """Return the last lines of a container's log."""
         with answering():
             written: bytes = self._connect().containers.get(container).logs(tail=lines)
-            # Programs colour their lines even when nobody watches; in an error they would recolour the terminal.
+            # Remove colours: in an error message they would recolour the terminal.
             return re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", written.decode("utf-8", "replace")).rstrip()
 
     def execute(self, container: str, argv: list[str], *, errors: bool = True) -> tuple[int, str]:
-        """Run a command in a container; (exit code, output). `errors`: with what it says on stderr, in any order and mid-line."""
+        """Run a command in a container; return (exit code, output). `errors`: include stderr, which may interrupt a line of stdout."""
         with answering():
             code, output = self._connect().containers.get(container).exec_run(argv, stderr=errors)
             return int(code or 0), output.decode("utf-8", "replace")
 
     def unpause(self, container: str) -> None:
+        """Continue a paused container."""
         with answering():
             self._connect().containers.get(container).unpause()
 
     def volumes(self, project: str) -> tuple[str, ...]:
+        """Return the names of the project's volumes."""
         with answering():
             found = self._connect().volumes.list(filters={"label": f"com.docker.compose.project={project}"})
             return tuple(v.name for v in found)
 
     def networks(self) -> tuple[Network, ...]:
-        """Every network, whoever made it."""
+        """Return every network of the engine, including those of other projects."""
         with answering():
             return tuple(map(_network, self._connect().api.networks()))
 
     def remove_network(self, network: str) -> tuple[str, ...]:
-        """Remove a network, whatever is on it; the names of what still was."""
+        """Disconnect a network's containers and remove it; return the names of these containers."""
         with answering():
             found = self._connect().networks.get(network)
             left = sorted((found.attrs.get("Containers") or {}).items())
@@ -187,13 +216,13 @@ class DockerEngine:
             return tuple(str(entry.get("Name", "")) for _, entry in left)
 
     def remove_networks(self, project: str) -> None:
-        """Those left over from an overlay that is no longer used: Compose itself does not know them any more."""
+        """Remove the project's networks. Compose leaves those of an overlay that the project no longer uses."""
         with answering():
             for network in self._connect().networks.list(filters={"label": f"com.docker.compose.project={project}"}):
                 network.remove()
 
     def client(self, seconds: int) -> Any:
-        """A connection of its own, for one thread; `seconds`: how long an answer may take. The SDK's errors pass through."""
+        """Return a new connection, for one thread; `seconds`: its timeout for one answer. Does not translate the SDK's errors."""
         import docker
 
         return docker.DockerClient(base_url=self._host(), version="auto", timeout=seconds)
@@ -204,7 +233,7 @@ class DockerEngine:
         return self._client
 
     def _host(self) -> str:
-        # The SDK alone ignores `docker context`, and so misses Docker Desktop, Colima and rootless engines.
+        # The SDK ignores `docker context`, so it would not find Docker Desktop, Colima and rootless engines.
         if self._docker_host:
             return self._docker_host
         shown = self._processes.run(
@@ -216,13 +245,13 @@ class DockerEngine:
         host = self._host()
         path = host.removeprefix("unix://")
         if host.startswith("unix://") and os.path.exists(path) and not os.access(path, os.R_OK | os.W_OK):
-            return EngineState(kind="denied", detail=f"this user may not use {path}")
-        return EngineState(kind="stopped", detail=f"nothing answers at {host}")
+            return EngineState(status=EngineStatus.DENIED, detail=f"this user has no access to {path}")
+        return EngineState(status=EngineStatus.STOPPED, detail=f"no engine answers at {host}")
 
 
 @contextlib.contextmanager
 def answering(hint: str = AGAIN, also: tuple[type[Exception], ...] = ()) -> Iterator[None]:
-    """The SDK's errors as EngineLost. `also`: what else means that the engine is lost."""
+    """Translate the SDK's errors into EngineLost. `also`: further exceptions that mean the same."""
     import docker.errors
     import requests
 
@@ -231,10 +260,10 @@ def answering(hint: str = AGAIN, also: tuple[type[Exception], ...] = ()) -> Iter
         yield
     except docker.errors.APIError as error:
         raise EngineLost(
-            f"the engine refused: {error.explanation or error}", hint="`docker info` shows its state"
+            f"the Docker engine refused: {error.explanation or error}", hint="`docker info` shows its state"
         ) from None
     except lost as error:
-        raise EngineLost(f"the Docker engine stopped answering: {type(error).__name__}", hint=hint) from None
+        raise EngineLost("the Docker engine stopped answering", details=str(error)[:400], hint=hint) from None
 
 
 def _container(found: Any) -> Container:
@@ -242,7 +271,7 @@ def _container(found: Any) -> Container:
     labels = found.attrs["Config"].get("Labels") or {}
     return Container(
         id=found.id,
-        # A container of `docker compose run` is a helper, not the service itself.
+        # A container of `docker compose run` is not the service's own.
         service=""
         if labels.get("com.docker.compose.oneoff") == "True"
         else labels.get("com.docker.compose.service", ""),

@@ -1,4 +1,4 @@
-"""The clone's files: atomic writes, the run lock, the key, .env, the download cache."""
+"""The clone's files: atomic writes, the run lock, the master key, .env, folders that the gateway's user owns."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from pathlib import Path
 from io3ops.errors import AlreadyRunning, EnvFileInvalid, Io3opsError, KeyFileUnsafe, NotWritable, TableInvalid
 
 BEGIN = "# --- written by io3ops; changes between these lines are undone ---"
-# The name of a file that `mounts` puts into a folder for a moment begins so; no other reader counts it.
+# Prefix of the file that `mounts` puts into a folder for a moment. Everything else ignores it.
 MARK = ".io3ops-mount-"
 END = "# --- end; your own settings go below, e.g. IO3OPS_PORT=4100 ---"
 
 
 def read_bytes(path: Path, refused: type[Io3opsError] = TableInvalid) -> bytes | None:
-    """The file's content, or None when there is no such file. Raises `refused` for one that cannot be read."""
+    """Return a file's content, or None when there is no such file. Raises `refused` when it cannot be read."""
     try:
         return path.read_bytes()
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise refused(f"{path} cannot be read: {error.strerror}", hint="correct its permissions") from None
+        raise refused(f"{path} cannot be read: {error.strerror}", hint="correct its owner or permissions") from None
 
 
 def write_atomic(path: Path, data: bytes, mode: int = 0o644, owner: tuple[int, int] | None = None) -> bool:
-    """Write beside, then rename; False when the content was there already.
+    """Replace a file by one rename; return False when it already has this content and mode.
 
-    `owner` (uid, gid): handed over before the rename, so that a reader never meets a file that it may not open.
-    Raises NotWritable, or KeyFileUnsafe for the owner; the old file is whole in every case.
+    `owner` (uid, gid) is set before the rename, so that a reader never sees a file that it may not open. Raises NotWritable, or
+    KeyFileUnsafe when the owner cannot be set; the old file stays complete then.
     """
     try:
         if path.exists() and path.read_bytes() == data and path.stat().st_mode & 0o777 == mode:
@@ -59,21 +59,22 @@ def write_atomic(path: Path, data: bytes, mode: int = 0o644, owner: tuple[int, i
 
 
 def not_writable(path: Path, error: OSError) -> NotWritable:
+    """Return the error for a path that cannot be written."""
     if error.errno == errno.ENOSPC:
         return NotWritable(
             f"{path} cannot be written: the disk is full", hint="free some space, then run the same command again"
         )
     return NotWritable(
         f"{path} cannot be written: {error.strerror}",
-        hint="io3ops keeps its state in the clone: make the folder writable, or clone to a place that is",
+        hint="io3ops keeps its state in the clone: make the folder writable, or clone to a folder that is",
     )
 
 
 @contextlib.contextmanager
 def exclusive(lock: Path) -> Iterator[None]:
-    """Hold the clone's run lock. Raises AlreadyRunning naming the other process.
+    """Hold a lock of the clone. Raises AlreadyRunning, which names the process that holds it.
 
-    The kernel drops the lock with its holder, so a killed run never blocks the next.
+    The kernel releases the lock when its holder ends, so a killed run never blocks the next one.
     """
     try:
         lock.parent.mkdir(parents=True, exist_ok=True)
@@ -88,7 +89,7 @@ def exclusive(lock: Path) -> Iterator[None]:
             holder = file.read().strip() or "unknown"
             raise AlreadyRunning(
                 f"another io3ops (process {holder}) is changing this stack",
-                hint="wait until it ends, then run the same command again",
+                hint="wait until it has finished, then run the same command again",
             ) from None
         file.seek(0)
         file.truncate()
@@ -98,13 +99,13 @@ def exclusive(lock: Path) -> Iterator[None]:
 
 
 def read_key(path: Path) -> str | None:
-    """The master key, or None when there is none yet. Raises KeyFileUnsafe for one that cannot be trusted."""
+    """Return the master key, or None when there is none yet. Raises KeyFileUnsafe for a file that cannot be trusted."""
     try:
         status = path.stat()
         if status.st_mode & 0o077:
             raise KeyFileUnsafe(
                 f"{path} can be read by other users (mode {status.st_mode & 0o777:04o})",
-                hint="make a new key, others may know this one: io3ops key --rotate",
+                hint="others may know this key; make a new one: io3ops key --rotate",
             )
         key = path.read_text("ascii", "replace").strip()
     except FileNotFoundError:
@@ -114,12 +115,12 @@ def read_key(path: Path) -> str | None:
             f"{path} cannot be read: {error.strerror}", hint="correct its owner and mode (0600)"
         ) from None
     if len(key) < 20 or not key.isascii() or any(c.isspace() for c in key):
-        raise KeyFileUnsafe(f"{path} does not hold a usable key", hint="make a new one: io3ops key --rotate")
+        raise KeyFileUnsafe(f"{path} contains no usable key", hint="make a new one: io3ops key --rotate")
     return key
 
 
 def new_key(path: Path, owner: tuple[int, int] | None) -> str:
-    """Write a fresh random key with mode 0600; `owner` (uid, gid) when it must not be this user's."""
+    """Write a new random key with mode 0600 and return it; `owner` (uid, gid): None for this user."""
     key = f"sk-io3-{secrets.token_urlsafe(32)}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -131,7 +132,7 @@ def new_key(path: Path, owner: tuple[int, int] | None) -> str:
 
 
 def private_folder(folder: Path, owner: tuple[int, int] | None) -> None:
-    """Make a folder 0700, of the user that the gateway's container runs as. Raises NotWritable or KeyFileUnsafe."""
+    """Make a folder with mode 0700 that belongs to `owner`, the gateway's user. Raises NotWritable or KeyFileUnsafe."""
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         if folder.stat().st_mode & 0o777 != 0o700:
@@ -142,7 +143,7 @@ def private_folder(folder: Path, owner: tuple[int, int] | None) -> None:
 
 
 def owner(path: Path) -> tuple[int, int] | None:
-    """Who a file belongs to, None when there is no such file."""
+    """Return (uid, gid) of a file, None when there is no such file."""
     try:
         status = path.stat()
     except FileNotFoundError:
@@ -151,20 +152,20 @@ def owner(path: Path) -> tuple[int, int] | None:
 
 
 def own(path: Path, owner: tuple[int, int] | None, *, follow: bool = True) -> None:
-    """Hand a file to the user that the gateway's container runs as. `follow`: a link's target, else the link itself."""
+    """Give a file to `owner`, the gateway's user. `follow`: give a link's target, else the link itself. Raises KeyFileUnsafe."""
     status = path.stat() if follow else path.lstat()
     if owner and (status.st_uid, status.st_gid) != owner:
         try:
             (os.chown if follow else os.lchown)(path, *owner)
         except OSError as error:
             raise KeyFileUnsafe(
-                f"{path} belongs to user {status.st_uid}, the gateway runs as {owner[0]}: {error.strerror}",
-                hint=f"sudo chown {owner[0]} '{path}'",
+                f"{path} belongs to user {status.st_uid}, but the gateway runs as user {owner[0]}: {error.strerror}",
+                hint=f"run: sudo chown {owner[0]} '{path}'",
             ) from None
 
 
 def read_env(path: Path) -> tuple[dict[str, str], dict[str, str]]:
-    """(what io3ops wrote, what the user wrote) in `.env`. Raises EnvFileInvalid with the line."""
+    """Return the variables of `.env`: (those that io3ops wrote, those that the user wrote). Raises EnvFileInvalid."""
     data = read_bytes(path)
     if data is None:
         return {}, {}
@@ -173,7 +174,7 @@ def read_env(path: Path) -> tuple[dict[str, str], dict[str, str]]:
 
 
 def write_env(path: Path, values: Mapping[str, str]) -> bool:
-    """Rewrite our part of `.env`, keep every other line as it is; True when anything changed."""
+    """Rewrite our part of `.env` and keep every other line; return whether anything changed."""
     _, theirs = _split(path, read_bytes(path) or b"")
     block = [BEGIN, *(f"{name}='{value}'" if value else f"{name}=" for name, value in values.items()), END]
     rest = theirs.strip("\n")
@@ -184,8 +185,8 @@ def _split(path: Path, data: bytes) -> tuple[str, str]:
     try:
         lines = data.decode("utf-8").splitlines()
     except UnicodeDecodeError:
-        raise EnvFileInvalid(f"{path} is not text", hint="move it away; io3ops writes a new one") from None
-    # What bears one of our names is ours, also when one of the two marks was deleted.
+        raise EnvFileInvalid(f"{path} is not UTF-8 text", hint="move it away; io3ops writes a new one") from None
+    # Our variables are recognised by name when the user deleted one of the two marks.
     ours = re.compile(r"(COMPOSE_\w+|IO3OPS_(PORT|UID|GID|\w+_(IMAGE|MEMORY|DIGEST|FINGERPRINT|GID|SUBNET|NOWHERE)))=")
     if BEGIN in lines:
         start = lines.index(BEGIN)
@@ -201,7 +202,7 @@ def _split(path: Path, data: bytes) -> tuple[str, str]:
 
 
 def remove_env_block(path: Path) -> None:
-    """Take our part out of `.env`; the user's lines stay, and a file that held only ours goes."""
+    """Remove our part of `.env`; delete the file when the user has no lines in it."""
     data = read_bytes(path)
     if data is None:
         return
@@ -228,7 +229,7 @@ def _parse(path: Path, text: str) -> dict[str, str]:
 
 
 def ca_certificates(folder: Path) -> dict[str, bytes]:
-    """The extra CA certificates of this machine, by file name; those that cannot be read are left out."""
+    """Return this machine's extra CA certificates by file name, without those that cannot be read."""
     found = {}
     with contextlib.suppress(OSError):
         for path in sorted([*folder.glob("*.crt"), *folder.glob("*.pem")]):
@@ -242,7 +243,7 @@ def ca_certificates(folder: Path) -> dict[str, bytes]:
 def sync_folder(
     folder: Path, wanted: Mapping[str, bytes], mode: int = 0o644, owner: tuple[int, int] | None = None
 ) -> None:
-    """Make `folder` hold exactly the wanted files."""
+    """Write the wanted files into a folder and remove all others. Raises NotWritable or KeyFileUnsafe."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for path in folder.iterdir():
@@ -255,13 +256,13 @@ def sync_folder(
 
 
 def sync_private(folder: Path, wanted: Mapping[str, bytes], owner: tuple[int, int] | None) -> None:
-    """As `sync_folder`, for what only the gateway's user may read."""
+    """Like `sync_folder`, for files that only the gateway's user may read."""
     private_folder(folder, owner)
     sync_folder(folder, wanted, 0o600, owner)
 
 
 def read_folder(folder: Path) -> dict[str, bytes]:
-    """Every file of a folder by name; {} when there is none."""
+    """Return the content of every file of a folder by name; {} when there is no folder."""
     if not folder.is_dir():
         return {}
     names = sorted(path for path in folder.iterdir() if not path.name.startswith(MARK))
@@ -269,7 +270,7 @@ def read_folder(folder: Path) -> dict[str, bytes]:
 
 
 def let_read(folder: Path, owner: tuple[int, int]) -> None:
-    """Make a mounted folder readable for the container's user when that is not this one (root with a strict umask)."""
+    """Make a mounted folder readable for the container's user: root may have a umask that prevents it. Raises NotWritable."""
     try:
         for path in (folder, *(path for path in folder.iterdir() if not path.name.startswith(MARK))):
             status = path.stat()

@@ -1,4 +1,4 @@
-"""The gateway's first process, asked through `docker exec`: to take a new configuration without a restart."""
+"""The gateway's supervisor, called through `docker exec`: a new configuration without a restart, and the status."""
 
 from __future__ import annotations
 
@@ -9,25 +9,28 @@ from io3ops.adapters.process import Processes
 from io3ops.errors import GatewayError
 
 CONTROL = ("/usr/bin/python3", "-I", "-S", "/opt/io3ops/io3ops_gateway/scripts/control.py")
-# Longer than the gateway itself waits for a generation, so that its own answer is heard.
+# Seconds. Longer than the gateway itself waits for new workers, so that its own error arrives.
 SECONDS = 100.0
 
 
 class GatewayControl:
-    """Speaks with `io3ops_gateway.scripts.control` in a container."""
+    """Calls `io3ops_gateway.scripts.control` in a container."""
 
     def __init__(self, processes: Processes) -> None:
         self._processes = processes
 
     def reload(self, docker: str, container: str, text: str, *, try_modes: bool) -> dict[str, Any]:
-        """Hand over a rendered file; `ok` says whether it serves now, else `what` and `hint`.
+        """Pass a rendered configuration. The answer's `ok` says whether it serves now; else `what` and `hint` say why not.
 
-        Raises GatewayError when nobody in the container answers.
+        Raises GatewayError when the gateway does not answer.
         """
         return self._ask(docker, container, ["reload", *(["--try-modes"] if try_modes else [])], text.encode())
 
     def status(self, docker: str, container: str, *, seconds: float = SECONDS) -> dict[str, Any]:
-        """The generation that serves, the digest of its configuration, its workers, and how many requests run and wait."""
+        """Return the serving generation, its configuration's digest, its workers, and the numbers of running and waiting requests.
+
+        Raises GatewayError when the gateway does not answer.
+        """
         return self._ask(docker, container, ["status"], b"", seconds)
 
     def _ask(
@@ -35,11 +38,11 @@ class GatewayControl:
     ) -> dict[str, Any]:
         done = self._processes.run([docker, "exec", "-i", container, *CONTROL, *words], stdin=stdin, timeout=seconds)
         try:
-            said = json.loads(done.output)
+            answer = json.loads(done.output)
         except ValueError:
-            said = None
-        if not isinstance(said, dict):
+            answer = None
+        if not isinstance(answer, dict):
             raise GatewayError(
-                "the gateway does not answer to commands", details=done.tail(3), hint="`io3ops logs gateway` shows more"
+                "the gateway does not answer commands", details=done.tail(3), hint="`io3ops logs gateway` shows more"
             )
-        return said
+        return answer

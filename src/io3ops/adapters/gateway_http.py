@@ -1,4 +1,4 @@
-"""The gateway's OpenAI-compatible endpoint, as any application would use it."""
+"""The gateway's OpenAI-compatible endpoint, called as an application would."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from io3ops.errors import GatewayError
+from io3ops.errors import GatewayError, connection_problem
 
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What came back for one round trip. `seconds`: wall time; `deployment`: who served, '' when not said."""
+    """The answer to one request. `seconds`: wall time; `deployment`: the one that served it, '' when unknown."""
 
     text: str
     dimensions: int
@@ -23,20 +23,21 @@ class Answer:
 
 
 class GatewayHttp:
-    """`url` ends in /v1. Each call raises GatewayError saying what was asked and what came back."""
+    """One gateway; `url` ends in /v1. Calls raise GatewayError, which names the call and the answer."""
 
     def __init__(self, url: str, key: str) -> None:
         import httpx
 
         self._root = url.removesuffix("/v1")
-        # trust_env: a proxy in the environment must not see loopback traffic.
+        # trust_env=False: a proxy in the environment must not see loopback traffic.
         self._client = httpx.Client(trust_env=False, headers={"Authorization": f"Bearer {key}"}, timeout=10)
 
     def close(self) -> None:
+        """Close the connections."""
         self._client.close()
 
     def ready(self) -> bool:
-        """True when it says it is ready; False for every other state, and no model is asked."""
+        """Return whether the gateway reports that it is ready. Calls no model and never raises for a broken connection."""
         import httpx
 
         try:
@@ -45,6 +46,7 @@ class GatewayHttp:
             return False
 
     def live(self) -> bool:
+        """Return whether the gateway's process answers."""
         import httpx
 
         try:
@@ -53,11 +55,11 @@ class GatewayHttp:
             return False
 
     def modes(self) -> tuple[str, ...]:
-        """What it lists, sorted."""
+        """Return the modes that it lists, sorted."""
         return self.serves()[0]
 
     def serves(self) -> tuple[tuple[str, ...], str]:
-        """(the modes it lists, sorted; the digest of its configuration)."""
+        """Return (the modes that it lists, sorted; the digest of its configuration)."""
         with self._errors("listing its modes"):
             answer = self._client.get(f"{self._root}/v1/models")
         return tuple(sorted(entry["id"] for entry in self._json(answer, "listing its modes")["data"])), (
@@ -65,6 +67,7 @@ class GatewayHttp:
         )
 
     def chat(self, mode: str, prompt: str, *, data_class: str, max_tokens: int, timeout: float) -> Answer:
+        """Send one chat request, marked as a probe. An answer without text and tokens is an error."""
         body = {"model": mode, "messages": [{"role": "user", "content": prompt}], "max_tokens": max_tokens}
         found, seconds, deployment = self._post("/v1/chat/completions", body, mode, data_class, timeout)
         message = found["choices"][0]["message"]
@@ -72,18 +75,19 @@ class GatewayHttp:
         tokens = (found.get("usage") or {}).get("completion_tokens", 0)
         if not text.strip() and not tokens:
             raise GatewayError(
-                f"mode {mode!r} answered without any text", hint="try another model for it in runtime/routing.yaml"
+                f"mode {mode!r} answered without text", hint="choose another model for it in runtime/routing.yaml"
             )
         return Answer(text=text, dimensions=0, tokens=tokens, seconds=seconds, deployment=deployment)
 
     def embed(self, mode: str, text: str, *, data_class: str, timeout: float) -> Answer:
+        """Send one embedding request, marked as a probe. A vector of zeros is an error."""
         body = {"model": mode, "input": text}
         found, seconds, deployment = self._post("/v1/embeddings", body, mode, data_class, timeout)
         vector = found["data"][0]["embedding"]
         if not vector or not any(vector):
             raise GatewayError(
                 f"mode {mode!r} answered with an empty vector",
-                hint="try another embedding model in runtime/routing.yaml",
+                hint="choose another embedding model in runtime/routing.yaml",
             )
         return Answer(text="", dimensions=len(vector), tokens=0, seconds=seconds, deployment=deployment)
 
@@ -106,7 +110,9 @@ class GatewayHttp:
                 text = " ".join(str(found["error"].get("message", "")).split())[:400]
                 hint = "`io3ops logs gateway` shows more"
                 if answer.status_code == 401:
-                    hint = "the gateway was started with another key than .io3ops holds: `make up` hands it over"
+                    hint = (
+                        "the gateway runs with another key than that in .io3ops; `make up` restarts it with the new one"
+                    )
                 raise GatewayError(f"{asked}: HTTP {answer.status_code}: {text}", hint=hint)
         raise GatewayError(f"{asked}: HTTP {answer.status_code}", hint="`io3ops logs gateway` shows more")
 
@@ -118,9 +124,10 @@ class GatewayHttp:
             yield
         except httpx.TimeoutException:
             raise GatewayError(
-                f"{asked}: no answer in time", hint="a large model may still be loading: `io3ops models`"
+                f"{asked}: timed out", hint="a large model may still be loading; `io3ops models` shows it"
             ) from None
         except httpx.TransportError as error:
             raise GatewayError(
-                f"{asked}: {self._root} does not answer ({type(error).__name__})", hint="is the stack up? `make up`"
+                f"{asked}: {self._root} does not answer ({connection_problem(error)})",
+                hint="`make up` starts the stack",
             ) from None

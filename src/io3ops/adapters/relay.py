@@ -1,7 +1,7 @@
-"""A port-forward into the stack: 127.0.0.1:<free port> -> `docker exec` in the gateway -> the runtime.
+"""A port forward into the stack: 127.0.0.1:<free port> -> `docker exec` in the gateway -> the runtime.
 
-The runtime is not published to the host, so its API is reached from where the gateway sits. That also
-makes every probe prove the path that a prompt takes, with a runtime in the stack or outside it.
+The runtime publishes no port, so calls to its API start in the gateway's container. Every probe therefore also tests the path
+that a prompt takes, with a runtime in the stack or outside it.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ RELAY = ("/usr/bin/python3", "-I", "-S", "/opt/io3ops/io3ops_gateway/scripts/rel
 
 
 class Relay:
-    """Opens port-forwards through a container that has `io3ops_gateway.scripts.relay`."""
+    """Opens port forwards through a container that has `io3ops_gateway.scripts.relay`."""
 
     def __init__(self, processes: Processes) -> None:
         self._processes = processes
 
     @contextlib.contextmanager
     def forward(self, docker: str, container: str, url: str) -> Iterator[str]:
-        """A loopback URL that reaches `url` as seen from `container`, for as long as the block runs."""
+        """Return a loopback URL that leads to `url`, as `container` reaches it, for the length of the block."""
         parts = urlsplit(url)
         host, port = str(parts.hostname), parts.port or 11434
         argv = [docker, "exec", "-i", container, *RELAY, host, str(port)]
@@ -35,7 +35,7 @@ class Relay:
             try:
                 yield f"http://127.0.0.1:{server.getsockname()[1]}"
             finally:
-                # A blocked accept() does not notice close(); shutdown() wakes it.
+                # close() does not wake a blocked accept(), but shutdown() does.
                 with contextlib.suppress(OSError):
                     server.shutdown(socket.SHUT_RDWR)
 
@@ -47,7 +47,7 @@ class Relay:
             except OSError:
                 break
             with connection:
-                # The docker command reads and writes the socket itself: nothing is copied here.
+                # The docker command reads and writes the socket itself, so this process copies nothing.
                 processes.append(self._processes.pipe(argv, connection.fileno(), connection.fileno()))
             processes = [p for p in processes if p.poll() is None]
         for process in processes:

@@ -10,6 +10,7 @@ from io3ops.cli.command import DATA_CLASS, asdict, command
 
 if TYPE_CHECKING:
     from io3ops.console import Console
+    from io3ops.routing.language import DataClass
     from io3ops.tools import Tools
 
 
@@ -113,7 +114,7 @@ def routes(tools: Tools, console: Console, action: str | None, resolved: bool) -
     help="How it fails: 400 401 403 404 408 429 500 502 503, timeout, context, content.",
 )
 def explain(
-    tools: Tools, console: Console, mode: str, data_class: str | None, fail: tuple[str, ...], status: str
+    tools: Tools, console: Console, mode: str, data_class: DataClass | None, fail: tuple[str, ...], status: str
 ) -> int:
     """Which deployment is tried when, with which time limits, and what ends the chain."""
     from io3ops.operations.table import routes as operation

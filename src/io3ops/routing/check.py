@@ -1,18 +1,31 @@
-"""What no key shows by itself: names that point nowhere, steps that are never reached, prompts that would leave. Pure."""
+"""Checks between the parts of a table: unknown names, steps that are never reached, prompts that would leave. Pure."""
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from urllib.parse import urlsplit
 
 import yaml
 
-from io3ops.routing.kinds import Entry
-from io3ops.routing.language import CLOUD_KINDS, CLOUD_URLS, LOCAL_KINDS, TASKS, cloud_tag
-from io3ops.routing.problems import Problem, did_you_mean
+from io3ops.routing.formats import is_cloud_tag
+from io3ops.routing.language import (
+    CLOUD_KINDS,
+    CLOUD_URLS,
+    FAILURE_KINDS,
+    LOCAL_KINDS,
+    SOURCE_KINDS,
+    TASKS,
+    Document,
+    FailureKind,
+    ModeEntry,
+    ModelEntry,
+    ProviderEntry,
+    SourceEntry,
+    Task,
+)
+from io3ops.routing.problems import Problem, Severity, did_you_mean
 from io3ops.routing.source import Reader
-from io3ops.routing.table import LOOPBACK, Document, Mode, Model, Provider, Table
+from io3ops.routing.table import LOOPBACK, Mode, Model, Provider, Table
 from io3ops_shared.times import format_duration
 
 IN_STACK = ("runtime", "runtime-public", "gateway", "egress", "observer", "outlet", "loader")
@@ -20,327 +33,312 @@ _CLOUD_HOSTS = {urlsplit(url).hostname for url in CLOUD_URLS.values()}
 
 
 def check(document: Document, table: Table) -> list[Problem]:
-    """Every problem between the parts of a table; errors stop a render, warnings do not."""
+    """Return every problem between the parts of a table; errors stop a render, warnings do not."""
     reader = Reader()
     for provider in table.providers:
-        _provider(reader, document.providers[provider.name], provider)
+        _provider(reader, document.providers.value[provider.name], provider)
     for model in table.models:
-        _model(reader, document.models[model.name], model, table)
+        _model(reader, document.models.value[model.name], model, table)
     _windows(reader, document, table)
-    # What follows from an unclear or missing provider would only repeat the problem that was reported there.
-    unclear = {p.name for p in table.providers if undecided(document.providers[p.name], p)}
+    # A provider without a locality was reported; problems that follow from it would only repeat that.
+    undecided = {p.name for p in table.providers if _undecided(document.providers.value[p.name], p)}
     modes = {m.name: m for m in table.modes}
-    taken: dict[str, str] = {}
+    owners: dict[str, str] = {}
     for mode in table.modes:
-        entry = document.modes[mode.name]
-        _chain(reader, entry, mode, table, unclear)
+        entry = document.modes.value[mode.name]
+        _chain(reader, entry, mode, table, undecided)
         if table.balance == "least_busy" and any(weight != 1 for step in mode.steps for _, weight in step.members):
             reader.problem(
-                entry.at("chain"), f"modes.{mode.name}.chain", "weights have no meaning with `balance: least_busy`"
+                entry.at(entry.chain), f"modes.{mode.name}.chain", "weights have no effect with `balance: least_busy`"
             )
         _budgets(reader, entry, mode)
         _fallbacks(reader, entry, mode, modes, table)
-        _aliases(reader, entry, mode, modes, taken)
+        _aliases(reader, entry, mode, modes, owners)
     _cycles(reader, document, modes)
-    _names(reader, document, table)
+    _deployment_names(reader, document, table)
     _overrides(reader, document, table)
     _observe(reader, document, table)
     return reader.problems
 
 
-def _provider(reader: Reader, entry: Entry, provider: Provider) -> None:
+# -- providers
+
+
+def _provider(reader: Reader, entry: ProviderEntry, provider: Provider) -> None:
     where = f"providers.{provider.name}"
-    if provider.kind in CLOUD_KINDS and entry["locality"] == "local":
-        reader.problem(entry.at("locality"), where, f"{provider.kind} is a cloud service; it cannot be declared local")
-    if provider.kind in ("openai_compatible", "azure") and not provider.url and not _wrong(entry, "url"):
+    url_node = entry.at(entry.url)
+    if provider.kind in CLOUD_KINDS and entry.locality.value == "local":
+        reader.problem(
+            entry.at(entry.locality), where, f"{provider.kind} is a cloud service; it cannot be declared local"
+        )
+    if provider.kind in ("openai_compatible", "azure") and not provider.url and not entry.mentions("url"):
         reader.problem(entry.node, where, f"{provider.kind} needs a `url`")
-    if provider.kind == "ollama" and urlsplit(provider.url).path.strip("/"):
-        reader.problem(
-            entry.at("url"), where, "the URL of an Ollama must end after the port; the gateway adds the paths"
-        )
-    if provider.kind == "ollama" and provider.url and not _plain_address(provider.url):
-        message = "an Ollama is reached over plain http at a port that is written out, e.g. http://localhost:11434"
-        reader.problem(entry.at("url"), where, message)
-    if provider.kind == "ollama" and provider.key:
-        reader.problem(entry.at("key"), where, "Ollama has no keys")
+    if provider.kind == "ollama":
+        _ollama(reader, entry, provider, where)
     if provider.local and urlsplit(provider.url).hostname in _CLOUD_HOSTS:
-        reader.problem(entry.at("url"), where, "this address is a cloud service; it cannot be declared local")
-    if undecided(entry, provider):
-        reader.problem(
-            entry.at("url"),
-            where,
-            "unknown means cloud: if this machine is yours, write `locality: local` beside the url",
-        )
+        reader.problem(url_node, where, "this address is a cloud service; it cannot be declared local")
+    if _undecided(entry, provider):
+        message = "an unknown address counts as cloud; if this machine is yours, add `locality: local`"
+        reader.problem(url_node, where, message)
         return
-    if not provider.local and not provider.key and not _wrong(entry, "key"):
-        reader.problem(entry.node, where, "a cloud provider needs `key`, the name of the secret that holds it")
+    if not provider.local and not provider.key and not entry.mentions("key"):
+        reader.problem(entry.node, where, "a cloud provider needs `key`, the name of the secret that holds its API key")
     if not provider.local and urlsplit(provider.url).scheme == "http":
-        reader.problem(entry.at("url"), where, "prompts leave this machine only over https")
-    for key, kind in (("api_version", "azure"), ("region", "bedrock")):
-        if provider.kind == kind and not entry[key] and not _wrong(entry, key):
-            reader.problem(entry.node, where, f"{kind} needs {key!r}")
-        elif provider.kind != kind and entry.written(key):
-            reader.problem(entry.at(key), f"{where}.{key}", f"belongs to {kind}")
+        reader.problem(url_node, where, "prompts may leave this machine only over https")
+    for name, setting, kind in (("api_version", entry.api_version, "azure"), ("region", entry.region, "bedrock")):
+        if provider.kind == kind and not setting.value and not entry.mentions(name):
+            reader.problem(entry.node, where, f"{kind} needs {name!r}")
+        elif provider.kind != kind and setting.written:
+            reader.problem(entry.at(setting), f"{where}.{name}", f"applies to {kind} only")
 
 
-def _plain_address(url: str) -> bool:
-    parts = urlsplit(url)
-    return parts.scheme == "http" and parts.port is not None
+def _ollama(reader: Reader, entry: ProviderEntry, provider: Provider, where: str) -> None:
+    parts = urlsplit(provider.url)
+    if parts.path.strip("/"):
+        message = "the URL of an Ollama must end after the port; the gateway adds the paths"
+        reader.problem(entry.at(entry.url), where, message)
+    if provider.url and not (parts.scheme == "http" and parts.port is not None):
+        message = "the URL of an Ollama must use plain http and an explicit port, e.g. http://localhost:11434"
+        reader.problem(entry.at(entry.url), where, message)
+    if provider.key:
+        reader.problem(entry.at(entry.key), where, "Ollama takes no API key")
 
 
-def undecided(entry: Entry, provider: Provider) -> bool:
-    """Software that people run themselves, at an address that is not this machine, and nobody said whose it is."""
-    return provider.kind in LOCAL_KINDS and bool(provider.url) and not provider.local and not entry["locality"]
+def _undecided(entry: ProviderEntry, provider: Provider) -> bool:
+    """Return whether a self-hosted server has an address that is not this machine, and the table does not say whose it is."""
+    return provider.kind in LOCAL_KINDS and bool(provider.url) and not provider.local and not entry.locality.value
 
 
-def _wrong(entry: Entry, key: str) -> bool:
-    """Whether a key was written and refused already: a second problem about it would only confuse."""
-    return any(isinstance(k, yaml.ScalarNode) and k.value == key for k, _ in entry.node.value)
+# -- models
 
 
-def _model(reader: Reader, entry: Entry, model: Model, table: Table) -> None:
+def _model(reader: Reader, entry: ModelEntry, model: Model, table: Table) -> None:
     where = f"models.{model.name}"
     names = [p.name for p in table.providers]
     if model.provider and model.provider not in names:
-        reader.problem(
-            entry.at("provider"),
-            f"{where}.provider",
-            f"no provider {model.provider!r}{did_you_mean(model.provider, names)}",
-        )
+        message = f"unknown provider {model.provider!r}{did_you_mean(model.provider, names)}"
+        reader.problem(entry.at(entry.provider), f"{where}.provider", message)
         return
-    source: Entry | None = entry["source"]
-    if source is None or not source.node.value:
+    if not entry.source.written:
         return
-    _source(reader, source, f"{where}.source", model)
+    source, kind = entry.source.value, model.source.kind
+    kind_node = _kind_node(source)
+    _source(reader, source, f"{where}.source", kind_node)
     if model.provider:
         provider = table.provider(model.provider)
-        kind = model.source.kind
         if kind != "external" and provider.kind != "ollama":
-            reader.problem(
-                source.at(kind), f"{where}.source", f"{provider.kind} brings its own models: write `external: NAME`"
-            )
-        if provider.kind == "ollama" and kind in ("ollama", "external") and cloud_tag(model.source.name):
-            reader.problem(
-                source.at(kind),
-                f"{where}.source",
-                f"{model.source.name!r} is a cloud model: Ollama would send the prompt to another machine",
-            )
+            message = f"a provider of kind {provider.kind} has its own models; write `external: NAME`"
+            reader.problem(kind_node, f"{where}.source", message)
+        if provider.kind == "ollama" and kind in ("ollama", "external") and is_cloud_tag(model.source.name):
+            message = f"{model.source.name!r} is a cloud model: Ollama would send the prompt to another machine"
+            reader.problem(kind_node, f"{where}.source", message)
     if not model.made_here:
-        for key in ("template", "stop"):
-            if entry.written(key):
-                reader.problem(
-                    entry.at(key), f"{where}.{key}", "belongs to a model that is made of a file (`pypi`, `gguf`)"
-                )
+        for name, written, node in (
+            ("template", entry.template.written, entry.at(entry.template)),
+            ("stop", entry.stop.written, entry.at(entry.stop)),
+        ):
+            if written:
+                message = "applies only to a model that is made from a file (`pypi`, `gguf`)"
+                reader.problem(node, f"{where}.{name}", message)
     tasks = [task for task in TASKS if task in model.capabilities]
     if len(tasks) > 1:
-        message = f"a model is for one task: {' or '.join(tasks)}"
-        reader.problem(entry.at("capabilities"), f"{where}.capabilities", message)
+        message = f"a model has one task only: {' or '.join(tasks)}"
+        reader.problem(entry.at(entry.capabilities), f"{where}.capabilities", message)
 
 
-def _source(reader: Reader, source: Entry, where: str, model: Model) -> None:
-    kinds = [kind for kind in ("ollama", "pypi", "gguf", "external") if _wrong(source, kind)]
+def _kind_node(source: SourceEntry) -> yaml.Node:
+    """Return the node that names the model's file, else the whole section."""
+    origins = (source.ollama, source.pypi, source.gguf, source.external)
+    return source.at(next((origin for origin in origins if origin.written), source.ollama))
+
+
+def _source(reader: Reader, source: SourceEntry, where: str, node: yaml.Node) -> None:
+    kinds = [kind for kind in SOURCE_KINDS if source.mentions(kind)]
     if len(kinds) != 1:
-        reader.problem(source.node, where, "needs exactly one of: ollama, pypi, gguf, external")
+        reader.problem(source.node, where, f"needs exactly one of: {', '.join(SOURCE_KINDS)}")
         return
     kind = kinds[0]
     needed = {"pypi": ("sha256", "path"), "gguf": ("sha256",)}.get(kind, ())
-    for key in ("sha256", "path"):
-        if key in needed and not _wrong(source, key):
-            reader.problem(source.node, where, f"a `{kind}` source needs {key!r}")
-        elif key not in needed and _wrong(source, key):
-            reader.problem(source.at(key), f"{where}.{key}", f"does not belong to a `{kind}` source")
+    for name, setting in (("sha256", source.sha256), ("path", source.path)):
+        if name in needed and not source.mentions(name):
+            reader.problem(source.node, where, f"a `{kind}` source needs {name!r}")
+        elif name not in needed and source.mentions(name):
+            reader.problem(source.at(setting), f"{where}.{name}", f"does not apply to a `{kind}` source")
 
 
 def _windows(reader: Reader, document: Document, table: Table) -> None:
-    """One window per model at its runtime: two would reload it on every change of mode.
+    """Report a second window of one model file.
 
-    Ollama runs models that are made of the same file in one process, whatever their names.
+    Ollama runs all models that are made from one file in one process, and would reload it at every change of the window.
     """
     first: dict[tuple[str, ...], Model] = {}
     for model in table.models:
         source = model.source
         if not source.name:
             continue
-        same = (source.sha256, source.path) if model.made_here else (source.name,)
-        other = first.setdefault((model.provider, *same), model)
+        file = (source.sha256, source.path) if model.made_here else (source.name,)
+        other = first.setdefault((model.provider, *file), model)
         if other.context != model.context:
-            reader.problem(
-                document.models[model.name].at("context"),
-                f"models.{model.name}.context",
-                f"{source.name!r} has another window in models.{other.name} ({other.context}): one model, one window",
-            )
+            entry = document.models.value[model.name]
+            message = f"{source.name!r} has a context of {other.context} in models.{other.name}; a model file has one window only"
+            reader.problem(entry.at(entry.context), f"models.{model.name}.context", message)
 
 
-def _chain(reader: Reader, entry: Entry, mode: Mode, table: Table, unclear: set[str]) -> None:
+# -- modes
+
+
+def _chain(reader: Reader, entry: ModeEntry, mode: Mode, table: Table, undecided: set[str]) -> None:
     where = f"modes.{mode.name}.chain"
     names = {m.name for m in table.models}
-    seen: set[str] = set()
+    earlier: set[str] = set()
     known: list[tuple[Model, yaml.Node]] = []
-    for step in entry["chain"] or ():
-        for name, _, node in step.members:
+    for step in entry.chain.value:
+        for name, _, node in step:
             if name not in names:
-                reader.problem(node, where, f"no model {name!r}{did_you_mean(name, names)}")
-            elif name in seen:
-                reader.problem(node, where, f"{name!r} stands twice; the second can never be reached")
+                reader.problem(node, where, f"unknown model {name!r}{did_you_mean(name, names)}")
+            elif name in earlier:
+                reader.problem(node, where, f"{name!r} appears twice; the second one would never be tried")
             else:
                 known.append((table.model(name), node))
-            seen.add(name)
-    if not known:
-        return
-    tasks = Counter(model.task for model, _ in known)
-    embeds = tasks["embeddings"]
+            earlier.add(name)
+    if known:
+        _tasks(reader, entry, mode, [model for model, _ in known])
+        _places(reader, entry, mode, table, known, undecided)
+
+
+def _tasks(reader: Reader, entry: ModeEntry, mode: Mode, models: list[Model]) -> None:
+    """Report a chain whose models are for different tasks, and settings that do not apply to its task."""
+    node, where = entry.at(entry.chain), f"modes.{mode.name}.chain"
+    tasks = Counter(model.task for model in models)
+    embedding_models = tasks["embeddings"]
     if len(tasks) > 1:
-        reader.problem(entry.at("chain"), where, f"mixes models for {' and '.join(sorted(tasks))}")
-    elif embeds > 1:
-        reader.problem(
-            entry.at("chain"), where, "an embedding mode takes one model: vectors of two models cannot be compared"
-        )
-    if re.match(r"embed", mode.name) and not embeds:
-        reader.problem(entry.at("chain"), where, "an embedding mode needs a model with `capabilities: [embeddings]`")
+        reader.problem(node, where, f"mixes models for {' and '.join(sorted(tasks))}")
+    elif embedding_models > 1:
+        message = "an embedding mode takes one model, because vectors of different models cannot be compared"
+        reader.problem(node, where, message)
+    if mode.name.startswith("embed") and not embedding_models:
+        reader.problem(node, where, "an embedding mode needs a model with `capabilities: [embeddings]`")
     if "chat" not in tasks:
-        for key in ("system_prompt", "parameters", "forced"):
-            if entry.written(key):
-                message = f"has no meaning for {' and '.join(sorted(tasks))}"
-                reader.problem(entry.at(key), f"modes.{mode.name}.{key}", message)
-    usable = {p.name: p for p in table.providers if p.name not in unclear}
+        for name, written, setting_node in (
+            ("system_prompt", entry.system_prompt.written, entry.at(entry.system_prompt)),
+            ("parameters", entry.parameters.written, entry.at(entry.parameters)),
+            ("forced", entry.forced.written, entry.at(entry.forced)),
+        ):
+            if written:
+                message = f"does not apply to models for {' and '.join(sorted(tasks))}"
+                reader.problem(setting_node, f"modes.{mode.name}.{name}", message)
+
+
+def _places(
+    reader: Reader,
+    entry: ModeEntry,
+    mode: Mode,
+    table: Table,
+    known: list[tuple[Model, yaml.Node]],
+    undecided: set[str],
+) -> None:
+    """Report steps on clouds that the mode's prompts must not reach, and steps that never serve."""
+    where = f"modes.{mode.name}.chain"
+    usable = {p.name: p for p in table.providers if p.name not in undecided}
     if any(model.provider not in usable for model, _ in known):
         return
-    overridden = any(mode.name in named for _, named in table.overrides)
+    overridden = any(mode.name in modes for _, modes in table.overrides)
     for model, node in known:
         provider = usable[model.provider]
         if not provider.local and mode.data_class == "internal" and not overridden:
-            reader.problem(
-                node,
-                where,
-                f"{model.name!r} is on the cloud provider {provider.name!r}, and this mode is internal: its prompts never leave",
-            )
+            message = f"this mode is internal, so it cannot use {model.name!r} on the cloud provider {provider.name!r}"
+            reader.problem(node, where, message)
         elif not provider.local and provider.enabled and not mode.data_class and table.data_class == "internal":
-            reader.problem(
-                node,
-                where,
-                f"{model.name!r} only gets requests that are marked public: this mode says no data_class, and the default is internal",
-                "warning",
-            )
+            message = f"{model.name!r} serves only requests marked public: this mode sets no data_class, and the default is internal"
+            reader.problem(node, where, message, Severity.WARNING)
         elif not provider.enabled:
-            reader.problem(
-                node, where, f"{model.name!r} is never tried: provider {provider.name!r} is not enabled", "warning"
-            )
+            message = f"{model.name!r} is never tried: provider {provider.name!r} is not enabled"
+            reader.problem(node, where, message, Severity.WARNING)
     if not any(usable[model.provider].enabled for model, _ in known):
-        reader.problem(entry.at("chain"), where, "no step can serve: every provider in it is disabled")
+        message = "no step can serve: every provider in this chain is disabled"
+        reader.problem(entry.at(entry.chain), where, message)
     elif not any(usable[model.provider].local for model, _ in known):
-        reader.problem(
-            entry.at("chain"),
-            where,
-            "has no local step: internal prompts are refused, and without the Internet it is silent",
-            "warning",
-        )
+        message = "has no local step: internal prompts are refused, and nothing answers without the Internet"
+        reader.problem(entry.at(entry.chain), where, message, Severity.WARNING)
 
 
-def _budgets(reader: Reader, entry: Entry, mode: Mode) -> None:
+def _budgets(reader: Reader, entry: ModeEntry, mode: Mode) -> None:
     where = f"modes.{mode.name}.timeouts"
-    timeouts: Entry = entry["timeouts"]
-    times = mode.step_times
-    if timeouts.written("steps") and len(times) != len(mode.steps):
-        message = f"names {len(times)} times, and the chain has {len(mode.steps)} steps"
-        reader.problem(timeouts.at("steps"), f"{where}.steps", message)
+    timeouts, times = entry.timeouts.value, mode.step_times
+    if timeouts.steps.value and len(times) != len(mode.steps):
+        message = f"lists {_count(len(times), 'duration')}, but the chain has {_count(len(mode.steps), 'step')}"
+        reader.problem(timeouts.at(timeouts.steps), f"{where}.steps", message)
         return
-    given = {name for name in ("first_token", "step", "steps") if timeouts.settings[name].origin != "built in"}
-    if "first_token" in given and mode.first_token > max(times, default=mode.first_token):
-        key = "first_token" if timeouts.written("first_token") else "steps" if timeouts.written("steps") else "step"
-        reader.problem(
-            timeouts.at(key),
-            f"{where}.{key}",
-            f"first_token ({format_duration(mode.first_token)}) is longer than step ({format_duration(max(times))})",
+    if not times:
+        return
+    steps_set = not (timeouts.step.built_in and timeouts.steps.built_in)
+    if not timeouts.first_token.built_in and mode.first_token > max(times):
+        name, node = "step", timeouts.at(timeouts.step)
+        if timeouts.first_token.written:
+            name, node = "first_token", timeouts.at(timeouts.first_token)
+        elif timeouts.steps.written:
+            name, node = "steps", timeouts.at(timeouts.steps)
+        message = (
+            f"first_token ({format_duration(mode.first_token)}) is longer than step ({format_duration(max(times))})"
         )
-    if mode.total and mode.total < sum(times) and given & {"step", "steps"}:
-        fit = sum(sum(times[: number + 1]) <= mode.total for number in range(len(times)))
-        reader.problem(
-            timeouts.at("total"),
-            f"{where}.total",
-            f"{format_duration(mode.total)} does not fit {len(times)} steps of {format_duration(max(times))}: only {fit} would surely be tried",
-        )
+        reader.problem(node, f"{where}.{name}", message)
+    if mode.total and mode.total < sum(times) and steps_set:
+        complete = sum(sum(times[: number + 1]) <= mode.total for number in range(len(times)))
+        message = f"`total: {format_duration(mode.total)}` is shorter than one step ({format_duration(times[0])}), so no step is guaranteed to finish"
+        if complete:
+            first = "first is" if complete == 1 else f"first {complete} are"
+            message = (
+                f"`total: {format_duration(mode.total)}` is shorter than the {len(times)} steps together ({format_duration(sum(times))}), "
+                f"so only the {first} guaranteed to finish"
+            )
+        reader.problem(timeouts.at(timeouts.total), f"{where}.total", message)
 
 
-def _fallbacks(reader: Reader, entry: Entry, mode: Mode, modes: dict[str, Mode], table: Table) -> None:
+def _fallbacks(reader: Reader, entry: ModeEntry, mode: Mode, modes: dict[str, Mode], table: Table) -> None:
+    task = _task(mode, table)
     for kind, target in mode.fallbacks:
-        node, where = entry["fallbacks"].at(kind), f"modes.{mode.name}.fallbacks.{kind}"
+        node, where = _fallback_node(entry, kind), f"modes.{mode.name}.fallbacks.{kind}"
         if target not in modes:
-            reader.problem(node, where, f"no mode {target!r}{did_you_mean(target, modes)}")
+            reader.problem(node, where, f"unknown mode {target!r}{did_you_mean(target, modes)}")
         elif target == mode.name:
-            reader.problem(node, where, "a mode cannot take over from itself")
-        else:
-            other = modes[target]
-            if _task(mode, table) != _task(other, table):
-                message = (
-                    f"{target!r} answers another kind of request ({_task(other, table)}, not {_task(mode, table)})"
-                )
-                reader.problem(node, where, message)
-            elif _task(mode, table) == "embeddings":
-                reader.problem(
-                    node, where, "vectors of two models cannot be compared: an embedding mode has no fallback"
-                )
+            reader.problem(node, where, "a mode cannot be its own fallback")
+        elif task != (other := _task(modes[target], table)):
+            reader.problem(node, where, f"{target!r} is for {other}, and this mode is for {task}")
+        elif task == "embeddings":
+            message = "an embedding mode cannot have a fallback, because vectors of different models cannot be compared"
+            reader.problem(node, where, message)
 
 
-def _task(mode: Mode, table: Table) -> str:
+def _fallback_node(entry: ModeEntry, kind: FailureKind) -> yaml.Node:
+    fallbacks = entry.fallbacks.value
+    settings = {
+        "error": fallbacks.error,
+        "context_overflow": fallbacks.context_overflow,
+        "content_policy": fallbacks.content_policy,
+    }
+    return fallbacks.at(settings[kind])
+
+
+def _task(mode: Mode, table: Table) -> Task:
     known = {m.name: m for m in table.models}
     return next((known[name].task for name in mode.chain if name in known), "chat")
 
 
-def _aliases(reader: Reader, entry: Entry, mode: Mode, modes: dict[str, Mode], taken: dict[str, str]) -> None:
-    for value, node in entry["aliases"] or ():
-        where = f"modes.{mode.name}.aliases"
-        if value in modes:
-            reader.problem(node, where, f"{value!r} is a mode")
-        elif value in taken:
-            reader.problem(node, where, f"{value!r} is an alias of {taken[value]!r} already")
-        taken.setdefault(value, mode.name)
-
-
-def _names(reader: Reader, document: Document, table: Table) -> None:
-    """What a deployment is called is made of names that may hold dots: no two may be called the same."""
-    taken: dict[str, str] = {}
-    for mode in table.modes:
-        for order, step in enumerate(mode.steps, 1):
-            for model, _ in step.members:
-                other = taken.setdefault(f"{mode.name}.{order}.{model}", mode.name)
-                if other != mode.name:
-                    message = f"its deployment {mode.name}.{order}.{model} would be called like one of mode {other!r}: rename one"
-                    reader.problem(document.modes[mode.name].at("chain"), f"modes.{mode.name}.chain", message)
-
-
-def _overrides(reader: Reader, document: Document, table: Table) -> None:
-    """An override names modes that exist and have something in the cloud; anything else would only look like a permission."""
-    modes = {m.name: m for m in table.modes}
-    enabled = {p.name for p in table.providers if not p.local and p.enabled}
-    models = {m.name: m for m in table.models}
-    for key, entry in document.overrides.items():
-        for name, node in entry["modes"] or ():
-            where = f"overrides.{key}.modes"
-            if name not in modes:
-                reader.problem(node, where, f"no mode {name!r}{did_you_mean(name, modes)}")
-            elif not any(m in models and models[m].provider in enabled for m in modes[name].chain):
-                reader.problem(
-                    node, where, f"mode {name!r} has no step on an enabled cloud provider: nothing to override"
-                )
-
-
-def _observe(reader: Reader, document: Document, table: Table) -> None:
-    if document.observe is None or not table.observe.otlp_url:
-        return
-    parts = urlsplit(table.observe.otlp_url)
-    node, where = document.observe.at("otlp_url"), "observe.otlp_url"
-    if parts.path.endswith("/v1/traces"):
-        reader.problem(node, where, "write the collector's address without /v1/traces, which is added")
-    if parts.hostname in IN_STACK:
-        reader.problem(node, where, f"{parts.hostname!r} is a container of this stack, not a collector")
-    if parts.scheme == "http" and parts.hostname not in LOOPBACK:
-        message = "times and numbers of requests go to another machine unencrypted: https, where it can be had"
-        reader.problem(node, where, message, "warning")
+def _aliases(reader: Reader, entry: ModeEntry, mode: Mode, modes: dict[str, Mode], owners: dict[str, str]) -> None:
+    """Report aliases that name two modes; `owners` maps each alias to the first mode that has it."""
+    where = f"modes.{mode.name}.aliases"
+    for alias in entry.aliases.value:
+        if alias.value in modes:
+            reader.problem(entry.at(alias), where, f"{alias.value!r} is the name of a mode")
+        elif alias.value in owners:
+            message = f"{alias.value!r} is already an alias of {owners[alias.value]!r}"
+            reader.problem(entry.at(alias), where, message)
+        owners.setdefault(alias.value, mode.name)
 
 
 def _cycles(reader: Reader, document: Document, modes: dict[str, Mode]) -> None:
-    """Fallbacks of one kind that lead back to where they came from, each reported once."""
-    for kind in ("error", "context_overflow", "content_policy"):
+    """Report fallbacks of one kind that lead back to where they began, each cycle once."""
+    for kind in FAILURE_KINDS:
         next_mode = {m.name: dict(m.fallbacks).get(kind, "") for m in modes.values()}
         done: set[str] = set()
         for start in modes:
@@ -351,8 +349,62 @@ def _cycles(reader: Reader, document: Document, modes: dict[str, Mode]) -> None:
                 here = next_mode[here]
             if here in path and len(path[path.index(here) :]) > 1:
                 cycle = [*path[path.index(here) :], here]
-                node = document.modes[cycle[-2]]["fallbacks"].at(kind)
-                reader.problem(
-                    node, f"modes.{cycle[-2]}.fallbacks.{kind}", f"goes round in a circle: {' → '.join(cycle)}"
-                )
+                node = _fallback_node(document.modes.value[cycle[-2]], kind)
+                where = f"modes.{cycle[-2]}.fallbacks.{kind}"
+                reader.problem(node, where, f"the fallbacks form a cycle: {' → '.join(cycle)}")
             done.update(path)
+
+
+def _deployment_names(reader: Reader, document: Document, table: Table) -> None:
+    """Report two deployments with one name: it is made of names that may contain dots."""
+    owners: dict[str, str] = {}
+    for mode in table.modes:
+        for order, step in enumerate(mode.steps, 1):
+            for model, _ in step.members:
+                name = f"{mode.name}.{order}.{model}"
+                other = owners.setdefault(name, mode.name)
+                if other != mode.name:
+                    entry = document.modes.value[mode.name]
+                    message = (
+                        f"its deployment {name} would have the name of one of mode {other!r}; rename a mode or a model"
+                    )
+                    reader.problem(entry.at(entry.chain), f"modes.{mode.name}.chain", message)
+
+
+# -- the rest
+
+
+def _overrides(reader: Reader, document: Document, table: Table) -> None:
+    """Report overrides that permit nothing: of an unknown mode, or of one without an enabled cloud."""
+    modes = {m.name: m for m in table.modes}
+    enabled = {p.name for p in table.providers if not p.local and p.enabled}
+    models = {m.name: m for m in table.models}
+    for key, entry in document.overrides.value.items():
+        for name in entry.modes.value:
+            node, where = entry.at(name), f"overrides.{key}.modes"
+            if name.value not in modes:
+                reader.problem(node, where, f"unknown mode {name.value!r}{did_you_mean(name.value, modes)}")
+            elif not any(m in models and models[m].provider in enabled for m in modes[name.value].chain):
+                message = (
+                    f"mode {name.value!r} has no step on an enabled cloud provider, so there is nothing to override"
+                )
+                reader.problem(node, where, message)
+
+
+def _observe(reader: Reader, document: Document, table: Table) -> None:
+    if not table.observe.otlp_url:
+        return
+    entry = document.observe.value
+    parts = urlsplit(table.observe.otlp_url)
+    node, where = entry.at(entry.otlp_url), "observe.otlp_url"
+    if parts.path.endswith("/v1/traces"):
+        reader.problem(node, where, "write the collector's address without /v1/traces, which io3ops adds")
+    if parts.hostname in IN_STACK:
+        reader.problem(node, where, f"{parts.hostname!r} is a container of this stack, not a collector")
+    if parts.scheme == "http" and parts.hostname not in LOOPBACK:
+        message = "traces go to another machine unencrypted; use https if the collector supports it"
+        reader.problem(node, where, message, Severity.WARNING)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

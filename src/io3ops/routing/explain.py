@@ -1,28 +1,42 @@
-"""What happens to a request when deployments fail: which is tried when, and what ends it. Pure; computed from the plan.
+"""Predicts the path of a request when deployments fail: which are tried in which order, and what ends it. Pure.
 
-It describes the router as measured: the next step follows at once, a member of a shared step that fails is not replaced by
-its neighbours, only some kinds of error are retried, and two kinds skip the rest of the chain.
+It models the router's measured behaviour: the next step follows at once; the other members of a shared step do not replace a
+failed one; only some kinds of error are retried; two kinds of error skip the rest of the chain.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal
 
+from io3ops.routing.language import DataClass, FailureKind, RetryKind, Unset
 from io3ops.routing.plan import Deployment, Group, Plan
 from io3ops_shared.times import format_duration
 
-# What `--status` may say, and the kind of error that the retries count.
-STATUSES = {
+ErrorKind = RetryKind | Literal["context_overflow", "content_policy"] | Unset
+# The values of `--status`, each with its kind of error for retries and fallbacks; '' when they do not distinguish it.
+STATUSES: dict[str, ErrorKind] = {
     "400": "", "401": "", "403": "", "404": "", "408": "timeout", "timeout": "timeout", "429": "rate_limit", "500": "server_error",
     "502": "server_error", "503": "server_error", "context": "context_overflow", "content": "content_policy",
 }  # fmt: skip
-SPECIAL = ("context_overflow", "content_policy")
+# Errors that skip the rest of the chain.
+SKIPPING = ("context_overflow", "content_policy")
+ANSWERED = "answered"
+
+
+class _Outcome(StrEnum):
+    """How the attempts in one group ended. SKIPPED: an error that skips the rest of the chain."""
+
+    ANSWERED = "answered"
+    FAILED = "failed"
+    SKIPPED = "skipped"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Attempt:
-    """One step of the way. `share` in percent of the requests that get here; `tries` includes the first."""
+    """One deployment that is tried. `share`: percent of the requests that reach the step. `tries` includes the first one."""
 
     mode: str
     deployment: str
@@ -37,10 +51,13 @@ class Attempt:
 
 @dataclass(frozen=True, kw_only=True)
 class Explanation:
-    """`served`: the deployments that may answer; empty when every way ends in the error."""
+    """The path of a request. `served`: the deployments that may answer; empty when the client gets an error.
+
+    `left_out`: deployments that are skipped because their provider's API key is not set.
+    """
 
     mode: str
-    data_class: str
+    data_class: DataClass
     attempts: tuple[Attempt, ...]
     served: tuple[str, ...]
     end: str
@@ -49,103 +66,116 @@ class Explanation:
 
 
 def explain(
-    plan: Plan, mode: str, *, data_class: str = "", fail: Collection[str] = (), status: str = "500"
+    plan: Plan, mode: str, *, data_class: DataClass | Unset = "", fail: Collection[str] = (), status: str = "500"
 ) -> Explanation:
-    """The way of one request to `mode`, marked `data_class` ('': not at all), when the deployments in `fail` (names as in
-    `Deployment.name`) answer with `status` (see STATUSES)."""
+    """Return the path of one request to `mode`.
+
+    `data_class`: that of the key or the request, '' for an unmarked one. `fail`: names of deployments (`Deployment.name`) that
+    answer with `status`, a key of STATUSES.
+    """
     policy = plan.policy(mode)
     attempts: list[Attempt] = []
-    served: list[str] = []
-    seen: list[str] = []
-    # Internal wins, whoever says it; a request that says nothing takes the mode's class or the table's.
-    found = (
-        "internal"
-        if "internal" in (policy.data_class, data_class)
-        else data_class or policy.data_class or plan.data_class
-    )
-    here, why = plan.group(mode, found), "first step"
-    # The end when there is nobody to ask.
+    visited: list[str] = []
+    effective = _effective_class(plan, mode, data_class)
+    here, why = plan.group(mode, effective), "first step"
     end = "refused with 503: no model of this mode can be tried"
-    if found == "internal":
+    if effective == "internal":
         end = "refused with 403: an internal prompt stays local, and this mode has no local step"
     while here:
-        seen.append(here.name)
-        outcome = _walk(plan, here, fail, status, why, attempts, served)
-        if outcome == "answered":
-            end = "answered"
+        visited.append(here.name)
+        outcome, tried = _try_group(plan, here, fail, status, why)
+        attempts += tried
+        if outcome is _Outcome.ANSWERED:
+            end = ANSWERED
             break
-        kind = STATUSES[status] if outcome == "special" else "error"
+        failure = _failure(status) if outcome is _Outcome.SKIPPED else "error"
         targets = dict(here.fallbacks)
-        target = targets.get(kind) or targets.get("error", "")
-        if not target or target in seen:
+        target = targets.get(failure) or targets.get("error", "")
+        if not target or target in visited:
             end = f"the client gets the error of {attempts[-1].deployment}"
             break
-        why = f"fallback of {here.mode} on {'error' if kind not in targets else kind.replace('_', ' ')}"
+        why = f"fallback of {here.mode} on {failure.replace('_', ' ') if failure in targets else 'error'}"
         here = next(g for g in plan.groups if g.name == target)
     return Explanation(
         mode=mode,
-        data_class=found,
+        data_class=effective,
         attempts=tuple(attempts),
-        served=tuple(served),
+        served=tuple(a.deployment for a in attempts if not a.fails),
         end=end,
         total=policy.longest,
     )
 
 
-def _walk(
-    plan: Plan, group: Group, fail: Collection[str], status: str, why: str, attempts: list[Attempt], served: list[str]
-) -> str:
-    """One group's chain: answered, failed, or special (the rest of the chain was skipped)."""
-    retries = dict(plan.policy(group.mode).retries)
+def _effective_class(plan: Plan, mode: str, marked: DataClass | Unset) -> DataClass:
+    """Internal wins, whether the mode or the request sets it; else the request's class, the mode's, the table's."""
+    policy = plan.policy(mode)
+    if "internal" in (policy.data_class, marked):
+        return "internal"
+    return marked or policy.data_class or plan.data_class
+
+
+def _try_group(
+    plan: Plan, group: Group, fail: Collection[str], status: str, why: str
+) -> tuple[_Outcome, list[Attempt]]:
+    """Walk through one group's steps: how they ended, and what was tried."""
+    retries: dict[str, int] = dict(plan.policy(group.mode).retries)
+    attempts: list[Attempt] = []
     for step in group.steps:
         weight = sum(d.weight for d in step)
         for deployment in step:
-            failing = deployment.name in fail
-            kind = _seen_as(deployment, status)
+            fails, kind = deployment.name in fail, _error_kind(deployment, status)
             attempts.append(
                 Attempt(
                     mode=group.mode,
                     deployment=deployment.name,
                     local=deployment.local,
-                    fails=failing,
+                    fails=fails,
                     share=round(100 * deployment.weight / weight),
-                    tries=1 + retries.get(kind, 0) if failing else 1,
+                    tries=1 + retries.get(kind, 0) if fails else 1,
                     timeout=deployment.timeout,
                     first_token=deployment.first_token,
                     why=why,
                 )
             )
-            if not failing:
-                served.append(deployment.name)
-        failing_members = [d for d in step if d.name in fail]
-        if not failing_members:
-            return "answered"
-        if len(failing_members) == len(step) and all(_seen_as(d, status) in SPECIAL for d in step):
-            return "special"
-        why = "the step before failed"
-    return "failed" if all(d.name in fail for d in group.steps[-1]) else "answered"
+        failing = [d for d in step if d.name in fail]
+        if not failing:
+            return _Outcome.ANSWERED, attempts
+        if len(failing) == len(step) and all(_error_kind(d, status) in SKIPPING for d in step):
+            return _Outcome.SKIPPED, attempts
+        why = "the previous step failed"
+    all_failed = all(d.name in fail for d in group.steps[-1])
+    return _Outcome.FAILED if all_failed else _Outcome.ANSWERED, attempts
 
 
-def _seen_as(deployment: Deployment, status: str) -> str:
+def _error_kind(deployment: Deployment, status: str) -> ErrorKind:
     kind = STATUSES[status]
-    # Ollama refuses no content, so LiteLLM recognises none of it there: it is a 400 like any other.
+    # LiteLLM never classifies an Ollama error as a content refusal, so there it is an ordinary 400.
     return "" if kind == "content_policy" and deployment.kind == "ollama" else kind
 
 
-def text(found: Explanation, status: str) -> str:
-    """The explanation for people."""
-    lines = [f"mode {found.mode}, data class {found.data_class}, at most {format_duration(found.total)} in all", ""]
-    for number, attempt in enumerate(found.attempts, 1):
+def _failure(status: str) -> FailureKind:
+    """Return the fallback list that an error which skips the chain uses."""
+    return "content_policy" if STATUSES[status] == "content_policy" else "context_overflow"
+
+
+def text(explanation: Explanation, status: str) -> str:
+    """Render an explanation for people."""
+    total = format_duration(explanation.total)
+    lines = [f"mode {explanation.mode}, data class {explanation.data_class}, at most {total} in total", ""]
+    for number, attempt in enumerate(explanation.attempts, 1):
         place = "local" if attempt.local else "cloud"
-        share = "" if attempt.share == 100 else f", {attempt.share} % of the requests that get here"
+        share = "" if attempt.share == 100 else f", {attempt.share} % of the requests that reach it"
         lines.append(f"{number}. {attempt.deployment}  ({place}; {attempt.why}{share})")
-        limits = f"{format_duration(attempt.timeout)} per attempt, streams begin within {format_duration(attempt.first_token)}"
+        limits = (
+            f"{format_duration(attempt.timeout)} per attempt, first token within {format_duration(attempt.first_token)}"
+        )
         if attempt.fails:
             again = f", {attempt.tries} attempts" if attempt.tries > 1 else ""
             lines.append(f"   fails with {status}{again}; {limits}")
         else:
             lines.append(f"   answers; {limits}")
-    if found.left_out:
-        lines.append(f"left out, for want of the provider's key: {', '.join(found.left_out)}")
-    lines += ["", f"end: {'answered by ' + ' or '.join(found.served) if found.end == 'answered' else found.end}"]
+    if explanation.left_out:
+        lines.append(f"skipped, because the provider's API key is not set: {', '.join(explanation.left_out)}")
+    end = f"answered by {' or '.join(explanation.served)}" if explanation.end == ANSWERED else explanation.end
+    lines += ["", f"end: {end}"]
     return "\n".join(lines)

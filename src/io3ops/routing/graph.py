@@ -11,7 +11,7 @@ END = "<!-- io3ops graph: end -->"
 
 
 def mermaid(plan: Plan) -> str:
-    """Modes, their steps in order, the models that they share, and the fallbacks between modes."""
+    """Draw modes, the models of their steps, and the fallbacks between modes."""
     lines = ["flowchart LR"]
     modes = {m.name: f"m{i}" for i, m in enumerate(plan.policies)}
     models = {m.model.name: f"d{i}" for i, m in enumerate(plan.models)}
@@ -32,7 +32,7 @@ def mermaid(plan: Plan) -> str:
 
 
 def in_document(document: str, picture: str) -> str:
-    """The document with the picture between its marks; they are appended when it has none."""
+    """Return the document with the picture between its marks; append both when it has no marks."""
     block = f"{BEGIN}\n```mermaid\n{picture}```\n{END}"
     if BEGIN in document and END in document:
         return document[: document.index(BEGIN)] + block + document[document.index(END) + len(END) :]
@@ -40,7 +40,7 @@ def in_document(document: str, picture: str) -> str:
 
 
 def svg(plan: Plan) -> str:
-    """A plain drawing: modes on the left, models on the right, a line per deployment."""
+    """Draw modes on the left, models on the right, and a line for each deployment."""
     row, left, right, width = 54, 20, 430, 720
     heights = {m.name: 30 + i * row for i, m in enumerate(plan.policies)}
     models = {m.model.name: 30 + i * row for i, m in enumerate(plan.models)}

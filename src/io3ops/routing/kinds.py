@@ -1,14 +1,14 @@
-"""The kinds of values that the table knows: each reads a YAML node, and describes itself as JSON Schema. Pure.
+"""The kinds of values in a routing table: each reads a YAML node and describes itself as JSON Schema. Pure.
 
-One description serves the parser, the editors' schema, the defaults that can be read back, and the docs.
+The parser, the editors' schema, `io3ops routes --resolved` and the reference in the docs all use these descriptions.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar, cast, overload
 
 import yaml
 
@@ -17,14 +17,25 @@ from io3ops.routing.source import TAG, Reader
 from io3ops_shared.times import DURATION_FORMS, DURATION_PATTERN, format_duration, parse_duration
 
 Schema = dict[str, Any]
+BUILT_IN = "built in"
+T = TypeVar("T")
+E = TypeVar("E", bound="Entry")
 
 
-class Kind(Protocol):
-    """`read` gives the value, or None after it reported a problem."""
+class Kind(Protocol[T]):
+    """One kind of value."""
 
-    def read(self, reader: Reader, node: yaml.Node, where: str) -> Any: ...
+    def read(self, reader: Reader, node: yaml.Node, where: str) -> T | None:
+        """Return the value of a node; None after reporting a problem."""
 
-    def schema(self) -> Schema: ...
+    def schema(self) -> Schema:
+        """Describe the kind as JSON Schema."""
+
+    def show(self, value: T) -> str:
+        """Return a value as text, as the table would write it."""
+
+
+# -- single values
 
 
 def _scalar(reader: Reader, node: yaml.Node, where: str, tag: str, wanted: str) -> str | None:
@@ -38,68 +49,105 @@ def _scalar(reader: Reader, node: yaml.Node, where: str, tag: str, wanted: str) 
 
 @dataclass(frozen=True, kw_only=True)
 class Text:
-    """`check` returns what is wrong with a value, or ''."""
+    """Text. `check` returns what is wrong with a value, or ''."""
 
     check: Callable[[str], str] = lambda _: ""
-    pattern: str = ""
 
     def read(self, reader: Reader, node: yaml.Node, where: str) -> str | None:
         value = _scalar(reader, node, where, "str", "text")
         if value is None:
             return None
-        wrong = self.check(value)
-        if wrong:
+        if wrong := self.check(value):
             reader.problem(node, where, wrong)
             return None
         return value
 
     def schema(self) -> Schema:
-        return {"type": "string"} | ({"pattern": self.pattern} if self.pattern else {})
+        return {"type": "string"}
+
+    def show(self, value: str) -> str:
+        return value
 
 
 @dataclass(frozen=True)
-class Choice:
-    values: tuple[str, ...]
+class Choice(Generic[T]):
+    """One of a fixed set of words: the values of a Literal of strings."""
 
-    def read(self, reader: Reader, node: yaml.Node, where: str) -> str | None:
-        value = _scalar(reader, node, where, "str", f"one of {', '.join(self.values)}")
-        if value is not None and value not in self.values:
-            reader.problem(node, where, f"{value!r} is not allowed{did_you_mean(value, self.values)}")
+    values: tuple[T, ...]
+
+    def read(self, reader: Reader, node: yaml.Node, where: str) -> T | None:
+        words = tuple(str(value) for value in self.values)
+        value = _scalar(reader, node, where, "str", f"one of {', '.join(words)}")
+        if value is not None and value not in words:
+            reader.problem(node, where, f"{value!r} is not allowed{did_you_mean(value, words)}")
             return None
-        return value
+        return cast("T | None", value)
 
     def schema(self) -> Schema:
         return {"enum": list(self.values)}
 
+    def show(self, value: T) -> str:
+        return str(value)
+
 
 @dataclass(frozen=True)
 class Whole:
+    """A whole number from `low` to `high`."""
+
     low: int
     high: int
 
     def read(self, reader: Reader, node: yaml.Node, where: str) -> int | None:
         value = node.value if isinstance(node, yaml.ScalarNode) and node.tag == TAG + "int" else ""
-        # YAML reads 010 as 8 and 1_0 as 10; nobody who writes a limit means that.
+        # YAML reads 010 as 8 and 1_0 as 10, which is never meant as a limit.
         if not re.fullmatch(r"0|[1-9][0-9]{0,17}", value):
             reader.problem(node, where, f"must be a whole number from {self.low} to {self.high}")
             return None
         if not self.low <= int(value) <= self.high:
-            reader.problem(node, where, f"{value} is outside {self.low} to {self.high}")
+            reader.problem(node, where, f"must be between {self.low} and {self.high}, not {value}")
             return None
         return int(value)
 
     def schema(self) -> Schema:
         return {"type": "integer", "minimum": self.low, "maximum": self.high}
 
+    def show(self, value: int) -> str:
+        return str(value)
+
+
+@dataclass(frozen=True)
+class Version:
+    """The version of the language: exactly `known`."""
+
+    known: int
+
+    def read(self, reader: Reader, node: yaml.Node, where: str) -> int | None:
+        value = node.value if isinstance(node, yaml.ScalarNode) and node.tag == TAG + "int" else ""
+        if not re.fullmatch(r"0|[1-9][0-9]{0,17}", value):
+            reader.problem(node, where, f"must be a whole number; this release reads version {self.known}")
+            return None
+        if int(value) != self.known:
+            reader.problem(node, where, f"unsupported version {value}; this release reads version {self.known}")
+            return None
+        return self.known
+
+    def schema(self) -> Schema:
+        return {"type": "integer", "const": self.known}
+
+    def show(self, value: int) -> str:
+        return str(value)
+
 
 @dataclass(frozen=True)
 class Number:
+    """A number from `low` to `high`."""
+
     low: float
     high: float
 
     def read(self, reader: Reader, node: yaml.Node, where: str) -> float | None:
         value = node.value if isinstance(node, yaml.ScalarNode) else ""
-        # PyYAML reads 1e-07 as text; a table says what it looks like.
+        # PyYAML reads 1e-07 as text, so the node's text decides and not its type.
         if not re.fullmatch(r"-?[0-9]{1,15}(\.[0-9]{1,15})?([eE][-+]?[0-9]{1,3})?", value) or (
             isinstance(node, yaml.ScalarNode) and node.style
         ):
@@ -107,18 +155,23 @@ class Number:
             return None
         number = float(value)
         if not self.low <= number <= self.high:
-            reader.problem(node, where, f"{value} is outside {self.low:g} to {self.high:g}")
+            reader.problem(node, where, f"must be between {self.low:g} and {self.high:g}, not {value}")
             return None
         return int(number) if re.fullmatch(r"-?[0-9]+", value) else number
 
     def schema(self) -> Schema:
         return {"type": "number", "minimum": self.low, "maximum": self.high}
 
+    def show(self, value: float) -> str:
+        return str(value)
+
 
 @dataclass(frozen=True)
 class Flag:
+    """true or false."""
+
     def read(self, reader: Reader, node: yaml.Node, where: str) -> bool | None:
-        # Only these two: YAML 1.1 also takes `no`, `off` and `y`, and people are surprised by each.
+        # YAML 1.1 also reads `no`, `off` and `y` as booleans, which surprises most people.
         if isinstance(node, yaml.ScalarNode) and node.tag == TAG + "bool" and node.value in ("true", "false"):
             return bool(node.value == "true")
         reader.problem(node, where, "must be true or false")
@@ -127,10 +180,13 @@ class Flag:
     def schema(self) -> Schema:
         return {"type": "boolean"}
 
+    def show(self, value: bool) -> str:
+        return str(value).lower()
+
 
 @dataclass(frozen=True)
 class Duration:
-    """A duration like 30s, 10m or 1h30m; the value is in seconds."""
+    """A duration such as 500ms, 30s, 10m or 1h30m; the value is in seconds."""
 
     low: float
     high: float
@@ -140,183 +196,249 @@ class Duration:
         try:
             seconds = parse_duration(value)
         except ValueError as error:
-            wrong = str(error) if value else f"must be a duration like {DURATION_FORMS}"
-            reader.problem(node, where, wrong)
+            reader.problem(node, where, str(error) if value else f"must be a duration such as {DURATION_FORMS}")
             return None
         if not self.low <= seconds <= self.high:
-            reader.problem(
-                node, where, f"{value} is outside {format_duration(self.low)} to {format_duration(self.high)}"
-            )
+            low, high = format_duration(self.low), format_duration(self.high)
+            reader.problem(node, where, f"must be between {low} and {high}, not {value}")
             return None
         return seconds
 
     def schema(self) -> Schema:
         return {"type": "string", "pattern": DURATION_PATTERN}
 
+    def show(self, value: float) -> str:
+        return format_duration(value)
+
+
+# -- lists
+
+
+class Item(NamedTuple, Generic[T]):
+    """One value of a list. It keeps its node, so that later checks can point at it; None in a default."""
+
+    value: T
+    node: yaml.Node | None = None
+
 
 @dataclass(frozen=True)
-class Listed:
-    """A list of values of one kind; each keeps its node, because later checks want to point at it."""
+class Listed(Generic[T]):
+    """A list of values of one kind."""
 
-    item: Kind
+    item: Kind[T]
 
-    def read(self, reader: Reader, node: yaml.Node, where: str) -> tuple[tuple[Any, yaml.Node], ...] | None:
+    def read(self, reader: Reader, node: yaml.Node, where: str) -> tuple[Item[T], ...] | None:
         if not isinstance(node, yaml.SequenceNode):
             reader.problem(node, where, "must be a list, e.g. [a, b]")
             return None
-        found = ((self.item.read(reader, entry, f"{where}[{i}]"), entry) for i, entry in enumerate(node.value))
-        return tuple((value, entry) for value, entry in found if value is not None)
+        values = ((self.item.read(reader, entry, f"{where}[{i}]"), entry) for i, entry in enumerate(node.value))
+        return tuple(Item(value, entry) for value, entry in values if value is not None)
 
     def schema(self) -> Schema:
         return {"type": "array", "items": self.item.schema()}
 
+    def show(self, value: tuple[Item[T], ...]) -> str:
+        return ", ".join(self.item.show(item.value) for item in value)
+
+
+# -- mappings
+
 
 @dataclass(frozen=True, kw_only=True)
-class Field:
-    """One key. `default` holds when neither the entry nor `defaults:` sets it; `inherits`: `defaults:` may."""
+class Setting(Generic[T]):
+    """A value and its origin: `line 12`, `defaults, line 4` or `built in`. `node` is None unless the entry itself sets it."""
 
-    name: str
-    kind: Kind
+    value: T
+    origin: str
+    node: yaml.Node | None = None
+
+    @property
+    def written(self) -> bool:
+        """Whether the entry itself sets the value."""
+        return self.node is not None
+
+    @property
+    def built_in(self) -> bool:
+        """Whether neither the entry nor `defaults:` sets the value."""
+        return self.origin == BUILT_IN
+
+
+@dataclass(frozen=True, kw_only=True)
+class Key(Generic[T]):
+    """Describes one key of a section.
+
+    `default` applies when neither the entry nor `defaults:` sets the key; for a required key it only stands in after its
+    absence was reported. `inherits`: `defaults:` may set it.
+    """
+
+    kind: Kind[T] | Section[Any] | Named[Any]
     doc: str
-    default: Any = None
+    default: T | None = None
     required: bool = False
     inherits: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
-class Setting:
-    """A value and where it comes from: `line 12`, `defaults, line 4` or `built in`. `node` is None for the last."""
+@overload
+def value(kind: Kind[T], doc: str, *, default: T, required: bool = False, inherits: bool = False) -> Setting[T]: ...
+@overload
+def value(kind: Kind[T], doc: str, *, inherits: bool = False) -> Setting[T | None]: ...
+def value(kind: Kind[Any], doc: str, *, default: Any = None, required: bool = False, inherits: bool = False) -> Any:
+    """Declare a key of an entry that holds one value.
 
-    value: Any
-    origin: str
-    node: yaml.Node | None = None
+    The declaration is the attribute's default in the entry's class, so a type checker sees the type of the setting.
+    """
+    return Key(kind=kind, doc=doc, default=default, required=required, inherits=inherits)
+
+
+def section(entry: type[E], doc: str, *, required: bool = False, inherits: bool = False) -> Setting[E]:
+    """Declare a key of an entry that holds a section with fixed keys."""
+    return cast("Setting[E]", Key(kind=Section(entry), doc=doc, required=required, inherits=inherits))
+
+
+def named(entry: type[E], check: Callable[[str], str], doc: str, *, required: bool = False) -> Setting[dict[str, E]]:
+    """Declare a key of an entry that maps free names to sections; `check` returns what is wrong with a name, or ''."""
+    return cast("Setting[dict[str, E]]", Key(kind=Named(entry, check), doc=doc, required=required))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """The settings of one mapping, by key, and the mapping's own node."""
+    """Base of every section as read. A subclass declares the keys, with `value`, `section` or `named`, in their order."""
 
-    node: yaml.Node
-    settings: dict[str, Setting] = field(default_factory=dict)
+    node: yaml.MappingNode
 
-    def __getitem__(self, key: str) -> Any:
-        return self.settings[key].value
+    def settings(self) -> dict[str, Setting[Any]]:
+        """Return every setting by its key."""
+        return {name: getattr(self, name) for name in keys_of(type(self))}
 
-    def at(self, key: str) -> yaml.Node:
-        """The node to point at for a key: its value, or the mapping when it was not written."""
-        return self.settings[key].node or self.node
+    def setting(self, name: str) -> Setting[Any] | None:
+        """Return the setting of a key; None when the section has no such key."""
+        found = getattr(self, name, None)
+        return found if isinstance(found, Setting) else None
 
-    def written(self, key: str) -> bool:
-        return self.settings[key].node is not None
+    def at(self, place: Setting[Any] | Item[Any]) -> yaml.Node:
+        """Return the node to point at: the value's own, or the whole section when the value is not written here."""
+        return place.node or self.node
+
+    def mentions(self, name: str) -> bool:
+        """Return whether a key is written here, even with a value that was refused."""
+        return any(isinstance(k, yaml.ScalarNode) and k.value == name for k, _ in self.node.value)
+
+
+def keys_of(entry: type[Entry]) -> dict[str, Key[Any]]:
+    """Return the declared keys of a section, in their order."""
+    return {f.name: f.default for f in fields(entry) if isinstance(f.default, Key)}
+
+
+def show(entry: Entry, name: str) -> str:
+    """Return the value of a key that is no section, as the table would write it."""
+    kind = keys_of(type(entry))[name].kind
+    assert not isinstance(kind, (Section, Named)), name
+    return kind.show(getattr(entry, name).value)
 
 
 @dataclass(frozen=True)
-class Section:
+class Section(Generic[E]):
     """A mapping with a fixed set of keys."""
 
-    fields: tuple[Field, ...]
-    doc: str = ""
+    entry: type[E]
 
-    def read(self, reader: Reader, node: yaml.Node, where: str, defaults: Entry | None = None) -> Entry | None:
+    def read(self, reader: Reader, node: yaml.Node, where: str, defaults: Entry | None = None) -> E | None:
+        """Return the section with every key set; `defaults`: the settings of `defaults:` that it may inherit."""
         if not isinstance(node, yaml.MappingNode):
             reader.problem(node, where, "must be a mapping (`key: value` lines)")
             return None
-        known = {f.name: f for f in self.fields}
-        entry = Entry(node=node)
+        keys = keys_of(self.entry)
+        settings: dict[str, Setting[Any]] = {}
         written = set()
-        for key, key_node, value_node in reader.pairs(node, where):
-            written.add(key)
-            if key not in known:
-                reader.problem(key_node, where, f"unknown key {key!r}{did_you_mean(key, known)}")
+        for name, key_node, value_node in reader.pairs(node, where):
+            written.add(name)
+            if name not in keys:
+                reader.problem(key_node, where, f"unknown key {name!r}{did_you_mean(name, keys)}")
                 continue
-            kind = known[key].kind
-            place = f"{where}.{key}" if where else key
-            inherited = defaults.settings.get(key) if defaults else None
-            if isinstance(kind, Section):
-                value = kind.read(reader, value_node, place, inherited.value if inherited else None)
-            else:
-                value = kind.read(reader, value_node, place)
+            value = _read(reader, keys[name].kind, value_node, f"{where}.{name}" if where else name, name, defaults)
             if value is not None:
-                line = value_node.start_mark.line + 1
-                entry.settings[key] = Setting(value=value, origin=f"line {line}", node=value_node)
-        for unset in self.fields:
-            if unset.required and unset.name not in written:
-                reader.problem(node, where, f"{unset.name!r} is missing")
-            # In the language's order, not the writer's: what reads them back is easier to compare.
-            setting = entry.settings.pop(unset.name, None)
-            entry.settings[unset.name] = setting or self._inherited(reader, node, unset, defaults)
-        return entry
-
-    def _inherited(self, reader: Reader, node: yaml.Node, unset: Field, defaults: Entry | None) -> Setting:
-        found = defaults.settings.get(unset.name) if defaults and unset.inherits else None
-        if found is not None and found.value is not None:
-            value = _from_defaults(found.value) if isinstance(found.value, Entry) else found.value
-            return Setting(value=value, origin=_as_default(found.origin))
-        if isinstance(unset.kind, Section):
-            empty = yaml.MappingNode(TAG + "map", [], node.start_mark, node.end_mark)
-            return Setting(value=unset.kind.read(reader, empty, ""), origin="built in")
-        return Setting(value=unset.default, origin="built in")
+                origin = f"line {value_node.start_mark.line + 1}"
+                settings[name] = Setting(value=value, origin=origin, node=value_node)
+        for name, declared in keys.items():
+            if declared.required and name not in written:
+                reader.problem(node, where, f"{name!r} is missing")
+            if name not in settings:
+                settings[name] = _inherited(reader, node, name, declared, defaults)
+        return self.entry(node=node, **settings)
 
     def schema(self) -> Schema:
-        properties = {f.name: f.kind.schema() | {"description": _describe(f)} for f in self.fields}
-        required = [f.name for f in self.fields if f.required]
+        keys = keys_of(self.entry)
+        properties = {
+            name: declared.kind.schema() | {"description": describe(declared)} for name, declared in keys.items()
+        }
+        required = [name for name, declared in keys.items() if declared.required]
         return {"type": "object", "additionalProperties": False, "properties": properties} | (
             {"required": required} if required else {}
         )
 
 
-def _from_defaults(entry: Entry) -> Entry:
-    settings = {key: Setting(value=s.value, origin=_as_default(s.origin)) for key, s in entry.settings.items()}
-    return Entry(node=entry.node, settings=settings)
-
-
-def _as_default(origin: str) -> str:
-    """`line 4` of the `defaults:` section as the entries that inherit it see it."""
-    return origin if origin == "built in" else f"defaults, {origin.removeprefix('defaults, ')}"
-
-
-def _describe(found: Field) -> str:
-    if found.default is None or isinstance(found.default, (tuple, dict)):
-        return found.doc
-    shown = (
-        format_duration(found.default)
-        if isinstance(found.kind, Duration)
-        else str(found.default).lower()
-        if isinstance(found.default, bool)
-        else found.default
-    )
-    return f"{found.doc} Default: {shown}."
-
-
 @dataclass(frozen=True)
-class Named:
+class Named(Generic[E]):
     """A mapping from free names to sections."""
 
-    section: Section
+    entry: type[E]
     check: Callable[[str], str]
 
-    def read(
-        self, reader: Reader, node: yaml.Node, where: str, defaults: Entry | None = None
-    ) -> dict[str, Entry] | None:
+    def read(self, reader: Reader, node: yaml.Node, where: str, defaults: Entry | None = None) -> dict[str, E] | None:
+        """Return the sections by name; each of them may inherit from `defaults`."""
         if not isinstance(node, yaml.MappingNode):
             reader.problem(node, where, "must be a mapping (`name:` and its keys)")
             return None
         if not node.value:
             reader.problem(node, where, "must have at least one entry")
-        found = {}
+        entries = {}
         for name, key_node, value_node in reader.pairs(node, where):
             wrong = self.check(name)
             if wrong:
                 reader.problem(key_node, where, wrong)
-            entry = self.section.read(reader, value_node, f"{where}.{name}", defaults)
+            entry = Section(self.entry).read(reader, value_node, f"{where}.{name}", defaults)
             if entry is not None and not wrong:
-                found[name] = entry
-        return found
+                entries[name] = entry
+        return entries
 
     def schema(self) -> Schema:
-        return {"type": "object", "minProperties": 1, "additionalProperties": self.section.schema()}
+        return {"type": "object", "minProperties": 1, "additionalProperties": Section(self.entry).schema()}
 
 
-def only(fields: Iterable[Field]) -> tuple[Field, ...]:
-    """The fields that `defaults:` may set, none of them required there."""
-    return tuple(f for f in fields if f.inherits)
+def _read(reader: Reader, kind: Any, node: yaml.Node, where: str, name: str, defaults: Entry | None) -> Any:
+    if isinstance(kind, Named):
+        return kind.read(reader, node, where, defaults)
+    if isinstance(kind, Section):
+        inherited = defaults.setting(name) if defaults else None
+        return kind.read(reader, node, where, inherited.value if inherited else None)
+    return kind.read(reader, node, where)
+
+
+def _inherited(
+    reader: Reader, node: yaml.MappingNode, name: str, declared: Key[Any], defaults: Entry | None
+) -> Setting[Any]:
+    """Return the setting of a key that the entry does not set: from `defaults:`, else the built-in one."""
+    setting = defaults.setting(name) if defaults and declared.inherits else None
+    if setting is not None and setting.value is not None:
+        return _as_default(setting)
+    if isinstance(declared.kind, Section):
+        empty = yaml.MappingNode(TAG + "map", [], node.start_mark, node.end_mark)
+        return Setting(value=declared.kind.read(reader, empty, ""), origin=BUILT_IN)
+    return Setting(value={} if isinstance(declared.kind, Named) else declared.default, origin=BUILT_IN)
+
+
+def _as_default(setting: Setting[Any]) -> Setting[Any]:
+    """Return a setting of `defaults:` as the entries that inherit it see it: from `defaults, line 4`."""
+    value = setting.value
+    if isinstance(value, Entry):
+        inner: dict[str, Any] = {name: _as_default(found) for name, found in value.settings().items()}
+        value = replace(value, **inner)
+    origin = setting.origin if setting.built_in else f"defaults, {setting.origin.removeprefix('defaults, ')}"
+    return Setting(value=value, origin=origin)
+
+
+def describe(declared: Key[Any]) -> str:
+    """Return what a key means, with its default where that is a word or a number."""
+    if declared.required or declared.default in (None, "", ()) or isinstance(declared.kind, (Section, Named, Listed)):
+        return declared.doc
+    return f"{declared.doc} Default: {declared.kind.show(declared.default)}."

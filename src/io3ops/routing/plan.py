@@ -1,8 +1,8 @@
-"""Table -> Plan: every decision the renderer, the gateway's policy and the stack need, as data. Pure.
+"""Table -> Plan: every decision that the renderer, the gateway's policy and the stack need, as data. Pure.
 
-A mode is served by at most two groups of deployments. `executor` holds only local ones: every internal prompt goes there, and
-its fallbacks lead only to such groups. `executor:public` exists when some way leads to a cloud, and holds the whole chain. So
-the router has no way from an internal prompt to a cloud, whatever fails and whatever else goes wrong.
+A mode has at most two groups of deployments. The group `executor` contains only local ones: every internal prompt goes there,
+and its fallbacks lead only to groups of this kind. The group `executor:public` exists when the mode can reach a cloud, and
+contains the whole chain. The router therefore has no path from an internal prompt to a cloud, whatever fails.
 """
 
 from __future__ import annotations
@@ -12,25 +12,28 @@ import json
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-from io3ops.routing.language import CLOUD_URLS
-from io3ops.routing.table import LOOPBACK, Mode, Model, Observe, Provider, Table
+from io3ops.routing.language import CLOUD_URLS, Balance, DataClass, FailureKind, ProviderKind, Task
+from io3ops.routing.table import LOOPBACK, Mode, Model, Observe, Parameters, Provider, Table
 from io3ops_shared.policy import GatewaySettings, LogSettings
 
 RUNTIME_URL = "http://runtime:11434"
-# The same container under another name: a connection pool is kept per name, so the two classes share none.
+# The same container under another name: HTTP clients keep one connection pool per name, so the two data classes share none.
 PUBLIC_RUNTIME_URL = "http://runtime-public:11434"
 HOST_ALIAS = "host.docker.internal"
 PUBLIC = ":public"
+# (scheme, host, port)
+Origin = tuple[str, str, int]
+Fallbacks = tuple[tuple[FailureKind, str], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Deployment:
-    """One model in one group, as the gateway will know it. `order`: its step, from 1; times in seconds. `window`: tokens that fit, 0: not known.
+    """One model in one group, as the gateway sees it.
 
-    `alone`: the only one of its group; `shared`: it has its step with others, by `weight`.
+    `order`: its step, counted from 1. Times in seconds. `window`: tokens that fit, 0 when unknown. `alone`: it is the only one
+    of its group. `shared`: others share its step, by `weight`.
     """
 
     id: str
@@ -39,12 +42,12 @@ class Deployment:
     order: int
     weight: int
     model: str
-    kind: str
+    kind: ProviderKind
     provider: str
     local: bool
     runtime_name: str
     url: str
-    task: str
+    task: Task
     context: int
     window: int
     keep_alive: float
@@ -53,39 +56,39 @@ class Deployment:
     key: str
     api_version: str
     region: str
-    parameters: tuple[tuple[str, Any], ...]
+    parameters: Parameters
     alone: bool
     shared: bool
 
     @property
     def name(self) -> str:
-        """The same in both groups: what users and answers call it."""
+        """The name that users and answers see; the same in both groups."""
         return f"{self.mode}.{self.order}.{self.model}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """Deployments behind one name of the router. `fallbacks`: (kind of failure, group) pairs."""
+    """Deployments behind one model name of the router. `fallbacks`: pairs of failure and group."""
 
     name: str
     mode: str
     public: bool
     deployments: tuple[Deployment, ...]
-    fallbacks: tuple[tuple[str, str], ...]
+    fallbacks: Fallbacks
 
     @property
     def steps(self) -> tuple[tuple[Deployment, ...], ...]:
-        """The chain by steps; the members of one step share its load."""
+        """The deployments by step; those of one step share its load."""
         orders = dict.fromkeys(d.order for d in self.deployments)
         return tuple(tuple(d for d in self.deployments if d.order == order) for order in orders)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedModel:
-    """A model that some mode uses. `url`: its provider as the gateway's container sees it."""
+    """A model that a mode uses. `url`: its provider's address, as the gateway's container sees it."""
 
     model: Model
-    kind: str
+    kind: ProviderKind
     runtime_name: str
     url: str
     in_stack: bool
@@ -95,13 +98,13 @@ class PlannedModel:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What follows from a table: modes in its order, groups and deployments in the order in which they are tried."""
+    """All that follows from a table: modes in its order, deployments in the order in which they are tried."""
 
     groups: tuple[Group, ...]
     models: tuple[PlannedModel, ...]
     policies: tuple[Mode, ...]
-    balance: str = "weight"
-    data_class: str = "internal"
+    balance: Balance = "weight"
+    data_class: DataClass = "internal"
     gateway: GatewaySettings = field(default_factory=GatewaySettings)
     log: LogSettings = field(default_factory=LogSettings)
     overrides: tuple[tuple[str, tuple[str, ...]], ...] = ()
@@ -109,48 +112,48 @@ class Plan:
 
     @cached_property
     def deployments(self) -> tuple[Deployment, ...]:
+        """Every deployment of every group."""
         return tuple(d for group in self.groups for d in group.deployments)
 
     @property
     def modes(self) -> tuple[str, ...]:
+        """The public names, in the table's order."""
         return tuple(m.name for m in self.policies)
 
     @property
     def runs_runtime(self) -> bool:
+        """Whether the stack needs a runtime of its own."""
         return any(m.in_stack for m in self.models)
 
     @property
     def external_urls(self) -> tuple[str, ...]:
-        """Ollama hosts outside the stack."""
+        """The addresses of Ollamas outside the stack."""
         return tuple(sorted({m.url for m in self.models if m.kind == "ollama" and not m.in_stack}))
 
     @cached_property
-    def outside(self) -> tuple[tuple[str, str, int], ...]:
-        """(scheme, host, port) of everything outside the stack that the gateway may reach, and nothing else."""
-        found = set()
-        for url in {d.url for d in self.deployments} - {RUNTIME_URL, PUBLIC_RUNTIME_URL}:
-            parts = urlsplit(url)
-            found.add((parts.scheme, str(parts.hostname), _port(parts)))
-        return tuple(sorted(found))
+    def outside(self) -> tuple[Origin, ...]:
+        """Every origin outside the stack that the gateway may reach."""
+        urls = {d.url for d in self.deployments} - {RUNTIME_URL, PUBLIC_RUNTIME_URL}
+        return tuple(sorted({_origin(url) for url in urls}))
 
     @property
     def collector(self) -> str:
-        """URL of the OpenTelemetry collector as a container sees it; '': none."""
+        """The OpenTelemetry collector's URL, as a container sees it; '' when there is none."""
         return from_container(self.observe.otlp_url) if self.observe.otlp_url else ""
 
     @property
-    def collectors(self) -> tuple[tuple[str, str, int], ...]:
-        """(scheme, host, port) of what the observer may reach, and nothing else. The gateway has no part in it."""
-        parts = urlsplit(self.collector)
-        return ((parts.scheme, str(parts.hostname), _port(parts)),) if self.collector else ()
+    def collectors(self) -> tuple[Origin, ...]:
+        """Every origin outside the stack that the observer may reach; the gateway cannot reach them."""
+        return (_origin(self.collector),) if self.collector else ()
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """Names of the provider keys that the gateway needs."""
+        """The names of the provider keys that the gateway needs."""
         return tuple(sorted({d.key for d in self.deployments if d.key}))
 
     @cached_property
     def digest(self) -> str:
+        """SHA-256 of all that the gateway's configuration follows from."""
         parts = [asdict(g) for g in self.groups], [asdict(m) for m in self.policies], self.balance
         return _digest([*parts, self.data_class, asdict(self.gateway), asdict(self.log), self.overrides])
 
@@ -163,36 +166,38 @@ class Plan:
         return {m.name: m for m in self.policies}
 
     def without_keys(self, names: Collection[str]) -> Plan:
-        """What is left when these provider keys are missing, as the gateway will have it."""
+        """Return the plan without the deployments that need these provider keys: the gateway skips them when a key is missing."""
         kept = [replace(g, deployments=tuple(d for d in g.deployments if d.key not in names)) for g in self.groups]
         usable = {g.name for g in kept if g.deployments}
         groups = (replace(g, fallbacks=tuple((k, t) for k, t in g.fallbacks if t in usable)) for g in kept)
         return replace(self, groups=tuple(g for g in groups if g.name in usable))
 
     def policy(self, mode: str) -> Mode:
+        """Return the mode as the table has it. Raises KeyError."""
         return self._policies[mode]
 
-    def group(self, mode: str, data_class: str) -> Group | None:
-        """Who serves requests of a class in a mode; None when they are refused, for want of a local model."""
+    def group(self, mode: str, data_class: DataClass) -> Group | None:
+        """Return the group that serves a data class in a mode; None when the mode has no local model and must refuse it."""
         wide = self._groups.get(mode + PUBLIC) if data_class == "public" else None
         return wide or self._groups.get(mode)
 
     def widest(self, mode: str) -> Group:
-        """Everything that may serve a mode, as the table has it."""
+        """Return the group with every deployment that may serve a mode."""
         found = self.group(mode, "public")
         assert found is not None
         return found
 
     def chain(self, mode: str) -> tuple[Deployment, ...]:
+        """Return every deployment that may serve a mode, in the order in which they are tried."""
         return self.widest(mode).deployments
 
-    def task(self, mode: str) -> str:
-        """What requests a mode answers: one of the language's TASKS."""
+    def task(self, mode: str) -> Task:
+        """Return the kind of requests that a mode answers."""
         return self.chain(mode)[0].task
 
 
 def make_plan(table: Table) -> Plan:
-    """The plan of a valid table; same table, same plan. Providers that are not enabled have no part in it."""
+    """Return the plan of a valid table, without the providers that are not enabled. Same table, same plan."""
     open_modes = _open_modes(table)
     chains = {m.name: _chain(table, m) for m in table.modes}
     local = {name for name, chain in chains.items() if any(is_local for *_, is_local in chain)}
@@ -240,7 +245,7 @@ def make_plan(table: Table) -> Plan:
 
 
 def _chain(table: Table, mode: Mode) -> list[tuple[int, str, int, bool]]:
-    """(step, model, weight, local) of every model of the chain whose provider is enabled."""
+    """Return (step, model, weight, local) of every model of the chain whose provider is enabled."""
     found = []
     for order, step in enumerate(mode.steps, 1):
         for name, weight in step.members:
@@ -251,7 +256,7 @@ def _chain(table: Table, mode: Mode) -> list[tuple[int, str, int, bool]]:
 
 
 def _open_modes(table: Table) -> set[str]:
-    """Modes with a way to a cloud for those requests that may leave: a step of their own, or a fallback to such a mode."""
+    """Return the modes that can reach a cloud with a public request: by a step of their own, or by a fallback."""
     overridden = {mode for _, modes in table.overrides for mode in modes}
     may = {m.name for m in table.modes if m.data_class != "internal" or m.name in overridden}
     found = {m.name for m in table.modes if m.name in may and not all(is_local for *_, is_local in _chain(table, m))}
@@ -267,7 +272,7 @@ def _group(
     mode: Mode,
     name: str,
     chain: list[tuple[int, str, int, bool]],
-    fallbacks: tuple[tuple[str, str], ...],
+    fallbacks: Fallbacks,
     *,
     public: bool,
 ) -> Group:
@@ -301,8 +306,8 @@ def _deployment(
         url=PUBLIC_RUNTIME_URL if url == RUNTIME_URL and group.endswith(PUBLIC) else url,
         task=model.task,
         context=model.context,
-        # Only Ollama is told its window; of another server the built-in value says nothing.
-        window=model.context if provider.kind == "ollama" or model.context_said else 0,
+        # Ollama is told its window. The window of any other server is unknown unless the table sets it.
+        window=model.context if provider.kind == "ollama" or model.context_set else 0,
         keep_alive=model.keep_alive,
         timeout=mode.step_times[order - 1],
         first_token=min(mode.first_token, mode.step_times[order - 1]),
@@ -320,10 +325,10 @@ def _name_at(provider: Provider, model: Model) -> str:
 
 
 def runtime_name(model: Model) -> str:
-    """The model's name in Ollama.
+    """Return the model's name in Ollama.
 
-    A model we make ourselves carries a digest of its recipe: when the file, window or template in the
-    table changes, the name changes, so an old copy is never mistaken for the new one.
+    The name of a model that we make contains a digest of its recipe. A change of its file, window or template changes the
+    name, so an old copy is never mistaken for the new one.
     """
     if not model.made_here:
         name = model.source.name
@@ -333,7 +338,7 @@ def runtime_name(model: Model) -> str:
 
 
 def container_url(provider: Provider) -> str:
-    """The provider as seen from the gateway's container: the host's loopback has another name there."""
+    """Return the provider's address as the gateway's container sees it."""
     if provider.kind == "ollama" and not provider.url:
         return RUNTIME_URL
     if not provider.url:
@@ -344,11 +349,16 @@ def container_url(provider: Provider) -> str:
 
 
 def from_container(url: str) -> str:
-    """A URL as a container must write it."""
+    """Return a URL as a container must write it: the host's loopback has another name there."""
     parts = urlsplit(url)
     if parts.hostname in LOOPBACK:
         return f"{parts.scheme}://{HOST_ALIAS}:{_port(parts)}{parts.path.rstrip('/')}"
     return url
+
+
+def _origin(url: str) -> Origin:
+    parts = urlsplit(url)
+    return parts.scheme, str(parts.hostname), _port(parts)
 
 
 def _port(parts: SplitResult) -> int:

@@ -1,7 +1,7 @@
-"""Strict YAML with positions: bytes -> nodes, and a reader that turns nodes into typed values. Pure.
+"""Strict YAML with positions: bytes -> nodes, and a reader that collects the problems. Pure.
 
-PyYAML alone keeps the last of two equal keys without a word, follows anchors (a way to a billion
-strings) and reads `no` as False; a policy file must not be read that way.
+PyYAML alone silently keeps the last of two equal keys, follows anchors (which can expand to billions of strings) and reads
+`no` as False. A policy file must not be read that way.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import yaml
 
-from io3ops.routing.problems import Problem
+from io3ops.routing.problems import Problem, Severity
 
 MAX_BYTES = 5_000_000
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -18,69 +18,68 @@ TAG = "tag:yaml.org,2002:"
 
 
 def parse_nodes(data: bytes) -> tuple[yaml.MappingNode | None, list[Problem]]:
-    """The root mapping of one YAML document, or the problems that keep it from being one."""
+    """Return the root mapping of one YAML document, or None and the problem that prevents reading it."""
 
-    def whole(message: str, line: int = 0, column: int = 0) -> tuple[None, list[Problem]]:
+    def failed(message: str, line: int = 0, column: int = 0) -> tuple[None, list[Problem]]:
         return None, [Problem(line=line, column=column, where="", message=message)]
 
     if len(data) > MAX_BYTES:
-        return whole(f"the file has {len(data)} bytes; at most {MAX_BYTES} are read")
+        return failed(f"the file has {len(data)} bytes; the limit is {MAX_BYTES}")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        return whole(f"not UTF-8 text (byte 0x{data[error.start]:02x}); save it as UTF-8", line, 1)
+        return failed(f"not UTF-8 text (byte 0x{data[error.start]:02x}); save it as UTF-8", line, 1)
     if not text.strip():
-        return whole("the file is empty; `io3ops preset starter` writes a working table")
+        return failed("the file is empty; `io3ops preset starter` writes a working table")
     for number, row in enumerate(text.split("\n"), 1):
         indent = row[: len(row) - len(row.lstrip(" \t"))]
         if "\t" in indent and row.strip() and not row.lstrip().startswith("#"):
-            return whole("a tab in the indentation; YAML allows spaces only", number, indent.index("\t") + 1)
+            return failed("a tab in the indentation; YAML allows spaces only", number, indent.index("\t") + 1)
     try:
         for event in yaml.parse(text, Loader=_LOADER):
             mark = event.start_mark
             if mark and (isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None)):
-                return whole(
-                    "anchors and aliases are not part of this language; write the value out",
-                    mark.line + 1,
-                    mark.column + 1,
+                return failed(
+                    "YAML anchors and aliases are not supported; write the value out", mark.line + 1, mark.column + 1
                 )
         root = yaml.compose(text, Loader=_LOADER)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         message = " ".join(part for part in (error.context, error.problem) if part)
-        return whole(f"not valid YAML: {message}", mark.line + 1 if mark else 0, mark.column + 1 if mark else 0)
+        return failed(f"not valid YAML: {message}", mark.line + 1 if mark else 0, mark.column + 1 if mark else 0)
     except yaml.YAMLError as error:
-        return whole(f"not valid YAML: {' '.join(str(error).split())}")
+        return failed(f"not valid YAML: {' '.join(str(error).split())}")
     except RecursionError:
-        return whole("nested too deeply")
+        return failed("nested too deeply")
     if not isinstance(root, yaml.MappingNode):
-        return whole("the top level must be a mapping (`version: 1`, `providers:`, `models:`, `modes:`)", 1, 1)
+        return failed("the top level must be a mapping (`version: 1`, `providers:`, `models:`, `modes:`)", 1, 1)
     return root, []
 
 
 class Reader:
-    """Reads typed values out of nodes and gathers every problem on the way."""
+    """Collects every problem while the nodes are turned into values."""
 
     def __init__(self) -> None:
         self.problems: list[Problem] = []
 
-    def problem(self, node: yaml.Node, where: str, message: str, level: str = "error") -> None:
+    def problem(self, node: yaml.Node, where: str, message: str, severity: Severity = Severity.ERROR) -> None:
+        """Report a problem at a node; `where` is the path of its key."""
         mark = node.start_mark
         self.problems.append(
-            Problem(line=mark.line + 1, column=mark.column + 1, where=where, message=message, level=level)
+            Problem(line=mark.line + 1, column=mark.column + 1, where=where, message=message, severity=severity)
         )
 
     def pairs(self, node: yaml.MappingNode, where: str) -> Iterator[tuple[str, yaml.Node, yaml.Node]]:
-        """(key, key node, value node) of a mapping; duplicates and keys that are not text are problems."""
-        seen: dict[str, int] = {}
+        """Yield (key, key node, value node) of a mapping; report duplicate keys and keys that are not text."""
+        lines: dict[str, int] = {}
         for key, value in node.value:
             if not isinstance(key, yaml.ScalarNode):
                 self.problem(key, where, "a key must be plain text")
             elif key.value == "<<" and key.tag == TAG + "merge":
-                self.problem(key, where, "merge keys (`<<`) are not part of this language; write the values out")
-            elif key.value in seen:
-                self.problem(key, where, f"{key.value!r} stands here twice (first in line {seen[key.value]})")
+                self.problem(key, where, "YAML merge keys (`<<`) are not supported; write the values out")
+            elif key.value in lines:
+                self.problem(key, where, f"duplicate key {key.value!r}, first on line {lines[key.value]}")
             else:
-                seen[key.value] = key.start_mark.line + 1
+                lines[key.value] = key.start_mark.line + 1
                 yield key.value, key, value

@@ -1,4 +1,4 @@
-"""What the observer knows of a table: its names, so that nothing else becomes a label or leaves in a trace. Pure."""
+"""The names that the observer may use as labels: it puts no other word into a metric or a trace. Pure."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ from io3ops.routing.plan import Plan
 
 
 def words(plan: Plan) -> str:
-    """Modes and deployments as JSON. Same plan, same text."""
+    """Return the names of modes and deployments as JSON. Same plan, same text."""
     deployments = {d.name: {"provider": d.provider, "kind": d.kind, "model": d.model} for d in plan.deployments}
     return json.dumps({"modes": list(plan.modes), "deployments": deployments}, indent=1) + "\n"

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from io3ops.adapters.docker_engine import DockerEngine, EngineState
+from io3ops.adapters.docker_engine import DockerEngine, EngineState, EngineStatus
 
 
 class Programs:
@@ -45,21 +45,21 @@ def probe(monkeypatch: pytest.MonkeyPatch, programs: Programs, version: str | Ex
 @pytest.mark.parametrize(
     ("programs", "version", "expected"),
     [
-        (Programs(), "28.5.2+dfsg4", "ready"),
-        (Programs(compose="v2.24.0-desktop.1"), "25.0.0", "ready"),
-        (Programs(), "24.0.9", "too_old"),
-        (Programs(compose="2.23.3"), "28.0.0", "no_compose"),
-        (Programs(compose=""), "28.0.0", "no_compose"),
-        (Programs(buildx=""), "28.0.0", "no_buildx"),
-        (Programs(), ConnectionError("no"), "stopped"),
-        (Programs(docker=False), "28.0.0", "missing"),
+        (Programs(), "28.5.2+dfsg4", EngineStatus.READY),
+        (Programs(compose="v2.24.0-desktop.1"), "25.0.0", EngineStatus.READY),
+        (Programs(), "24.0.9", EngineStatus.TOO_OLD),
+        (Programs(compose="2.23.3"), "28.0.0", EngineStatus.NO_COMPOSE),
+        (Programs(compose=""), "28.0.0", EngineStatus.NO_COMPOSE),
+        (Programs(buildx=""), "28.0.0", EngineStatus.NO_BUILDX),
+        (Programs(), ConnectionError("no"), EngineStatus.STOPPED),
+        (Programs(docker=False), "28.0.0", EngineStatus.MISSING),
     ],
     ids=["ready", "oldest", "old engine", "old compose", "no compose", "no buildx", "silent", "no docker"],
 )
 def test_each_answer_has_its_name(
-    monkeypatch: pytest.MonkeyPatch, programs: Programs, version: str | Exception, expected: str
+    monkeypatch: pytest.MonkeyPatch, programs: Programs, version: str | Exception, expected: EngineStatus
 ) -> None:
-    assert probe(monkeypatch, programs, version).kind == expected
+    assert probe(monkeypatch, programs, version).status is expected
 
 
 def test_a_socket_that_refuses_this_user_is_not_a_stopped_engine(
@@ -70,4 +70,4 @@ def test_a_socket_that_refuses_this_user_is_not_a_stopped_engine(
     monkeypatch.setattr(os, "access", lambda *_: False)
     programs = Programs(context=f"unix://{tmp_path}/docker.sock\n")
     found = probe(monkeypatch, programs, PermissionError(13, "denied"))
-    assert found.kind == "denied" and str(tmp_path) in found.detail
+    assert found.status is EngineStatus.DENIED and str(tmp_path) in found.detail

@@ -16,7 +16,7 @@ import io3ops.cli.command
 import io3ops.cli.main
 from io3ops import console
 from io3ops.adapters.process import Finished
-from io3ops.console import Console
+from io3ops.console import Console, Mode
 from io3ops.errors import CheckFailed, ContainerDied, GatewayError, SettingInvalid
 from io3ops.operations.bench import bench
 from io3ops.operations.bench import text as bench_text
@@ -484,7 +484,9 @@ def called(monkeypatch: pytest.MonkeyPatch, result: Report, *flags: str) -> tupl
 
     monkeypatch.setattr(bench, "bench", stand_in)
     monkeypatch.setattr(io3ops.cli.command, "_tools", lambda: None)
-    monkeypatch.setattr(io3ops.cli.command, "_console", lambda j: Console("json" if j else "plain", out, io.StringIO()))
+    monkeypatch.setattr(
+        io3ops.cli.command, "_console", lambda j: Console(Mode.JSON if j else Mode.PLAIN, out, io.StringIO())
+    )
     return CliRunner().invoke(io3ops.cli.command.main, ["bench", *flags]).exit_code, out.getvalue(), wishes
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from io3ops.adapters.docker_engine import EngineState
+from io3ops.adapters.docker_engine import EngineState, EngineStatus
 from io3ops.adapters.machine import Machine
 from io3ops.adapters.packages import PIN, SOURCE, Packages
 from io3ops.adapters.process import Finished
@@ -22,30 +22,30 @@ def machine(**changes: Any) -> Machine:
 
 
 @pytest.mark.parametrize(
-    ("kind", "changes", "policy", "code"),
+    ("status", "changes", "policy", "code"),
     [
-        ("missing", {}, "auto", None),
-        ("missing", {"distribution": "ubuntu"}, "auto", None),
-        ("missing", {}, "never", 20),
-        ("missing", {"distribution": "fedora"}, "auto", 20),
-        ("missing", {"system": "Darwin", "distribution": ""}, "auto", 20),
-        ("stopped_without_daemon", {}, "auto", None),
-        ("stopped_without_daemon", {}, "never", 20),
-        ("stopped", {}, "never", None),
-        ("denied", {}, "auto", 22),
-        ("too_old", {}, "auto", 23),
-        ("no_compose", {}, "never", 24),
-        ("no_compose", {"distribution": "fedora"}, "auto", 24),
-        ("no_compose", {}, "auto", None),
-        ("no_buildx", {}, "never", 24),
-        ("no_buildx", {}, "auto", None),
-        ("ready", {}, "auto", None),
+        (EngineStatus.MISSING, {}, "auto", None),
+        (EngineStatus.MISSING, {"distribution": "ubuntu"}, "auto", None),
+        (EngineStatus.MISSING, {}, "never", 20),
+        (EngineStatus.MISSING, {"distribution": "fedora"}, "auto", 20),
+        (EngineStatus.MISSING, {"system": "Darwin", "distribution": ""}, "auto", 20),
+        (EngineStatus.NO_DAEMON, {}, "auto", None),
+        (EngineStatus.NO_DAEMON, {}, "never", 20),
+        (EngineStatus.STOPPED, {}, "never", None),
+        (EngineStatus.DENIED, {}, "auto", 22),
+        (EngineStatus.TOO_OLD, {}, "auto", 23),
+        (EngineStatus.NO_COMPOSE, {}, "never", 24),
+        (EngineStatus.NO_COMPOSE, {"distribution": "fedora"}, "auto", 24),
+        (EngineStatus.NO_COMPOSE, {}, "auto", None),
+        (EngineStatus.NO_BUILDX, {}, "never", 24),
+        (EngineStatus.NO_BUILDX, {}, "auto", None),
+        (EngineStatus.READY, {}, "auto", None),
     ],
 )
-def test_each_state_is_usable_mendable_or_its_own_error(
-    kind: str, changes: dict[str, object], policy: str, code: int | None
+def test_each_status_is_usable_repairable_or_its_own_error(
+    status: EngineStatus, changes: dict[str, object], policy: str, code: int | None
 ) -> None:
-    error = refusal(EngineState(kind=kind, detail="d"), machine(**changes), policy)
+    error = refusal(EngineState(status=status, detail="d"), machine(**changes), policy)
     assert (error.exit_code if error else None) == code
     assert error is None or error.hint
 

@@ -18,7 +18,7 @@ from io3ops.errors import PortTaken
 from io3ops.operations.checks import health
 from io3ops.operations.privacy import isolation
 from io3ops.operations.stack import images, observe, project
-from io3ops.routing.load import accept, parse_table
+from io3ops.routing.load import parse_table, parse_with_warnings
 from io3ops.routing.plan import Plan, make_plan
 from io3ops.routing.render import render
 from io3ops.routing.table import read_document, resolved
@@ -136,9 +136,9 @@ def test_what_is_set_can_be_read_back() -> None:
 
 
 def test_a_collector_elsewhere_without_encryption_is_a_warning() -> None:
-    found = [p.message for p in accept(table("observe: {otlp_url: 'http://10.0.0.9:4318'}"), "t")[1]]
+    found = [p.message for p in parse_with_warnings(table("observe: {otlp_url: 'http://10.0.0.9:4318'}"), "t")[1]]
     assert any("unencrypted" in message for message in found)
-    assert not any("unencrypted" in p.message for p in accept(table(BOTH), "t")[1])
+    assert not any("unencrypted" in p.message for p in parse_with_warnings(table(BOTH), "t")[1])
 
 
 OBSERVER = Container(

@@ -8,6 +8,7 @@ import pytest
 
 from io3ops.routing.explain import explain, text
 from io3ops.routing.graph import in_document, mermaid, svg
+from io3ops.routing.language import DataClass, Unset
 from io3ops.routing.load import parse_table
 from io3ops.routing.plan import Plan, make_plan
 
@@ -77,7 +78,7 @@ modes:
 @pytest.mark.parametrize("default", ["internal", "public"])
 @pytest.mark.parametrize("asked", ["", "internal", "public"])
 @pytest.mark.parametrize("mode", ["said-internal", "said-public", "said-nothing", "far"])
-def test_the_stricter_data_class_holds(mode: str, asked: str, default: str) -> None:
+def test_the_stricter_data_class_holds(mode: str, asked: DataClass | Unset, default: str) -> None:
     """Internal wins, whoever says it; and then nothing in the cloud is ever tried, whatever fails."""
     plan = make_plan(parse_table(CLASSES % default.encode(), "t"))
     of_mode = {"said-internal": "internal", "said-nothing": ""}.get(mode, "public")

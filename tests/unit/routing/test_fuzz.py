@@ -13,10 +13,12 @@ from tests.tables import HOSTILE, tables
 from io3ops.errors import TableInvalid
 from io3ops.routing.explain import STATUSES, explain
 from io3ops.routing.graph import mermaid, svg
+from io3ops.routing.language import DATA_CLASSES, DataClass, Unset
 from io3ops.routing.load import parse_table
 from io3ops.routing.plan import make_plan
 from io3ops.routing.render import render, route
 
+MARKS: tuple[DataClass | Unset, ...] = ("", *DATA_CLASSES)
 QUICK = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
@@ -90,7 +92,7 @@ def test_explain_always_ends_and_never_names_a_cloud_deployment_for_an_internal_
     deployments = sorted({d.name for d in plan.deployments})
     fail = data.draw(st.sets(st.sampled_from(deployments)))
     for mode in plan.modes:
-        asked = data.draw(st.sampled_from(["", "internal", "public"]))
+        asked = data.draw(st.sampled_from(MARKS))
         status = data.draw(st.sampled_from(sorted(STATUSES)))
         found = explain(plan, mode, data_class=asked, fail=fail, status=status)
         assert len(found.attempts) <= len(plan.deployments)

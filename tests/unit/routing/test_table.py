@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from importlib.resources import files
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from io3ops.errors import TableInvalid
+from io3ops.routing import language
 from io3ops.routing.check import check
 from io3ops.routing.load import parse_table
 from io3ops.routing.plan import make_plan
+from io3ops.routing.problems import Severity
 from io3ops.routing.table import read_document, resolved
+from io3ops_shared import names
 
 INVALID = sorted((Path(__file__).parents[2] / "invalid").glob("*.yaml"))
 
@@ -53,7 +57,7 @@ def test_the_shipped_table_is_the_starter_preset(root: Path) -> None:
         (b"\x00version: 1", "not valid YAML"),
         (b"a: " * 100_000, "not valid YAML"),
         (b"[" * 3000, "not valid YAML"),
-        (b"x" * 5_000_001, "at most"),
+        (b"x" * 5_000_001, "5000001 bytes; the limit is 5000000"),
         (b"version: 010\nproviders: {}\nmodels: {}\nmodes: {}", "must be a whole number"),
     ],
     ids=["empty", "blank", "binary", "nul", "endless", "deep", "huge", "octal"],
@@ -127,7 +131,7 @@ modes: {open: {chain: [m, g], data_class: public}}
     document, _ = read_document(text)
     assert document is not None
     found = check(document, table)
-    assert [p.level for p in found] == ["warning"] and "'g' is never tried" in found[0].message
+    assert [p.severity for p in found] == [Severity.WARNING] and "'g' is never tried" in found[0].message
 
 
 def test_two_hundred_problems_are_all_reported() -> None:
@@ -178,7 +182,7 @@ def test_what_is_local_is_this_machine_or_what_the_table_says(words: str, local:
 def test_a_name_that_only_looks_like_this_machine_is_not_local(host: str) -> None:
     with pytest.raises(TableInvalid) as caught:
         parse_table(CLOUD.format(cloud=f"kind: openai_compatible, url: 'http://{host}/v1'", more="").encode(), "t")
-    assert "unknown means cloud" in caught.value.details
+    assert "an unknown address counts as cloud" in caught.value.details
 
 
 @pytest.mark.parametrize("scheme", ["HTTP", "Http"])
@@ -207,3 +211,9 @@ modes: {a: {chain: [1.b]}, a.1: {chain: [b]}}
     except TableInvalid:
         return
     assert len({d.id for d in plan.deployments}) == len(plan.deployments)
+
+
+def test_the_table_and_the_gateway_know_the_same_words() -> None:
+    """The table needs them as literal types, the gateway as plain words."""
+    assert language.DATA_CLASSES == names.DATA_CLASSES
+    assert get_args(language.Truncation) == names.TRUNCATIONS

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
+from io3ops.adapters.docker_engine import EngineStatus
 from io3ops.adapters.gateway_http import GatewayHttp
 from io3ops.errors import Io3opsError
 from io3ops.operations.lifecycle import smoke
@@ -116,7 +117,7 @@ def health(tools: Tools, *, deep: bool = False) -> tuple[Probe, ...]:
 
 def _provider_keys(look: _Look) -> str:
     plan = look.plan
-    missing = provider_key_files.keyless(look.tools.settings, plan)
+    missing = provider_key_files.missing_keys(look.tools.settings, plan)
     if missing:
         raise _Broken(f"missing: {', '.join(missing)}; what needs them is left out", f"io3ops secrets set {missing[0]}")
     return ", ".join(plan.secrets)
@@ -142,7 +143,7 @@ def _config(look: _Look) -> str:
 
 def _engine(look: _Look) -> str:
     state = engine.observe(look.tools)
-    if state.kind != "ready":
+    if state.status is not EngineStatus.READY:
         raise _Broken(state.detail, "make up")
     return state.detail
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
+from io3ops.adapters.docker_engine import EngineStatus
 from io3ops.errors import Io3opsError
 from io3ops.operations.models import models
 from io3ops.operations.privacy import recording as record
@@ -53,14 +54,14 @@ def status(tools: Tools) -> Status:
     state = engine.observe(tools)
     services: tuple[Service, ...] = ()
     loaded: set[str] = set()
-    problem = "" if state.kind == "ready" else state.detail
+    problem = "" if state.status is EngineStatus.READY else state.detail
     recording: dict[str, float] = {}
     try:
         recording = record.look(tools.settings).modes
     except Io3opsError as error:
         problem = problem or error.message
     wanted = stack.services(plan)
-    if state.kind == "ready":
+    if state.status is EngineStatus.READY:
         found = stack.own_containers(tools)
         services = tuple(
             Service(

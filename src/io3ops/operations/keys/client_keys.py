@@ -14,7 +14,7 @@ from io3ops.adapters import files
 from io3ops.errors import KeysFileInvalid, NameInvalid
 from io3ops.operations.stack.project import gateway_user
 from io3ops.operations.table import config
-from io3ops.routing import language
+from io3ops.routing import formats
 from io3ops.routing.problems import did_you_mean, looks_secret, scrub
 from io3ops.settings import Settings
 from io3ops.tools import Tools
@@ -91,7 +91,7 @@ def refusal(name: str, keys: Iterable[str]) -> str:
     """Why a new key cannot have this name, '' when it can."""
     if looks_secret(name):
         return "this looks like a key itself; a name is e.g. `alice`"
-    if wrong := language.name(name):
+    if wrong := formats.name(name):
         return wrong
     if name == OWNER:
         return f"{OWNER!r} is the master key (`io3ops key`)"
@@ -125,9 +125,9 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _entry(name: str, value: Any) -> ClientKey:
     def need(good: bool, what: str) -> None:
         if not good:
-            raise ValueError(f"{language.shown(name)}: {what}")
+            raise ValueError(f"{formats.quoted(name)}: {what}")
 
-    need(not language.name(name) and name != OWNER, "cannot be a name")
+    need(not formats.name(name) and name != OWNER, "cannot be a name")
     need(isinstance(value, dict), "must be a mapping")
     unknown = sorted(set(value) - {"sha256", "created", "data_class", "modes", "limits", "revoked"})
     need(not unknown, f"unknown key {unknown[:1]}")
@@ -143,7 +143,7 @@ def _entry(name: str, value: Any) -> ClientKey:
     modes = value.get("modes", [])
     # An empty list could be read as every mode.
     need(isinstance(modes, list) and (bool(modes) or "modes" not in value), "`modes` must name at least one")
-    need(all(isinstance(m, str) and not language.name(m) for m in modes), "`modes` holds what cannot be a mode")
+    need(all(isinstance(m, str) and not formats.name(m) for m in modes), "`modes` holds what cannot be a mode")
     limits = value.get("limits", {})
     need(isinstance(limits, dict) and set(limits) <= set(LIMITS), f"`limits` may hold {', '.join(LIMITS)}")
     need(all(type(n) is int and n > 0 for n in limits.values()), "`limits` must be whole numbers above 0")

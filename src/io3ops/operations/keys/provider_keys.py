@@ -11,7 +11,7 @@ from pathlib import Path
 from io3ops.adapters import files
 from io3ops.errors import NameInvalid, SecretInvalid
 from io3ops.operations.stack.project import gateway_user
-from io3ops.routing import language
+from io3ops.routing import formats
 from io3ops.routing.problems import did_you_mean, looks_secret
 from io3ops.routing.table import Provider, build, read_document
 from io3ops.settings import Settings
@@ -79,7 +79,7 @@ def one_line(data: bytes) -> str:
 
 def check_name(name: str) -> None:
     """Raises NameInvalid."""
-    if why := language.secret_name(name):
+    if why := formats.secret_name(name):
         raise NameInvalid(why, hint="`io3ops secrets` lists the names that the table's providers use")
 
 
@@ -148,7 +148,7 @@ def listing(settings: Settings) -> Secrets:
     keys = []
     for name in sorted(named | stored):
         state, why = _state(folder / name) if name in stored else ("missing", f"io3ops secrets set {name}")
-        if language.secret_name(name):
+        if formats.secret_name(name):
             state, why = "unusable", "no provider can use a name like this: remove the file"
         keys.append(ProviderKey(name=_printable(name), state=state, why=why, used_by=users(table or (), name)))
     return Secrets(keys=tuple(keys), table=table is not None)

@@ -9,6 +9,7 @@ from xml.sax.saxutils import quoteattr
 
 from io3ops.adapters.gateway_http import GatewayHttp
 from io3ops.errors import CheckFailed, Io3opsError, ModesDiffer
+from io3ops.routing.language import DataClass
 from io3ops.routing.plan import Plan
 from io3ops.settings import Settings
 
@@ -55,8 +56,8 @@ def smoke(
 
 def _one(settings: Settings, gateway: GatewayHttp, plan: Plan, mode: str, *, cloud: bool) -> Check:
     started = time.monotonic()
-    # A test must not leave this machine unless it is told to.
-    data_class = "public" if cloud and plan.group(mode, "public") else "internal"
+    # Without `cloud`, a test must not leave this machine.
+    data_class: DataClass = "public" if cloud and plan.group(mode, "public") else "internal"
     if plan.group(mode, data_class) is None:
         return Check(
             mode=mode, ok=True, seconds=0, detail="not called: only a cloud serves it (`io3ops smoke --cloud`)"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from io3ops.adapters import files
-from io3ops.adapters.docker_engine import Container, EngineState, Network
+from io3ops.adapters.docker_engine import Container, EngineState, EngineStatus, Network
 from io3ops.adapters.gateway_http import GatewayHttp
 from io3ops.console import Console, Step
 from io3ops.errors import EngineLost, Io3opsError
@@ -69,7 +69,7 @@ class Run:
 
     @property
     def ready_engine(self) -> bool:
-        return self.engine.kind == "ready"
+        return self.engine.status is EngineStatus.READY
 
     def running(self, service: str) -> bool:
         found = self.containers.get(service)
@@ -102,7 +102,7 @@ def start(tools: Tools, console: Console, *, dry_run: bool = False) -> Run:
     config = config_operation.load(tools.settings)
     for warning in config.warnings:
         console.note(f"warning: {warning}")
-    for name in provider_key_files.keyless(tools.settings, config.plan):
+    for name in provider_key_files.missing_keys(tools.settings, config.plan):
         console.note(f"warning: there is no key {name!r}, so what needs it is left out: `io3ops secrets set {name}`")
     # The key is read before anything is installed or built: a mistake here must not cost minutes.
     key_now = files.read_key(tools.settings.key_file) or ""
@@ -146,7 +146,7 @@ def walk(run: Run, console: Console, steps: tuple[UpStep, ...]) -> None:
         raise
     except Io3opsError as error:
         # A dead engine looks like a dead gateway, a failed build or a failed Compose: name the layer that is to blame.
-        if run.ready_engine and run.tools.engine.probe().kind == "stopped":
+        if run.ready_engine and run.tools.engine.probe().status is EngineStatus.STOPPED:
             raise EngineLost(
                 "the Docker engine stopped answering in the middle",
                 details=error.message,
@@ -206,7 +206,7 @@ def _config(run: Run) -> Decision:
     if run.config.current:
         return Decision(needed=False, cause="runtime/litellm.yaml is what the table says")
     if run.config.hand_edited:
-        raise config_operation.refuse_hand_edit(run.tools.settings, run.config)
+        raise config_operation.hand_edit_error(run.tools.settings, run.config)
     missing = run.config.rendered.on_disk is None
     return Decision(needed=True, cause="runtime/litellm.yaml is missing" if missing else "the table changed")
 
@@ -313,7 +313,7 @@ def _start(run: Run, step: Step) -> None:
     if run.stale:
         # A bind mount is made with its container: Compose itself sees no difference.
         step.note(f"made anew, for the folders that are there now: {', '.join(run.stale)}")
-        run.tools.compose.up(tuple(run.stale), run.variables, anew=True)
+        run.tools.compose.up(tuple(run.stale), run.variables, recreate=True)
     run.tools.compose.up(project.services(run.config.plan), run.variables)
     for service in sick:
         run.tools.compose.restart(service, run.variables)

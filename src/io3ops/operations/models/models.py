@@ -56,11 +56,14 @@ def runtime_api(tools: Tools, url: str, *, timeout: float | None = 30.0) -> Iter
         if url in (RUNTIME_URL, LOADER_URL):
             with tools.relay.forward(tools.engine.command(), gateway.id, url) as local:
                 label = "the model loader" if url == LOADER_URL else f"the runtime at {url}"
-                yield OllamaApi(local, label, timeout=timeout)
+                with contextlib.closing(OllamaApi(local, label, timeout=timeout)) as api:
+                    yield api
         else:
             # Outside the stack: the same way out that a prompt takes.
             with tools.relay.forward(tools.engine.command(), gateway.id, EGRESS_URL) as proxy:
-                yield OllamaApi(url, f"the runtime at {url}", timeout=timeout, proxy=proxy)
+                label = f"the runtime at {url}"
+                with contextlib.closing(OllamaApi(url, label, timeout=timeout, proxy=proxy)) as api:
+                    yield api
     except RuntimeUnreachable:
         now = tools.engine.containers(tools.settings.project).get("gateway")
         if now is None or not now.running or now.restarts > gateway.restarts:

@@ -1,4 +1,4 @@
-"""A Docker engine that answers: use it, start it, or install it from the distribution's packages."""
+"""Provides a Docker engine that answers: uses it, starts it, or installs it from the distribution's packages."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from io3ops.adapters.docker_engine import EngineState
+from io3ops.adapters.docker_engine import EngineState, EngineStatus
 from io3ops.adapters.machine import Machine
 from io3ops.adapters.packages import PIN, SOURCE
 from io3ops.console import Step
@@ -21,42 +21,44 @@ from io3ops.errors import (
 )
 from io3ops.tools import Tools
 
-# Debian's testing suite carries an engine that runs on the stable ones (same C library floor).
+# Debian's testing suite has an engine that also runs on the stable ones: it needs no newer C library.
 NEWER_SUITE = "forky"
 FROM_NEWER = ("docker.io", "docker-cli", "docker-compose", "docker-buildx", "tini-static")
 DAEMON_LOG = Path("/var/log/dockerd.log")
+INSTALLABLE = (EngineStatus.MISSING, EngineStatus.NO_DAEMON, EngineStatus.NO_COMPOSE, EngineStatus.NO_BUILDX)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Install:
-    """What will be installed. `suite` set: from that pinned suite instead of the distribution's own."""
+    """The packages to install. `suite`: a newer suite that they come from, '' for the distribution's own."""
 
     packages: tuple[str, ...]
     suite: str = ""
 
     def text(self) -> str:
+        """Return the packages and their origin for people."""
         origin = f" from Debian {self.suite} (pinned to these packages in {SOURCE} and {PIN})" if self.suite else ""
         return f"{', '.join(self.packages)}{origin}"
 
 
 def refusal(state: EngineState, machine: Machine, policy: str) -> Io3opsError | None:
-    """Why the engine can neither be used nor be made usable here; None when it can. Pure."""
+    """Return the error of an engine that io3ops can neither use nor repair here, else None. Pure."""
     linux = machine.system == "Linux"
-    if state.kind == "denied":
+    if state.status is EngineStatus.DENIED:
         return EngineDenied(
             state.detail,
-            hint="sudo usermod -aG docker $USER, log in again, then run `make up` (or use rootless Docker)",
+            hint="run `sudo usermod -aG docker $USER` and log in again, or use rootless Docker; then run `make up`",
         )
-    if state.kind == "too_old":
+    if state.status is EngineStatus.TOO_OLD:
         return EngineTooOld(
             f"the Docker engine is too old: {state.detail}",
-            hint="upgrade Docker; io3ops does not replace an engine that others may use",
+            hint="upgrade Docker; io3ops does not replace an engine that other programs may use",
         )
     may_install = linux and policy != "never" and machine.distribution in ("debian", "ubuntu")
-    if state.kind in ("missing", "stopped_without_daemon") and not may_install:
+    if state.status in (EngineStatus.MISSING, EngineStatus.NO_DAEMON) and not may_install:
         if not linux:
             return EngineMissing(
-                "there is no Docker engine",
+                "no Docker engine found",
                 hint="install Docker Desktop, OrbStack or Colima, start it, then run `make up`",
             )
         why = (
@@ -65,11 +67,11 @@ def refusal(state: EngineState, machine: Machine, policy: str) -> Io3opsError | 
             else "io3ops can install one on Debian and Ubuntu only"
         )
         return EngineMissing(
-            f"there is no Docker engine, and {why}",
+            f"no Docker engine found, and {why}",
             hint="install Docker Engine 25 or newer with Compose and Buildx, then run `make up`",
         )
-    if state.kind in ("no_compose", "no_buildx") and not may_install:
-        name = state.kind.removeprefix("no_")
+    if state.status in (EngineStatus.NO_COMPOSE, EngineStatus.NO_BUILDX) and not may_install:
+        name = state.status.removeprefix("no_")
         return PluginMissing(
             f"the Docker {name.capitalize()} plugin is missing or too old: {state.detail}",
             hint=f"install docker-{name}-plugin, then run `make up`",
@@ -78,7 +80,7 @@ def refusal(state: EngineState, machine: Machine, policy: str) -> Io3opsError | 
 
 
 def choose_install(machine: Machine, candidates: dict[str, str]) -> Install:
-    """Which packages, given the versions that the distribution itself offers. Pure."""
+    """Choose the packages. `candidates`: the versions that the distribution offers, by package. Pure."""
     own_engine = _major(candidates.get("docker.io", ""))
     if machine.distribution == "ubuntu":
         return Install(packages=("docker.io", "docker-compose-v2", "docker-buildx", "iptables"))
@@ -88,38 +90,43 @@ def choose_install(machine: Machine, candidates: dict[str, str]) -> Install:
 
 
 def observe(tools: Tools) -> EngineState:
-    """The engine's state; `stopped_without_daemon` when only the client is installed."""
+    """Return the engine's state; NO_DAEMON when only the client is installed."""
     state = tools.engine.probe()
     local = not tools.settings.docker_host or tools.settings.docker_host.startswith("unix://")
-    if state.kind == "stopped" and local and tools.machine.system == "Linux" and not tools.processes.which("dockerd"):
-        return EngineState(kind="stopped_without_daemon", detail="only the `docker` client is installed")
+    if (
+        state.status is EngineStatus.STOPPED
+        and local
+        and tools.machine.system == "Linux"
+        and not tools.processes.which("dockerd")
+    ):
+        return EngineState(status=EngineStatus.NO_DAEMON, detail="only the `docker` client is installed")
     return state
 
 
 def require(tools: Tools, hint: str) -> None:
-    """Raises the engine's error when it cannot be asked; installs and starts nothing."""
+    """Raise the engine's error unless it is ready; install and start nothing."""
     state = observe(tools)
-    if state.kind in ("missing", "stopped_without_daemon"):
-        raise EngineMissing("there is no Docker engine", hint="`make up` installs one, or says what to install")
-    if state.kind != "ready":
+    if state.status in (EngineStatus.MISSING, EngineStatus.NO_DAEMON):
+        raise EngineMissing("no Docker engine found", hint="`make up` installs one, or says what to install")
+    if state.status is not EngineStatus.READY:
         raise refusal(state, tools.machine, "never") or EngineNotRunning(
             f"the Docker engine does not answer: {state.detail}", hint=hint
         )
 
 
 def ensure(tools: Tools, state: EngineState, step: Step) -> EngineState:
-    """Install and start what is missing. Raises one of the engine errors."""
+    """Install and start the engine as needed; return its state. Raises one of the engine errors."""
     refused = refusal(state, tools.machine, tools.settings.install_docker)
     if refused:
         raise refused
-    if state.kind in ("missing", "stopped_without_daemon", "no_compose", "no_buildx"):
+    if state.status in INSTALLABLE:
         _install(tools, step)
         state = observe(tools)
-    if state.kind == "stopped":
+    if state.status is EngineStatus.STOPPED:
         state = _start(tools, step)
-    if state.kind != "ready":
+    if state.status is not EngineStatus.READY:
         raise refusal(state, tools.machine, "never") or EngineNotRunning(
-            f"the Docker engine does not answer: {state.detail}", hint=f"look into {DAEMON_LOG}"
+            f"the Docker engine does not answer: {state.detail}", hint=f"{DAEMON_LOG} may say why"
         )
     step.outcome = state.detail
     return state
@@ -130,12 +137,12 @@ def _install(tools: Tools, step: Step) -> None:
     show = step.activity("apt")
     if not packages.usable():
         raise InstallFailed(
-            "Docker must be installed, and this user may not do that without a password",
-            hint="run `sudo apt-get install docker.io docker-compose docker-buildx` (Engine 25 or newer), then `make up`",
+            "Docker must be installed, but this user needs a password for that",
+            hint="run `sudo apt-get install docker.io docker-compose docker-buildx` (Engine 25 or newer), then run `make up`",
         )
     packages.update(show)
     chosen = choose_install(tools.machine, {name: packages.candidate(name) for name in ("docker.io", "docker-compose")})
-    step.note(f"installing {chosen.text()}; IO3OPS_INSTALL_DOCKER=never forbids this")
+    step.note(f"installing {chosen.text()}; IO3OPS_INSTALL_DOCKER=never would forbid it")
     if chosen.suite:
         mirror = tools.settings.debian_mirror or packages.mirror(tools.machine.codename)
         packages.add_pinned_suite(chosen.suite, mirror, FROM_NEWER)
@@ -147,8 +154,8 @@ def _start(tools: Tools, step: Step) -> EngineState:
     machine, run = tools.machine, tools.processes.run
     if tools.settings.docker_host and not tools.settings.docker_host.startswith("unix://"):
         raise EngineNotRunning(
-            f"nothing answers at DOCKER_HOST={tools.settings.docker_host}",
-            hint="start that engine or unset DOCKER_HOST",
+            f"no Docker engine answers at DOCKER_HOST={tools.settings.docker_host}",
+            hint="start that engine, or unset DOCKER_HOST",
         )
     if machine.system == "Darwin":
         step.note("starting Docker Desktop")
@@ -160,7 +167,7 @@ def _start(tools: Tools, step: Step) -> EngineState:
             raise EngineNotRunning(
                 "the Docker engine is stopped and could not be started",
                 details=started.tail(4),
-                hint="sudo systemctl start docker",
+                hint="run `sudo systemctl start docker`, then `make up`",
             )
         return _wait(tools, 30)
     if not machine.root:
@@ -175,7 +182,7 @@ def _wait(tools: Tools, seconds: float) -> EngineState:
     deadline = time.monotonic() + seconds
     while True:
         state = tools.engine.probe()
-        if state.kind != "stopped" or time.monotonic() > deadline:
+        if state.status is not EngineStatus.STOPPED or time.monotonic() > deadline:
             return state
         time.sleep(0.2)
 

@@ -1,1 +1,1 @@
-"""`io3ops routes`, `preset` and `render-config`: the routing table and what is rendered of it."""
+"""`io3ops routes`, `preset` and `render-config`: the routing table and the files that are rendered from it."""

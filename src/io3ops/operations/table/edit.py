@@ -1,4 +1,4 @@
-"""`io3ops routes edit`: the editor, then every problem, then the difference, then the render."""
+"""`io3ops routes edit`: open the editor, then show every problem or the difference, then render."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from io3ops.tools import Tools
 
 
 def edit(tools: Tools, console: Console) -> int:
-    """Edit a copy beside the table; it takes the table's place only when it has no problem. The exit code.
+    """Edit a copy of the table, replace the table with it when it has no problem, and return the exit code.
 
-    Raises SettingInvalid without an editor, TableInvalid with every problem (the copy is kept for the next try).
+    Raises SettingInvalid without an editor; TableInvalid with every problem, and keeps the copy for the next call.
     """
     settings = tools.settings
     copy = settings.state / "routing.edited.yaml"
@@ -23,7 +23,7 @@ def edit(tools: Tools, console: Console) -> int:
     if not copy.exists():
         files.write_atomic(copy, before)
     else:
-        console.note(f"continuing with {copy.relative_to(settings.root)}, which was not finished")
+        console.note(f"continuing with {copy.relative_to(settings.root)} from an earlier edit")
     environment = settings.environment
     editor = (
         environment.get("VISUAL")
@@ -32,27 +32,29 @@ def edit(tools: Tools, console: Console) -> int:
     )
     if not editor:
         raise SettingInvalid(
-            "there is no editor", hint="set EDITOR, or edit runtime/routing.yaml and run `io3ops render-config`"
+            "no editor found", hint="set EDITOR, or edit runtime/routing.yaml and run `io3ops render-config`"
         )
     try:
         code = tools.processes.attach([*shlex.split(editor), str(copy)])
     except (OSError, ValueError) as error:
         copy.unlink()
-        raise SettingInvalid(f"the editor {editor!r} cannot be started: {error}", hint="set EDITOR") from None
+        hint = "set EDITOR to a program that exists"
+        raise SettingInvalid(f"the editor {editor!r} cannot be started: {error}", hint=hint) from None
     if code:
-        raise SettingInvalid(f"the editor {editor!r} ended with exit code {code}", hint="nothing was changed")
+        hint = "the table is unchanged; your text is kept and `io3ops routes edit` opens it again"
+        raise SettingInvalid(f"the editor {editor!r} failed (exit code {code})", hint=hint)
     after = files.read_bytes(copy) or b""
     if after == before:
         copy.unlink()
         console.note("nothing was changed")
         return 0
     try:
-        found = config.from_bytes(settings, after)
+        edited = config.from_bytes(settings, after)
     except TableInvalid as error:
         raise TableInvalid(
             error.message, details=error.details, hint="your text is kept: `io3ops routes edit` opens it again"
         ) from None
-    for warning in found.warnings:
+    for warning in edited.warnings:
         console.note(f"warning: {warning}")
     lines = difflib.unified_diff(
         before.decode("utf-8", "replace").splitlines(keepends=True),
@@ -63,7 +65,7 @@ def edit(tools: Tools, console: Console) -> int:
     console.note("".join(lines).rstrip("\n"))
     files.write_atomic(settings.table, after)
     copy.unlink()
-    written = config.write(settings, found)
+    written = config.write(settings, edited)
     console.note(
         f"wrote runtime/routing.yaml{''.join(f', {name}' for name in written)}; `io3ops apply` hands it to the running gateway"
     )

@@ -1,4 +1,4 @@
-"""Ready routing tables: what each costs, which one suits this machine, and putting one in place."""
+"""Presets: ready routing tables, their cost, the one that suits this machine, and putting one in place."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NAMES = ("starter", "laptop", "workstation")
 
 @dataclass(frozen=True, kw_only=True)
 class Preset:
-    """`download` and `memory` in MB; `memory` is what all first choices need when loaded together."""
+    """One ready table. `download` and `memory` in MB; `memory`: all first choices loaded together. `modes`: (mode, chain)."""
 
     name: str
     title: str
@@ -29,6 +29,7 @@ class Preset:
 
 
 def load(name: str) -> Preset:
+    """Read a preset from the package."""
     text = package_files("io3ops.presets").joinpath(f"{name}.yaml").read_bytes()
     table = parse_table(text, f"{name}.yaml")
     plan = make_plan(table)
@@ -45,11 +46,12 @@ def load(name: str) -> Preset:
 
 
 def all_presets() -> tuple[Preset, ...]:
+    """Return every preset, the smallest first."""
     return tuple(load(name) for name in NAMES)
 
 
 def recommend(machine: Machine, memory: int, presets: tuple[Preset, ...]) -> Preset:
-    """The largest preset that leaves half the memory (bytes) to the rest of the machine, and that its cores can carry. Pure."""
+    """Return the largest preset that needs at most half of the memory (bytes) and is fast enough on this machine. Pure."""
     cores_needed = {"starter": 1, "laptop": 4, "workstation": 8}
     card = machine.nvidia or machine.amd
     fitting = [
@@ -59,32 +61,32 @@ def recommend(machine: Machine, memory: int, presets: tuple[Preset, ...]) -> Pre
 
 
 def current(settings: Settings, presets: tuple[Preset, ...]) -> str:
-    """The name of the preset that routing.yaml is, letter for letter; '' when it is the user's own."""
+    """Return the name of the preset that equals routing.yaml; '' when the table is the user's own."""
     data = files.read_bytes(settings.table)
     return next((p.name for p in presets if p.text == data), "")
 
 
 def apply(settings: Settings, name: str, *, force: bool = False) -> bool:
-    """Write the preset to routing.yaml; False when it is there already. The old table is kept beside it.
+    """Write the preset to routing.yaml; return False when it is there already.
 
-    Raises HandEdited when routing.yaml holds the user's own work, unless `force`.
+    Raises HandEdited when routing.yaml is the user's own table. With `force` that table is kept as routing.yaml.bak.
     """
     if name not in NAMES:
-        raise SettingInvalid(f"there is no preset {name!r}", hint=f"choose one of {', '.join(NAMES)}")
+        raise SettingInvalid(f"unknown preset {name!r}", hint=f"choose one of {', '.join(NAMES)}")
     presets = all_presets()
     data = files.read_bytes(settings.table)
     if data is not None and data.strip() and not current(settings, presets):
         if not force:
             raise HandEdited(
-                "runtime/routing.yaml holds your own table",
-                hint=f"io3ops preset {name} --force replaces it and keeps it as runtime/routing.yaml.bak",
+                "runtime/routing.yaml is your own table",
+                hint=f"`io3ops preset {name} --force` replaces it and keeps a copy as runtime/routing.yaml.bak",
             )
         files.write_atomic(settings.table.with_suffix(".yaml.bak"), data)
     return files.write_atomic(settings.table, next(p.text for p in presets if p.name == name))
 
 
 def text(presets: tuple[Preset, ...], best: Preset, now: str, machine: Machine) -> str:
-    """The list for people."""
+    """Render the list of presets for people."""
     lines = [
         f"This machine: {machine.cores} cores, {machine.memory / 2**30:.0f} GiB of memory{', a graphics card' if machine.nvidia or machine.amd else ''}",
         "",
@@ -98,7 +100,7 @@ def text(presets: tuple[Preset, ...], best: Preset, now: str, machine: Machine) 
         )
         lines += [f"    {mode:<12} {chain}" for mode, chain in preset.modes]
         lines.append("")
-    return "\n".join([*lines, "io3ops preset NAME puts one in place; then `make up`"])
+    return "\n".join([*lines, "`io3ops preset NAME` puts one in place; then run `make up`"])
 
 
 def _size(megabytes: int) -> str:

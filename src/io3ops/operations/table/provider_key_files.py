@@ -1,4 +1,4 @@
-"""The providers' keys that a plan needs, and those that nobody has set."""
+"""The provider keys that a plan needs: their files, and the names of those that are not set."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from io3ops.settings import Settings
 
 
 def needed_keys(settings: Settings, plan: Plan) -> dict[str, bytes]:
-    """The providers' keys that the plan's enabled providers name, and no other."""
-    found = {name: files.read_bytes(settings.provider_keys / name) for name in plan.secrets}
-    return {name: data for name, data in found.items() if data is not None}
+    """Return the stored keys of the plan's enabled providers, by name."""
+    stored = {name: files.read_bytes(settings.provider_keys / name) for name in plan.secrets}
+    return {name: data for name, data in stored.items() if data is not None}
 
 
-def keyless(settings: Settings, plan: Plan) -> tuple[str, ...]:
-    """The names of provider keys that the plan needs and nobody has set: what needs them is left out."""
+def missing_keys(settings: Settings, plan: Plan) -> tuple[str, ...]:
+    """Return the names of the provider keys that the plan needs and that are not set; the gateway skips their deployments."""
     return tuple(sorted(set(plan.secrets) - set(needed_keys(settings, plan))))

@@ -112,11 +112,11 @@ def test_a_name_that_cannot_be_given_cannot_be_in_the_file(name: str) -> None:
     [
         ("owner", "master key"),
         ("alice", "already"),
-        ("Bob", "not a name"),
-        ("a b", "not a name"),
-        ("", "not a name"),
-        ("../../etc", "not a name"),
-        ("x" * 65, "not a name"),
+        ("Bob", "is not a valid name"),
+        ("a b", "is not a valid name"),
+        ("", "is not a valid name"),
+        ("../../etc", "is not a valid name"),
+        ("x" * 65, "is not a valid name"),
         ("sk-io3-abc", "a key itself"),
     ],
 )
