@@ -105,7 +105,7 @@ SETTINGS = {
     "wait_timeout": "Seconds until a container must be ready.",
     "load_timeout": "Seconds that loading a model may take.",
 }
-DEFAULTS = {"debian_mirror": "Debian's own"}
+DEFAULTS = {"debian_mirror": "Debian's own", "subnet_pool": "a free range"}
 
 
 def pages() -> dict[str, str]:
@@ -241,7 +241,7 @@ def settings() -> str:
         for name, meaning in SETTINGS.items():
             variable = f"IO3OPS_{name.upper()}"
             value = getattr(built_in, name)
-            shown = f"{value:g}" if isinstance(value, float) else str(value)
+            shown = f"{value:g}" if isinstance(value, float) else str(value or "")
             yield (
                 f"`{variable}`",
                 f"`{shown}`" if shown else DEFAULTS[name],

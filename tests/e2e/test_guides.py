@@ -16,8 +16,9 @@ from tests.guides import Block, blocks, edited
 
 pytestmark = pytest.mark.containers
 
-# Uninstall comes last, because nothing is left then. Before it those that stop the stack.
-LAST = ("backup", "upgrade", "uninstall")
+# The two that use the egress proxy follow each other, because each start and end of it replaces the gateway's container. Then those
+# that stop the stack, and uninstall last, because nothing is left then.
+LAST = ("cloud", "second-host", "backup", "upgrade", "uninstall")
 PAGES = sorted(
     (ROOT / "docs/guides").glob("*.md"),
     key=lambda page: (LAST.index(page.stem) if page.stem in LAST else -1, page.stem),
