@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import product
+from string import ascii_lowercase, digits
 from typing import Any
 
+import yaml
 from hypothesis import strategies as st
 
 # Strings that YAML, Jinja, LiteLLM or a shell would take for something else.
@@ -14,8 +18,18 @@ HOSTILE = [
 free_text = st.one_of(
     st.sampled_from(HOSTILE), st.text(alphabet=st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=20)
 ).filter(lambda t: bool(t.strip()))
+
+
+def some(**values: Iterable[Any]) -> st.SearchStrategy[dict[str, Any]]:
+    """Any of these keys, each with any of its values; one choice, where a strategy per key would take many."""
+    given = [[{}, *({name: value} for value in of)] for name, of in values.items()]
+    return st.sampled_from([{k: v for part in parts for k, v in part.items()} for parts in product(*given)]).map(dict)
+
+
 # A mode that is called embed... must make embeddings.
-names = st.from_regex(r"[a-z][a-z0-9]{0,5}", fullmatch=True).filter(lambda n: not n.startswith("embed"))
+names = st.builds(
+    str.__add__, st.sampled_from(ascii_lowercase), st.text(alphabet=ascii_lowercase + digits, max_size=5)
+).filter(lambda n: not n.startswith("embed"))
 seconds = st.integers(1, 600)
 LOCAL: dict[str, dict[str, Any]] = {
     "local": {"kind": "ollama"},
@@ -45,6 +59,17 @@ CLOUDS: dict[str, dict[str, Any]] = {
 }
 # Who may call in the tests that ask, by name: the class that their keys say.
 CALLERS = {"anna": "", "ines": "internal", "paul": "public"}
+
+
+def in_yaml(table: dict[str, Any]) -> bytes:
+    """The table's YAML, as `yaml.safe_dump` writes it; in C where there is one, because tests write hundreds."""
+    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+    return str(yaml.dump(table, Dumper=dumper, sort_keys=False, allow_unicode=True)).encode()
+
+
+def from_yaml(text: str) -> Any:
+    """What `yaml.safe_load` reads; in C where there is one."""
+    return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
 def cloud_host(name: str) -> str:
@@ -137,12 +162,8 @@ def _mode(draw: st.DrawFn, table: dict[str, Any], models: list[str]) -> dict[str
             optional={
                 "purpose": free_text,
                 "system_prompt": free_text,
-                "retries": st.fixed_dictionaries(
-                    {}, optional={"rate_limit": st.integers(0, 3), "server_error": st.integers(0, 3)}
-                ),
-                "limits": st.fixed_dictionaries(
-                    {}, optional={"parallel": st.integers(1, 9), "requests_per_minute": st.integers(1, 9)}
-                ),
+                "retries": some(rate_limit=range(4), server_error=range(4)),
+                "limits": some(parallel=range(1, 10), requests_per_minute=range(1, 10)),
                 "forced": st.fixed_dictionaries(
                     {},
                     optional={
@@ -150,7 +171,7 @@ def _mode(draw: st.DrawFn, table: dict[str, Any], models: list[str]) -> dict[str
                         "stop": st.lists(free_text, min_size=1, max_size=2),
                     },
                 ),
-                "allow": st.fixed_dictionaries({}, optional={"tools": st.booleans(), "images": st.booleans()}),
+                "allow": some(tools=(False, True), images=(False, True)),
                 "data_class": st.sampled_from(["internal", "public"]),
             },
         )

@@ -6,6 +6,7 @@ import ast
 import itertools
 import re
 import sys
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -20,10 +21,14 @@ ALLOWED = {
 }
 
 
+@cache
+def nodes(path: Path) -> tuple[ast.AST, ...]:
+    return tuple(ast.walk(ast.parse(path.read_text("utf-8"))))
+
+
 def imports(path: Path) -> set[str]:
-    tree = ast.parse(path.read_text("utf-8"))
-    found = {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    return found | {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    found = {node.module or "" for node in nodes(path) if isinstance(node, ast.ImportFrom)}
+    return found | {alias.name for node in nodes(path) if isinstance(node, ast.Import) for alias in node.names}
 
 
 @pytest.mark.parametrize("layer", sorted(ALLOWED))
@@ -46,7 +51,7 @@ def modules(root: Path) -> dict[str, Path]:
 def needed(path: Path, known: dict[str, Path]) -> set[str]:
     """The modules that a file imports, at its top or later, and those that it names in a string to import them by name."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+    for node in nodes(path):
         if isinstance(node, ast.ImportFrom):
             found |= {node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)}
         elif isinstance(node, ast.Import):

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.tables import HOSTILE, tables
+from tests.tables import HOSTILE, from_yaml, in_yaml, tables
 
 from io3ops.errors import TableInvalid
 from io3ops.routing.explain import STATUSES, explain
@@ -58,9 +57,8 @@ def test_a_valid_table_with_one_value_replaced(table: dict[str, Any], data: st.D
             )
         ),
     )
-    text = yaml.safe_dump(table, sort_keys=False, allow_unicode=True)
     try:
-        parsed = parse_table(text.encode(), "t")
+        parsed = parse_table(in_yaml(table), "t")
     except TableInvalid as error:
         assert all(line.startswith("t:") for line in error.details.splitlines())
         return
@@ -71,11 +69,11 @@ def test_a_valid_table_with_one_value_replaced(table: dict[str, Any], data: st.D
 @given(tables())
 def test_a_valid_table_renders_to_exactly_its_plan(table: dict[str, Any]) -> None:
     """Hostile texts in every free field included; the rendered file is read back with plain YAML."""
-    parsed = parse_table(yaml.safe_dump(table, sort_keys=False, allow_unicode=True).encode(), "t")
+    parsed = parse_table(in_yaml(table), "t")
     plan = make_plan(parsed)
     text = render(plan)
     assert text == render(make_plan(parsed))
-    loaded = yaml.safe_load(text)
+    loaded = from_yaml(text)
     assert [m["model_info"]["id"] for m in loaded["model_list"]] == [d.id for d in plan.deployments]
     assert [m["litellm_params"]["model"] for m in loaded["model_list"]] == [route(d) for d in plan.deployments]
     for mode in plan.policies:
@@ -88,7 +86,7 @@ def test_a_valid_table_renders_to_exactly_its_plan(table: dict[str, Any]) -> Non
 def test_explain_always_ends_and_never_names_a_cloud_deployment_for_an_internal_prompt(
     table: dict[str, Any], data: st.DataObject
 ) -> None:
-    plan = make_plan(parse_table(yaml.safe_dump(table, sort_keys=False, allow_unicode=True).encode(), "t"))
+    plan = make_plan(parse_table(in_yaml(table), "t"))
     deployments = sorted({d.name for d in plan.deployments})
     fail = data.draw(st.sets(st.sampled_from(deployments)))
     for mode in plan.modes:
