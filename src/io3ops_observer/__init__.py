@@ -1,4 +1,4 @@
-"""What reads the request log beside the gateway: metrics for Prometheus, traces for an OpenTelemetry collector.
+"""Turns the request log into metrics for Prometheus and traces for an OpenTelemetry collector.
 
-A process of its own, in a container of its own. It sees the log's lines and the table's names, never a prompt, and nothing waits for it.
+It runs in a container of its own. It sees the log's lines and the table's names, never a prompt, and no request waits for it.
 """

@@ -1,4 +1,4 @@
-"""Follow the log until told to stop: count every record, and send its trace where the table names a collector."""
+"""Follow the log until a signal ends it: count every record, and send its trace if the table names a collector."""
 
 import os
 import signal
@@ -16,18 +16,18 @@ from io3ops_shared.log_files.follow import Follower
 from io3ops_shared.request_log.files import CURRENT, FULL
 
 POLL = 0.25
-# Behind by so much is not well: nobody writes faster than this reads.
+# Seconds without having read the log to its end. The gateway never writes faster than this reads.
 LATE = 10.0
 
 
 class Observer:
-    """What is read, and where it goes."""
+    """Reads the log, and hands its records to the metrics and the sender."""
 
     def __init__(self, settings: Settings) -> None:
         self.follower = Follower(settings.logs / CURRENT, FULL)
         self.metrics = Metrics(self.follower.unread, self.follower.lag)
         self._words = WordsFile(settings.words)
-        self._said = ""
+        self._reported = ""
         self._sender: sender.Sender | None = None
         if settings.otlp_url:
             post = sender.to(settings.otlp_url, settings.proxy, settings.ca_dir)
@@ -35,7 +35,7 @@ class Observer:
             self._sender.start()
 
     def look(self) -> None:
-        """Everything that is new in the log. What one line, one look or one table does wrong does not end this."""
+        """Read everything that is new in the log. An error in a line, a read or the table does not end the observer."""
         trouble = ""
         try:
             if self._words.refresh():
@@ -47,14 +47,14 @@ class Observer:
                 self._take(line)
         except OSError as error:
             trouble = f"the log cannot be read ({type(error).__name__})"
-        self._say(trouble)
+        self._report(trouble)
 
     def _take(self, line: bytes) -> None:
         try:
             record = parse(line, self._words.words)
             spans = trace(record) if record and self._sender else []
         except Exception:
-            # Written by nobody we know; the line is lost and the next one is not.
+            # No gateway of ours wrote this line. It is skipped, the next one is not.
             record = None
         if record is None:
             self.metrics.skipped.inc()
@@ -63,18 +63,20 @@ class Observer:
         if self._sender:
             self._sender.offer(spans)
 
-    def _say(self, text: str) -> None:
-        """Each trouble once."""
-        if text and text != self._said:
+    def _report(self, text: str) -> None:
+        """Print each trouble once."""
+        if text and text != self._reported:
             sys.stdout.write(f"observer: {text}\n")
             sys.stdout.flush()
-        self._said = text
+        self._reported = text
 
     def health(self) -> dict[str, Any]:
+        """Return how far the log is read, and whether that is well."""
         lag = self.follower.lag()
         return {"ok": lag < LATE, "lag_seconds": round(lag, 1), "unread_bytes": self.follower.unread()}
 
     def stop(self) -> None:
+        """Send what is queued, for a moment, and close the log."""
         if self._sender:
             self._sender.stop(2.0)
         self.follower.close()
@@ -86,8 +88,8 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
     observer = Observer(settings)
-    served = server.server(settings.port, observer.metrics, observer.health)
-    threading.Thread(target=served.serve_forever, name="http", daemon=True).start()
+    http = server.server(settings.port, observer.metrics, observer.health)
+    threading.Thread(target=http.serve_forever, name="http", daemon=True).start()
     while not stopped.wait(POLL):
         observer.look()
     observer.look()

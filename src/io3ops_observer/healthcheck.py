@@ -1,7 +1,7 @@
-"""Is the observer well: does it answer, and has it read the log up to the end? Exit 0 when so; one line of JSON says how far it is.
+"""Check that the observer answers and has read the log to its end: exit 0, and one line of JSON that says how far it is.
 
-Run as a file by the container's health check and by `io3ops health`, so it imports next to nothing: `python3 -I -S healthcheck.py`.
-May touch: one connection to its own port.
+The container's health check and `io3ops health` run it as a file, `python3 -I -S healthcheck.py`, so it imports almost nothing.
+Touches one connection to its own port.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""A line of the request log -> what may be counted and sent: numbers in bounds, names of the table, nothing a client chose. Pure."""
+"""Turns a line of the request log into values that may be counted and sent: bounded numbers, names of the table, no text of a client. Pure."""
 
 import hashlib
 import re
@@ -20,7 +20,7 @@ _EARLIEST, _LATEST = datetime(2020, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzin
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Attempt:
-    """One try at one deployment; times in milliseconds, 0 where not known. `error`: `none`, or a class of failure."""
+    """One attempt at one deployment; times in milliseconds, 0 when unknown. `error`: `none`, or a class of failure."""
 
     deployment: str
     provider: str
@@ -42,7 +42,7 @@ class Attempt:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Record:
-    """One request. `begin`: nanoseconds since 1970, 0 where the clock said nonsense; `trace`: 32 hexadecimal digits."""
+    """One request. `begin`: nanoseconds since 1970, 0 when the clock was wrong; `trace`: 32 hexadecimal digits."""
 
     begin: int
     trace: str
@@ -71,20 +71,20 @@ class Record:
 
     @property
     def served(self) -> str:
-        """`local` or `cloud`: who answered, in whole or in part; `none`."""
+        """`local` or `cloud`: where the response came from, in whole or in part; `none` without one."""
         last = self.attempts[-1] if self.attempts else None
-        if last is None or not (last.answered or self.outcome == "cut"):
+        if last is None or not (last.answered or self.outcome == Outcome.CUT):
             return w.NONE
         return "cloud" if last.cloud else "local"
 
     @property
     def fell_back(self) -> bool:
-        """Whether another deployment than the first was asked."""
+        """Whether another deployment than the first was tried."""
         return len({a.deployment for a in self.attempts}) > 1 or len(set(map(_place, self.attempts))) > 1
 
 
 def _place(attempt: Attempt) -> tuple[str, bool]:
-    # Names that this table does not have are all called the same.
+    # Deployments that this table does not have are all called `other`.
     return attempt.provider, attempt.cloud
 
 

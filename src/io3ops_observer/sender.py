@@ -1,6 +1,6 @@
-"""Spans to the collector, in batches, by a thread that nothing waits for. Touches one URL.
+"""Sends spans to the collector in batches, by a thread that nothing waits for. Touches one URL.
 
-What fails is kept and tried again, later each time; what does not fit into the queue meanwhile is counted and given up.
+A failed batch is kept and sent again, after growing pauses. Spans that do not fit into the queue meanwhile are dropped and counted.
 """
 
 import contextlib
@@ -26,18 +26,18 @@ BATCH = 512
 LINGER = 1.0
 TIMEOUT = 5.0
 SLOWEST = 30.0
-# By OTLP's rules; every other 4xx is an answer to these spans, and would be one to them again.
+# OTLP says to repeat these. Every other 4xx refuses the spans, and would refuse them again.
 AGAIN = (408, 429)
 
 Post = Callable[[bytes, float], bytes]
 
 
 class Refused(Exception):
-    """The collector does not want these spans."""
+    """The collector refuses these spans."""
 
 
 class Sender(threading.Thread):
-    """`post(body, seconds)` sends and gives the answer; it raises Refused, or OSError when it should be tried again."""
+    """Sends spans. `post(body, seconds)` returns the response; it raises Refused, or OSError to try again later."""
 
     def __init__(self, post: Post, metrics: Metrics, *, linger: float = LINGER, slowest: float = SLOWEST) -> None:
         super().__init__(name="sender", daemon=True)
@@ -52,7 +52,7 @@ class Sender(threading.Thread):
         metrics.queued.set_function(lambda: self._waiting)
 
     def offer(self, trace: list[ReadableSpan]) -> None:
-        """Take a trace, or give it up because too many wait. Returns at once."""
+        """Queue a trace, or drop it when too many wait. Returns at once."""
         if not trace:
             return
         with self._news:
@@ -64,7 +64,7 @@ class Sender(threading.Thread):
             self._news.notify()
 
     def stop(self, seconds: float) -> None:
-        """Send what is there, for so long."""
+        """Send what is queued, for at most so many seconds, and end."""
         self._stopped.set()
         with self._news:
             self._news.notify()
@@ -75,34 +75,34 @@ class Sender(threading.Thread):
         while batch := self._next():
             while not self._sent(batch):
                 failures += 1
-                # At the end there is no later.
+                # There is no later after the end.
                 if self._stopped.wait(min(self._slowest, 2.0 ** min(failures, 10) * random.uniform(0.5, 1.0))):
                     return
             failures = 0
 
     def _next(self) -> list[ReadableSpan]:
-        """The next batch; empty when all is sent and this is to stop."""
+        """Wait for the next batch and return it; empty when everything is sent and the thread is to stop."""
         with self._news:
             while not self._traces and not self._stopped.is_set():
                 self._news.wait()
-        # More may come within the second.
+        # Wait for more, to send fewer batches.
         self._stopped.wait(self._linger)
         with self._news:
-            found: list[ReadableSpan] = []
-            while self._traces and (not found or len(found) + len(self._traces[0]) <= BATCH):
-                found += self._traces.popleft()
-        return found
+            batch: list[ReadableSpan] = []
+            while self._traces and (not batch or len(batch) + len(self._traces[0]) <= BATCH):
+                batch += self._traces.popleft()
+        return batch
 
     def _sent(self, batch: Sequence[ReadableSpan]) -> bool:
-        """Whether this batch is done with: taken, or refused for good."""
+        """Return whether this batch is done: accepted, or refused for good."""
         try:
             refused = min(len(batch), _refused(self._post(encode_spans(batch).SerializeToString(), TIMEOUT)))
         except OSError as error:
             self._metrics.failures.inc()
-            self._say(f"the collector does not take spans ({_reason(error)}); they wait, {LONGEST_QUEUE} at most")
+            self._say(f"the collector does not accept spans ({_reason(error)}); at most {LONGEST_QUEUE} of them wait")
             return False
         except Exception as error:
-            # Refused, or a mistake of ours, which would be the same one again: this thread must live on.
+            # Refused, or a bug of ours that would occur again. This thread must go on.
             refused = len(batch)
             why = str(error) if isinstance(error, Refused) else type(error).__name__
             self._say(f"the collector refuses spans ({why}); io3ops_spans_dropped_total counts them")
@@ -115,40 +115,40 @@ class Sender(threading.Thread):
         return True
 
     def _say(self, trouble: str) -> None:
-        """Each trouble once, and its end."""
+        """Print each trouble once, and its end."""
         if trouble != self._said:
-            sys.stdout.write(f"observer: {trouble or 'the collector takes spans again'}\n")
+            sys.stdout.write(f"observer: {trouble or 'the collector accepts spans again'}\n")
             sys.stdout.flush()
         self._said = trouble
 
 
 def _reason(error: OSError) -> str:
-    # Of another error than our own the text may hold names of files.
+    # The text of any other error may contain file names.
     return str(error) if type(error) is OSError and len(str(error)) < 40 else type(error).__name__
 
 
 def _refused(answer: bytes) -> int:
-    """How many spans of a batch the collector says that it refused."""
+    """Return how many spans of a batch the collector refused, according to its response."""
     try:
         return max(0, int(ExportTraceServiceResponse.FromString(answer).partial_success.rejected_spans))
     except Exception:
-        # Many collectors answer something else; the status has said what matters.
+        # Many collectors send another body. The status says what matters.
         return 0
 
 
 class _Stay(urllib.request.HTTPRedirectHandler):
-    """A redirect would lead where the table does not."""
+    """Refuses redirects: they would lead to hosts that the table does not name."""
 
     def redirect_request(self, *_: Any) -> None:
         return None
 
 
 def to(url: str, proxy: str, ca_dir: Path) -> Post:
-    """How spans are sent to `url` (without `/v1/traces`), through `proxy` if there is one."""
+    """Return a function that sends spans to `url` (without `/v1/traces`), through `proxy` unless it is ''."""
     context = ssl.create_default_context()
     if ca_dir.is_dir():
         for path in sorted(ca_dir.iterdir()):
-            # One that is broken is no reason to trust fewer of the others.
+            # A broken certificate must not make the others untrusted.
             with contextlib.suppress(ssl.SSLError):
                 context.load_verify_locations(path)
     opener = urllib.request.build_opener(
@@ -175,7 +175,7 @@ def to(url: str, proxy: str, ca_dir: Path) -> Post:
         except OSError:
             raise
         except Exception as error:
-            # http.client's own classes: what answers does not speak HTTP.
+            # http.client's own exceptions: the server does not speak HTTP.
             raise OSError(type(error).__name__) from None
 
     return post

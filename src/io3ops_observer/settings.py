@@ -5,7 +5,7 @@ IO3_WORDS    the table's names                        /run/observer/words.json
 IO3_CA_DIR   extra certificate authorities            /run/ca
 IO3_PORT     port of /metrics and /health             9464
 IO3_OTLP_URL collector, without /v1/traces            unset: no traces
-IO3_PROXY    the way to the collector                 unset: straight there
+IO3_PROXY    proxy for the collector                  unset: none
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
-    """Where the observer finds its files, where it listens and where traces go."""
+    """Paths of the observer's files, its port, and the address for traces."""
 
     logs: Path = Path("/run/logs")
     words: Path = Path("/run/observer/words.json")
@@ -26,13 +26,13 @@ class Settings:
 
 
 def from_environment(environment: Mapping[str, str]) -> Settings:
-    """Settings from IO3_* variables; an empty value counts as not set. Raises ValueError for a port that is no number."""
-    given = Settings()
+    """Return the settings from IO3_* variables; an empty value counts as unset. Raises ValueError for a port that is not a number."""
+    default = Settings()
     return Settings(
-        logs=Path(environment.get("IO3_LOGS") or given.logs),
-        words=Path(environment.get("IO3_WORDS") or given.words),
-        ca_dir=Path(environment.get("IO3_CA_DIR") or given.ca_dir),
-        port=int(environment.get("IO3_PORT") or given.port),
+        logs=Path(environment.get("IO3_LOGS") or default.logs),
+        words=Path(environment.get("IO3_WORDS") or default.words),
+        ca_dir=Path(environment.get("IO3_CA_DIR") or default.ca_dir),
+        port=int(environment.get("IO3_PORT") or default.port),
         otlp_url=environment.get("IO3_OTLP_URL", ""),
         proxy=environment.get("IO3_PROXY", ""),
     )

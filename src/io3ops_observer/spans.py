@@ -1,7 +1,7 @@
-"""A record -> one trace: the request, its wait, its attempts, and within those of an Ollama loading, reading, generating. Pure.
+"""Turns a record into a trace: spans for the request, its wait, its attempts, and Ollama's loading, reading and generating. Pure.
 
-Names and attributes are those of OpenTelemetry's GenAI conventions where it has them. Nothing in them was chosen by a client: no
-id, no name of a key, no user agent.
+Names and attributes follow OpenTelemetry's GenAI conventions where they exist. None of them was chosen by a client: no request id, no
+name of a key, no user agent.
 """
 
 import secrets
@@ -15,10 +15,13 @@ from opentelemetry.trace.status import Status, StatusCode
 
 from io3ops_observer import words as w
 from io3ops_observer.record import Attempt, Record
+from io3ops_shared.request_log.schema import Outcome
 
 RESOURCE = Resource({"service.name": "io3ops-gateway"})
+# The gateway failed the request. When it stops, or refuses, it works as it should.
+FAILED = frozenset({Outcome.ERROR, Outcome.TIMEOUT, Outcome.CUT})
 SCOPE = InstrumentationScope("io3ops_observer")
-# What OpenTelemetry calls the services; others keep the table's word.
+# OpenTelemetry's names of the services. Other services keep the table's word.
 PROVIDERS = {"gemini": "gcp.gemini", "mistral": "mistral_ai", "azure": "azure.ai.openai", "bedrock": "aws.bedrock"}
 
 Value = str | int | float | bool | tuple[str, ...]
@@ -26,34 +29,34 @@ Span = tuple[float, float]
 
 
 def trace(record: Record) -> list[ReadableSpan]:
-    """The root first. Nothing where the clock said nonsense: no collector could place it."""
+    """Return the spans, the root first; none when the clock was wrong, because no collector could place them."""
     if not record.begin:
         return []
-    made = _Trace(record)
-    root = made.add(f"{record.operation} {record.mode}", SpanKind.SERVER, (0, record.ms), None, _request(record), record.outcome in ("error", "timeout", "cut"))  # fmt: skip
+    spans = _Trace(record)
+    root = spans.add(f"{record.operation} {record.mode}", SpanKind.SERVER, (0, record.ms), None, _request(record), record.outcome in FAILED)  # fmt: skip
     context = root.get_span_context()
     if record.queue_ms:
-        # It waits before anything is asked; where exactly, only the gateway knows.
-        made.add("queue", SpanKind.INTERNAL, made.within(record.body_ms, record.queue_ms), context, {})
+        # The wait comes before the attempts. The log does not say when exactly.
+        spans.add("queue", SpanKind.INTERNAL, spans.within(record.body_ms, record.queue_ms), context, {})
     for attempt in record.attempts:
-        start, end = made.within(attempt.at, attempt.ms)
+        start, end = spans.within(attempt.at, attempt.ms)
         failed = not attempt.answered
-        asked = made.add(f"{record.operation} {attempt.model}", SpanKind.CLIENT, (start, end), context, _attempt(record, attempt), failed)  # fmt: skip
+        asked = spans.add(f"{record.operation} {attempt.model}", SpanKind.CLIENT, (start, end), context, _attempt(record, attempt), failed)  # fmt: skip
         for name, part in phases(attempt, start, end):
-            made.add(name, SpanKind.INTERNAL, part, asked.get_span_context(), {})
-    return made.spans
+            spans.add(name, SpanKind.INTERNAL, part, asked.get_span_context(), {})
+    return spans.spans
 
 
 def phases(attempt: Attempt, start: float, end: float) -> list[tuple[str, Span]]:
-    """What the runtime did, one after the other, up to the attempt's end: what is left before is the way there and its queue."""
+    """Return the runtime's phases, one after the other up to the attempt's end. The time before them is the network's and the queue's."""
     parts = [("load", attempt.load_ms), ("prompt", attempt.prompt_ms), ("generation", attempt.eval_ms)]
     here = max(start, end - sum(ms for _, ms in parts))
-    found = []
+    phases = []
     for name, ms in parts:
         if ms:
-            found.append((name, (here, min(here + ms, end))))
+            phases.append((name, (here, min(here + ms, end))))
             here = min(here + ms, end)
-    return found
+    return phases
 
 
 class _Trace:
@@ -63,7 +66,7 @@ class _Trace:
         self.spans: list[ReadableSpan] = []
 
     def within(self, at: float, ms: float) -> Span:
-        """A part of the request, which ends when it ends."""
+        """Return a part of the request, cut at its end."""
         start = min(at, self._record.ms)
         return start, min(start + ms, self._record.ms)
 
@@ -76,7 +79,7 @@ class _Trace:
         attributes: Mapping[str, Value],
         failed: bool = False,
     ) -> ReadableSpan:
-        # A client may send one id twice, so spans have ids of their own; 0 is none.
+        # A client may use an id twice, so spans get random ids. 0 is not valid.
         own = SpanContext(self._trace_id, secrets.randbits(64) or 1, False, TraceFlags(TraceFlags.SAMPLED))
         start, end = (self._record.begin + round(ms * 1_000_000) for ms in part)
         span = ReadableSpan(
@@ -88,7 +91,7 @@ class _Trace:
 
 
 def _request(record: Record) -> dict[str, Value]:
-    found: dict[str, Value | None] = {
+    attributes: dict[str, Value | None] = {
         "gen_ai.operation.name": record.operation,
         "gen_ai.request.model": record.mode,
         "gen_ai.response.model": record.model if record.model != w.NONE else None,
@@ -97,7 +100,7 @@ def _request(record: Record) -> dict[str, Value]:
         "gen_ai.usage.output_tokens": record.output_tokens or None,
         "gen_ai.usage.cache_read.input_tokens": record.cached_tokens or None,
         "http.response.status_code": int(record.status) if record.status.isdecimal() else None,
-        "error.type": record.error or (record.outcome if record.outcome != "ok" else None),
+        "error.type": record.error or (record.outcome if record.outcome != Outcome.OK else None),
         "io3ops.outcome": record.outcome,
         "io3ops.data_class": record.data_class,
         "io3ops.served": record.served,
@@ -107,11 +110,11 @@ def _request(record: Record) -> dict[str, Value]:
         "io3ops.cost_usd": record.cost or None,
         "io3ops.first_byte_ms": record.first_ms or None,
     }
-    return {name: value for name, value in found.items() if value is not None}
+    return {name: value for name, value in attributes.items() if value is not None}
 
 
 def _attempt(record: Record, attempt: Attempt) -> dict[str, Value]:
-    found: dict[str, Value | None] = {
+    attributes: dict[str, Value | None] = {
         "gen_ai.operation.name": record.operation,
         "gen_ai.provider.name": PROVIDERS.get(attempt.kind, attempt.kind),
         "gen_ai.request.model": attempt.model,
@@ -121,4 +124,4 @@ def _attempt(record: Record, attempt: Attempt) -> dict[str, Value]:
         "http.response.status_code": attempt.status or (200 if attempt.answered else None),
         "error.type": attempt.error if not attempt.answered else None,
     }
-    return {name: value for name, value in found.items() if value is not None}
+    return {name: value for name, value in attributes.items() if value is not None}

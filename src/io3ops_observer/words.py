@@ -1,4 +1,4 @@
-"""The table's own names: the only ones that become a label or leave in a trace. Touches one file, written by `io3ops up`."""
+"""The table's names and other fixed words: nothing else becomes a label or part of a trace. Reads one file, which `io3ops up` writes."""
 
 import json
 from collections.abc import Mapping
@@ -10,10 +10,11 @@ from io3ops_shared.request_log.schema import AttemptError
 OTHER = "other"
 NONE = "none"
 
-# Classes of failure as httpx, aiohttp and LiteLLM call them, and ours.
+# Failures of attempts: our words, and the names of exceptions in httpx, aiohttp and LiteLLM.
 ERRORS = frozenset(AttemptError) | frozenset(
     {
         "ConnectError", "ConnectTimeout", "ReadError", "ReadTimeout", "WriteError", "WriteTimeout", "RemoteProtocolError", "PoolTimeout",
+        "CloseError", "DecodingError", "LocalProtocolError", "ProxyError", "TooManyRedirects", "UnsupportedProtocol",
         "Timeout", "TimeoutError", "CancelledError", "ClientError", "ClientConnectorError", "ServerDisconnectedError", "APIConnectionError",
         "APIError", "AuthenticationError", "BadRequestError", "BadGatewayError", "ContentPolicyViolationError", "ContextWindowExceededError",
         "InternalServerError", "NotFoundError", "PermissionDeniedError", "RateLimitError", "ServiceUnavailableError",
@@ -32,7 +33,7 @@ def known(value: str, allowed: frozenset[str]) -> str:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Deployment:
-    """Where a step of a chain runs. `kind`: the software or service, in the table's word."""
+    """Where a step of a chain runs. `kind`: the table's word for the software or service."""
 
     provider: str
     kind: str
@@ -41,7 +42,7 @@ class Deployment:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Words:
-    """Every name in the table."""
+    """All names in the table."""
 
     modes: frozenset[str] = frozenset()
     deployments: Mapping[str, Deployment] = field(default_factory=dict)
@@ -50,26 +51,26 @@ class Words:
 
 
 class WordsFile:
-    """The names in a file that may be replaced while this runs; those that were read last, where it cannot be read."""
+    """The names in a file that may be replaced at any time. While it cannot be read, the last names stay."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._seen: tuple[int, int] | None = None
+        self._stamp: tuple[int, int] | None = None
         self.words = Words()
 
     def refresh(self) -> bool:
-        """Read it again if it is another one; whether it was. Raises OSError or ValueError when it cannot be read."""
+        """Read the file again if it changed. Return whether it did. Raises OSError or ValueError when it cannot be read."""
         status = self._path.stat()
-        seen = (status.st_ino, status.st_mtime_ns)
-        if seen == self._seen:
+        stamp = (status.st_ino, status.st_mtime_ns)
+        if stamp == self._stamp:
             return False
         loaded = json.loads(self._path.read_bytes())
-        found = {name: Deployment(**entry) for name, entry in loaded["deployments"].items()}
+        deployments = {name: Deployment(**entry) for name, entry in loaded["deployments"].items()}
         self.words = Words(
             modes=frozenset(loaded["modes"]),
-            deployments=found,
-            models=frozenset(d.model for d in found.values()),
-            providers=frozenset(d.provider for d in found.values()),
+            deployments=deployments,
+            models=frozenset(d.model for d in deployments.values()),
+            providers=frozenset(d.provider for d in deployments.values()),
         )
-        self._seen = seen
+        self._stamp = stamp
         return True

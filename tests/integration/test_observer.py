@@ -106,7 +106,9 @@ def test_a_log_that_turns_and_a_collector_that_comes_late(tmp_path: Path) -> Non
                 came.close()
             assert observer.stdout is not None
             said = observer.stdout.read()
-            assert "does not take spans" in said and "takes spans again" in said and "refuses spans (HTTP 400)" in said
+            assert (
+                "does not accept spans" in said and "accepts spans again" in said and "refuses spans (HTTP 400)" in said
+            )
             assert SECRET not in said
         finally:
             observer.kill()

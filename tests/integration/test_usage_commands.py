@@ -65,7 +65,7 @@ def test_trace_by_id_last_and_failed(logged: Clone) -> None:
     assert "executor.1.smollm2" in logged.io3ops("trace", "0193603c").stdout
     assert logged.json("trace", "--mode", "executor")["data"]["request"]["id"] == "client-chosen-7"
     found = logged.json("trace", "--failed")["data"]
-    assert found["request"]["error"] == "invalid_api_key" and found["advice"].startswith("the key is not one")
+    assert found["request"]["error"] == "invalid_api_key" and found["advice"].startswith("missing or invalid API key")
     wild = logged.io3ops("trace")
     assert "wild-client" in wild.stdout and len(wild.stdout) < 2000
     assert all(c.isprintable() for c in wild.stdout.replace("\n", ""))

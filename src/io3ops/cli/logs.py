@@ -70,7 +70,7 @@ def logs(
     count = tail or ("all" if since or identity else "200")
     if count != "all" and not (count.isdecimal() and len(count) < 10):
         raise click.UsageError(f"--tail {count!r} is neither a number nor `all`")
-    wish = log_lines.Wish(
+    selection = log_lines.Selection(
         layers=layers or LAYERS, id=identity, since=begin, tail=None if count == "all" else int(count)
     )
 
@@ -80,7 +80,7 @@ def logs(
         else:
             console.lines(map(log_lines.cells, lines))
 
-    operation(tools, wish, show, console.note, follow=follow)
+    operation(tools, selection, show, console.note, follow=follow)
     return 0
 
 

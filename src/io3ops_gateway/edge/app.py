@@ -25,18 +25,19 @@ from io3ops_gateway.policy.policy import Policy
 from io3ops_gateway.request import responses
 from io3ops_gateway.request.context import RequestContext
 from io3ops_gateway.request.disconnect import watch_disconnect
-from io3ops_gateway.request.record import CLIENT_LEFT, clock, new_record
+from io3ops_gateway.request.record import clock, new_record
 from io3ops_gateway.request.responses import STOPPING
 from io3ops_gateway.request_log.recorder import RequestRecorder
 from io3ops_shared import digests
 from io3ops_shared.policy import ModePolicy
+from io3ops_shared.request_log.schema import Outcome
 
 # Health checks may ask these without a key. None of them calls a model.
 HEALTH = ("/health", "/health/liveliness", "/health/liveness", "/health/readiness")
 # OpenTelemetry's names for operations; the other endpoints go by their own name.
 OPERATIONS = {"completions": "text_completion", "responses": "chat", "messages": "chat"}
 # The log's outcome for refusals that are not the client's fault or choice.
-OUTCOMES = {"out_of_time": "timeout", "stopping": "stopping", "cut": CLIENT_LEFT}
+OUTCOMES = {"out_of_time": Outcome.TIMEOUT, "stopping": Outcome.STOPPING, "cut": Outcome.CLIENT_LEFT}
 OUT_OF_TIME = Refusal(504, "out_of_time", "the mode's total time is used up")
 
 
@@ -110,7 +111,8 @@ class Edge:
         except BaseException as error:
             # An unforeseen error, or the process ends. Without an outcome the log would show a success.
             stopped = isinstance(error, asyncio.CancelledError)
-            record.failed("stopping" if stopped else "cut" if record.status else "error", type(error).__name__)
+            outcome = Outcome.STOPPING if stopped else Outcome.CUT if record.status else Outcome.ERROR
+            record.failed(outcome, type(error).__name__)
             raise
         finally:
             record.timing.ended = clock()
@@ -121,7 +123,7 @@ class Edge:
         try:
             await self._exchange(exchange)
         except Refusal as refused:
-            exchange.record.failed(OUTCOMES.get(refused.code, "refused"), refused.code)
+            exchange.record.failed(OUTCOMES.get(refused.code, Outcome.REFUSED), refused.code)
             await responses.refuse(exchange.send, refused, exchange.endpoint, exchange.extra)
 
     async def _exchange(self, exchange: Exchange) -> None:
@@ -130,10 +132,10 @@ class Edge:
         exchange.extra = self._checks.before_authentication(exchange.headers)
         method, path = exchange.method, exchange.path
         if method == "OPTIONS" and exchange.extra and (path in self._paths or path in MODEL_PATHS):
-            record.path = ""
+            record.path = None
             return await responses.answer(exchange.send, 204, None, exchange.extra)
         if method in ("GET", "HEAD") and path in HEALTH:
-            record.path = ""
+            record.path = None
             return await responses.answer(exchange.send, 200, {"status": "healthy"}, exchange.extra)
         endpoint = exchange.endpoint = self._paths.get(path) if method == "POST" else None
         record.decision.operation = OPERATIONS.get(endpoint.name, endpoint.name) if endpoint else ""
@@ -143,7 +145,7 @@ class Edge:
         record.caller.key, record.caller.key_id = key.name, digests.key_id(key.digest)
         if endpoint is None:
             listed, headers = self._models.answer(key, path)
-            record.path = ""
+            record.path = None
             return await responses.answer(exchange.send, 200, listed, [*headers, *exchange.extra])
         with self._checks.body_budget.reserved(record) as reserve:
             body = await request_checks.read_body(
@@ -181,7 +183,7 @@ class Edge:
         finally:
             timing.queued = timing.queued or clock() - began
             if context.disconnected.is_set() and not context.response.ended:
-                record.failed(CLIENT_LEFT, "")
+                record.failed(Outcome.CLIENT_LEFT, "")
 
     def _out_of_time(self, context: RequestContext | None) -> None:
         """Decide how a request ends whose budget has ended."""
@@ -189,5 +191,5 @@ class Edge:
             raise STOPPING if context and context.stopping else OUT_OF_TIME from None
         if not context.response.ended and not context.disconnected.is_set():
             # The response has begun and can only be cut, which the server does on an exception.
-            context.record.failed("stopping" if context.stopping else "cut", "cut")
+            context.record.failed(Outcome.STOPPING if context.stopping else Outcome.CUT, "cut")
             raise RuntimeError("an answer ended in the middle") from None

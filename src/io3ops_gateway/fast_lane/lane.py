@@ -24,6 +24,7 @@ from io3ops_gateway.policy.endpoints import Endpoint
 from io3ops_gateway.policy.provider_keys import ProviderKeys
 from io3ops_gateway.request.attempt_outcome import AttemptOutcome
 from io3ops_gateway.request.context import AdmittedRequest, RequestContext
+from io3ops_shared.request_log.schema import AttemptError, RequestPath
 
 # Shorter than servers keep an idle connection: a request must not be sent while the server closes it.
 IDLE_SECONDS = 4.0
@@ -102,7 +103,7 @@ class Lane:
             if not key:
                 return False
             headers["authorization"] = f"Bearer {key}"
-        context.record.path = "lane"
+        context.record.path = RequestPath.LANE
         attempt = context.record.attempt(deployment)
         relay = ResponseRelay(call, context, upstream, self._counter.text)
         patience = upstream.first if call.stream else upstream.timeout
@@ -115,7 +116,7 @@ class Lane:
             ) as response:
                 outcome = await (relay.stream(response) if call.stream else relay.whole(response))
         except asyncio.CancelledError:
-            attempt.end(error="stopped")
+            attempt.end(error=AttemptError.STOPPED)
             if context.response.begun and context.stopping and not context.disconnected.is_set():
                 await relay.announce_stop()
             raise
@@ -134,9 +135,11 @@ class Lane:
             context.record.usage.finish(call.facts.finish_reason)
         context.routing.outcome = outcome
         if outcome is not None:
-            attempt.end(outcome.status, f"http_{outcome.status}" if outcome.status >= 400 else "not_understood")
+            attempt.end(
+                outcome.status, f"http_{outcome.status}" if outcome.status >= 400 else AttemptError.NOT_UNDERSTOOD
+            )
         else:
-            attempt.end(200, "cut" if relay.cut or call.failed else "")
+            attempt.end(200, AttemptError.CUT if relay.cut or call.failed else "")
         if relay.cut or (outcome is not None and blames_server(outcome.status)):
             self._failed.add(upstream.name)
         return outcome is None

@@ -16,6 +16,7 @@ from io3ops_gateway.request.attempt_outcome import AttemptOutcome, Failure
 from io3ops_gateway.request.context import RequestContext
 from io3ops_gateway.request.responses import STOPPING
 from io3ops_gateway.request.truncation import check_truncation
+from io3ops_shared.request_log.schema import Outcome
 
 # Read at most this much of an unrecognised response, for at most this long, to quote it in the error.
 UNRECOGNISED_BYTES, UNRECOGNISED_SECONDS = 1_000_000, 2.0
@@ -80,12 +81,12 @@ class ResponseRelay:
                 unrelayed = b"" if self._response.begun else unrelayed + chunk
                 await self._relay(self._call.events(chunk), last=False)
                 if self._call.failed:
-                    self._context.record.failed("cut", "upstream_error")
+                    self._context.record.failed(Outcome.CUT, "upstream_error")
                     break
             if not self._call.failed:
                 events = self._call.end()
                 if refusal := self._check_truncation():
-                    self._context.record.failed("error", refusal.code)
+                    self._context.record.failed(Outcome.ERROR, refusal.code)
                     events = [responses.error_event(refusal, self._context.admitted.endpoint)]
                 await self._relay(events, last=True)
                 await _read_rest(upstream, b"", END_SECONDS)
@@ -141,12 +142,12 @@ class ResponseRelay:
     async def announce_cut(self) -> None:
         """Tell the client of a stream that the server ended it in the middle."""
         self.cut = True
-        self._context.record.failed("cut", "upstream_cut")
+        self._context.record.failed(Outcome.CUT, "upstream_cut")
         await self._finish(CUT)
 
     async def announce_stop(self) -> None:
         """Tell the client of a stream that the gateway stops."""
-        self._context.record.failed("stopping", STOPPING.code)
+        self._context.record.failed(Outcome.STOPPING, STOPPING.code)
         await self._finish(responses.error_event(STOPPING, self._context.admitted.endpoint))
 
     async def _finish(self, event: bytes) -> None:

@@ -21,6 +21,7 @@ from io3ops_gateway.request.response_writer import ResponseWriter
 from io3ops_gateway.request.responses import STOPPING
 from io3ops_shared.names import INTERNAL, OWNER, PUBLIC
 from io3ops_shared.policy import ModePolicy
+from io3ops_shared.request_log.schema import Outcome, RequestPath
 
 # Handed on to LiteLLM. Every other header, known or yet to be invented, ends here.
 PASSED = frozenset({b"accept", b"anthropic-version", b"anthropic-beta"})
@@ -62,7 +63,7 @@ class FullPath:
         """
         body = _written(fields)
         answer = _Answer(self, context, fields.get("encoding_format"))
-        context.record.path = "full"
+        context.record.path = RequestPath.FULL
         try:
             await self._call(scope, context, body, answer.send)
             if context.budget.expired() and not context.response.ended:
@@ -146,7 +147,7 @@ class FullPath:
     def _error(self, context: RequestContext, status: int, body: bytes) -> tuple[int, bytes]:
         """Return (status, body) of LiteLLM's error in our words, where it means something else than it says."""
         record, admitted, routing = context.record, context.admitted, context.routing
-        record.failed("error", responses.kind(body, status))
+        record.failed(Outcome.ERROR, responses.kind(body, status))
         if status == 429 and not routing.attempts:
             # LiteLLM says "rate limit" when no deployment can be tried, which sends clients into a loop of retries.
             record.error = "no_model"
@@ -163,12 +164,12 @@ class FullPath:
         """A part of an answer that is not looked at as a whole."""
         if context.routing.overlong and body.startswith(ENDED):
             refused, context.routing.overlong = context.routing.overlong, None
-            context.record.failed("error", refused.code)
+            context.record.failed(Outcome.ERROR, refused.code)
             return responses.error_event(refused, context.admitted.endpoint)
         found = self._hide(body) if context.admitted.may_leave else body
         if not found.startswith(FAILED):
             return found
-        context.record.failed("cut", responses.kind(found, 0))
+        context.record.failed(Outcome.CUT, responses.kind(found, 0))
         return responses.tidy(found)
 
 
@@ -234,5 +235,5 @@ class _Answer:
     async def tell(self) -> None:
         """Tell the client that the gateway stops, where the answer has begun and can still say so."""
         if self._streams and not self._response.ended:
-            self._context.record.failed("stopping", STOPPING.code)
+            self._context.record.failed(Outcome.STOPPING, STOPPING.code)
             await self._response.write(responses.error_event(STOPPING, self._context.admitted.endpoint), last=True)

@@ -15,6 +15,7 @@ from io3ops_gateway.policy.policy import origin
 from io3ops_gateway.request.context import RequestContext
 from io3ops_gateway.request.payload import parsed
 from io3ops_gateway.request.record import Attempt
+from io3ops_shared.request_log.schema import AttemptError
 
 # The end of a stream: more than the last line of most. Of a longer one only its end is looked at.
 TAIL = 16_384
@@ -40,7 +41,7 @@ def attempt_of(context: RequestContext, request: httpx.Request) -> Attempt | Non
 
 def failed(attempt: Attempt, error: BaseException) -> None:
     """No answer came."""
-    attempt.end(error="stopped" if not isinstance(error, Exception) else type(error).__name__)
+    attempt.end(error=AttemptError.STOPPED if not isinstance(error, Exception) else type(error).__name__)
 
 
 def answered(context: RequestContext, attempt: Attempt, response: httpx.Response) -> None:
@@ -95,10 +96,10 @@ class ObservedStream(httpx.AsyncByteStream):
             self._end(tail, "")
             raise
         except BaseException as error:
-            self._end(tail, "stopped" if not isinstance(error, Exception) else type(error).__name__)
+            self._end(tail, AttemptError.STOPPED if not isinstance(error, Exception) else type(error).__name__)
             raise
         if self._attempt.deployment.local and not self._end(tail, ""):
-            self._attempt.error = "cut"
+            self._attempt.error = AttemptError.CUT
             raise httpx.RemoteProtocolError("the model's server ended in the middle of its answer")
         self._attempt.end()
 

@@ -11,8 +11,9 @@ from typing import Any
 import orjson
 
 from io3ops_gateway.errors import Refusal
+from io3ops_shared.request_log.schema import AttemptError
 
-CODE = "context_length_exceeded"
+CODE = AttemptError.CONTEXT_LENGTH_EXCEEDED
 # LiteLLM knows a prompt that was too long by this phrase.
 KNOWN = "This model's maximum context length is"
 CHAT, EMBED = "/api/chat", "/api/embed"

@@ -13,10 +13,8 @@ from typing import Any
 from io3ops_gateway.asgi import Headers, Message, Send
 from io3ops_gateway.request.usage import Usage
 from io3ops_shared.policy import Deployment
-from io3ops_shared.request_log.schema import Outcome
+from io3ops_shared.request_log.schema import AttemptError, Outcome, RequestPath
 
-# The outcome of a request whose client disconnected.
-CLIENT_LEFT = Outcome.CLIENT_LEFT
 REQUEST_ID = b"x-request-id"
 _ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 # A product and its version: letters, then digits with dots. Keys and other secrets have another shape.
@@ -89,7 +87,7 @@ class Capture:
 class RequestRecord:
     """One request, in parts that have one owner each.
 
-    `chosen`: the client chose the id. `path`: edge, lane or full; '' keeps the request out of the log. `status`: as sent to the client,
+    `chosen`: the client chose the id. `path`: None keeps the request out of the log. `outcome`: None while nothing failed. `status`: as sent to the client,
     0 when it left before. `override`, `truncated`: see `RoutingState`. `capture`: None when no content is to be kept; `recorded`: it was.
     """
 
@@ -101,8 +99,8 @@ class RequestRecord:
     attempts: list[Attempt] = field(default_factory=list)
     capture: Capture | None = None
     chosen: bool = False
-    path: str = "edge"
-    outcome: str = ""
+    path: RequestPath | None = RequestPath.EDGE
+    outcome: Outcome | None = None
     error: str = ""
     status: int = 0
     stream: bool = False
@@ -122,11 +120,11 @@ class RequestRecord:
         now = clock()
         self.usage.restart()
         if self.attempts and not self.attempts[-1].ended:
-            self.attempts[-1].end(error="failed")
+            self.attempts[-1].end(error=AttemptError.FAILED)
         self.attempts.append(Attempt(deployment, now))
         return self.attempts[-1]
 
-    def failed(self, outcome: str, error: str) -> None:
+    def failed(self, outcome: Outcome, error: str) -> None:
         """Note that the request failed. The first outcome is kept."""
         if not self.outcome:
             self.outcome, self.error = outcome, self.error or error
@@ -137,9 +135,9 @@ class RequestRecord:
         async def sending(message: Message) -> None:
             if message["type"] == "http.response.start":
                 # A client that disconnected got no response.
-                self.status = 0 if self.outcome == CLIENT_LEFT else message["status"]
+                self.status = 0 if self.outcome == Outcome.CLIENT_LEFT else message["status"]
                 message = {**message, "headers": [*message["headers"], (REQUEST_ID, self.id.encode())]}
-            elif (body := message.get("body")) and self.outcome != CLIENT_LEFT:
+            elif (body := message.get("body")) and self.outcome != Outcome.CLIENT_LEFT:
                 self.timing.first = self.timing.first or clock()
                 self.bytes_out += len(body)
                 if self.capture is not None and len(self.capture.answer) <= MOST_CAPTURED:

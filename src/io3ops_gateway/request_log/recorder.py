@@ -12,6 +12,7 @@ import orjson
 from io3ops_gateway.request.record import Capture, RequestRecord
 from io3ops_gateway.request_log.entry import line, timestamp
 from io3ops_shared.policy import ModePolicy
+from io3ops_shared.request_log.schema import RequestPath
 
 # LiteLLM reports the end of a call in a task of its own. After this long the line is written without that.
 LATE_SECONDS = 0.5
@@ -60,7 +61,12 @@ class RequestRecorder:
             self._keep(record, record.capture)
         if self._write is None:
             return
-        if record.path == "full" and not record.usage.reported and not record.outcome and 200 <= record.status < 400:
+        if (
+            record.path == RequestPath.FULL
+            and not record.usage.reported
+            and not record.outcome
+            and 200 <= record.status < 400
+        ):
             timer = asyncio.get_running_loop().call_later(LATE_SECONDS, self.told, record)
             self._waiting[id(record)] = (record, timer)
         else:

@@ -27,6 +27,12 @@ class Outcome(StrEnum):
     STOPPING = "stopping"
 
 
+# The gateway or a deployment failed. A refusal is the client's, and nobody is to blame for a client that left.
+FAILURES = frozenset({Outcome.ERROR, Outcome.TIMEOUT, Outcome.CUT, Outcome.STOPPING})
+# Nothing to look into.
+HARMLESS = frozenset({Outcome.OK, Outcome.CLIENT_LEFT})
+
+
 class RequestPath(StrEnum):
     """How far into the gateway a request came."""
 

@@ -21,7 +21,7 @@ from io3ops.cli import logs
 from io3ops.console import printable
 from io3ops.operations.logs import lines as log_lines
 from io3ops.operations.logs import sources as log_sources
-from io3ops.operations.logs.lines import Line, Window, Wish
+from io3ops.operations.logs.lines import Line, Selection, Window
 from io3ops.operations.request_log import lines as request_lines
 from io3ops_shared.log_files.follow import Follower
 from io3ops_shared.request_log.record import Attempt, Record, record
@@ -175,14 +175,14 @@ def test_the_journal_goes_on_behind_its_last_entry() -> None:
     notes: list[str] = []
     tools: Any = SimpleNamespace(processes=SimpleNamespace(run=run, reader=reader))
     source = log_sources.Journal(tools, notes.append)
-    assert [found.text for found in source.past(Wish(tail=2))] == ["m3", "m4"]
+    assert [found.text for found in source.past(Selection(tail=2))] == ["m3", "m4"]
     source.follow(lambda _line: None)
     source.close()
     assert asked[0][-2:] == ["-n", "2"] and asked[1][-4:] == ["--follow", "--no-tail", "--after-cursor", "c4"]
     tools.processes.run = lambda _argv: Finished(
         argv=(), code=1, output="", errors="No journal\x1b[31m files were opened"
     )
-    assert log_sources.Journal(tools, notes.append).past(Wish()) == []
+    assert log_sources.Journal(tools, notes.append).past(Selection()) == []
     assert notes == ["the engine's log cannot be read: No journal files were opened"]
 
 
@@ -249,7 +249,7 @@ def test_a_log_that_is_no_file_is_not_opened(tmp_path: Path, kind: str) -> None:
         Follower(path)
     notes: list[str] = []
     source = log_sources.RequestLog(path, notes.append)
-    assert source.past(Wish()) == [] and len(notes) == 1
+    assert source.past(Selection()) == [] and len(notes) == 1
     source.follow(lambda _line: None)
     source.close()
 
@@ -260,13 +260,13 @@ def test_the_request_log_is_read_no_further_back_than_wanted(tmp_path: Path) -> 
     path.write_bytes(b"\n".join(raw(id=f"r{n}", time=when) for n, when in enumerate(times)) + b"\n{torn\n")
     source = log_sources.RequestLog(path, pytest.fail)
 
-    def ids(wish: Wish) -> list[str]:
+    def ids(wish: Selection) -> list[str]:
         return [found.record.id for found in source.past(wish) if found.record]
 
-    assert ids(Wish(tail=3)) == ["r7", "r8", "r9"]
-    assert ids(Wish(tail=0)) == []
-    assert ids(Wish(tail=None, since=log_lines.stamp("2026-11-24T18:07:30Z") or 0)) == ["r8", "r9"]
-    assert ids(Wish(id="r2")) == ["r2"]
+    assert ids(Selection(tail=3)) == ["r7", "r8", "r9"]
+    assert ids(Selection(tail=0)) == []
+    assert ids(Selection(tail=None, since=log_lines.stamp("2026-11-24T18:07:30Z") or 0)) == ["r8", "r9"]
+    assert ids(Selection(id="r2")) == ["r2"]
     source.close()
 
 
@@ -274,7 +274,7 @@ def test_the_engines_file_keeps_lines_without_a_time_where_they_stand(tmp_path: 
     path = tmp_path / "dockerd.log"
     path.write_bytes(b'panic\ntime="2026-11-24T16:00:00Z" a\n  at x\n  at y\ntime="2026-11-24T16:00:01Z" b\n')
     source = log_sources.DaemonLog(path, pytest.fail)
-    assert [(found.text, found.time % 60) for found in source.past(Wish())] == [
+    assert [(found.text, found.time % 60) for found in source.past(Selection())] == [
         ("a", 0),
         ("  at x", 0),
         ("  at y", 0),
@@ -282,8 +282,8 @@ def test_the_engines_file_keeps_lines_without_a_time_where_they_stand(tmp_path: 
     ]
     source.close()
     notes: list[str] = []
-    assert log_sources.DaemonLog(tmp_path / "none", notes.append).past(Wish()) == []
-    assert notes == [f"there is no engine's log here yet ({tmp_path / 'none'})"]
+    assert log_sources.DaemonLog(tmp_path / "none", notes.append).past(Selection()) == []
+    assert notes == [f"there is no engine's log yet ({tmp_path / 'none'})"]
 
 
 # -- the command line

@@ -15,7 +15,7 @@ from io3ops.errors import LogMissing, RequestUnknown
 from io3ops.operations.trace import text as trace_text
 from io3ops.operations.trace import trace
 from io3ops.operations.trace.advice import advice
-from io3ops.operations.trace.trace import Part, Waterfall, waterfall
+from io3ops.operations.trace.trace import Part, PartKind, Waterfall, waterfall
 from io3ops_shared.request_log.record import Attempt, Record, parse
 
 QUICK = settings(max_examples=200, deadline=None)
@@ -138,9 +138,9 @@ def test_any_record_adds_up_and_is_drawn_within_the_terminal(record: Record, wid
 
 def test_bars_stand_where_the_times_are() -> None:
     parts = (
-        Part(name="a", kind="body", at=0, ms=50),
-        Part(name="b", kind="attempt", at=50, ms=50),
-        Part(name="c", kind="gateway", at=100, ms=0.001),
+        Part(name="a", kind=PartKind.BODY, at=0, ms=50),
+        Part(name="b", kind=PartKind.ATTEMPT, at=50, ms=50),
+        Part(name="c", kind=PartKind.GATEWAY, at=100, ms=0.001),
     )
     found = Waterfall(total=100.0, parts=parts, first=75.0, cut=0, measured=True)
     lines = trace_text.waterfall(found, 52, colour=False).splitlines()
@@ -166,12 +166,12 @@ def test_colour_only_where_it_is_wanted() -> None:
         ({"ms": 1000.0, "attempts": (Attempt(deployment="a", at=0.0, ms=990.0, runtime_ms=980.0, prompt_ms=900.0),)}, "900 ms of 1.0 s were reading the prompt"),
         ({"ms": 1000.0, "attempts": (Attempt(deployment="a", at=900.0, ms=50.0),)}, "950 ms of 1.0 s were the gateway's own work"),
         ({"ms": 9.0, "attempts": (Attempt(deployment="a", at=0.0, ms=1.0, error="ConnectError"), Attempt(deployment="b", at=2.0, ms=7.0))}, "attempt at a ended with ConnectError: the runtime was down"),
-        ({"ms": 9.0, "attempts": (Attempt(deployment="a", provider="openai", cloud=True, at=0.0, ms=1.0, status=429),)}, "http 429: openai was over its limit"),
+        ({"ms": 9.0, "attempts": (Attempt(deployment="a", provider="openai", cloud=True, at=0.0, ms=1.0, status=429),)}, "http 429: openai was over its rate limit"),
         ({"ms": 9.0, "attempts": (Attempt(deployment="a", provider="openai", cloud=True, at=0.0, ms=1.0, status=401),)}, "io3ops secrets"),
         ({"ms": 9.0, "attempts": (Attempt(deployment="a", at=0.0, ms=1.0, error="ReadTimeout"),)}, "took too long"),
-        ({"ms": 9.0, "outcome": "refused", "status": 503}, "more requests than places"),
-        ({"ms": 9.0, "outcome": "refused", "status": 401}, "the key is not one"),
-        ({"ms": 9.0, "outcome": "timeout"}, "time was over"),
+        ({"ms": 9.0, "outcome": "refused", "status": 503}, "all places and the queue were taken"),
+        ({"ms": 9.0, "outcome": "refused", "status": 401}, "missing or invalid API key"),
+        ({"ms": 9.0, "outcome": "timeout"}, "time was used up"),
         ({"ms": 9.0, "outcome": "cut"}, "broke off"),
         ({"ms": 9.0, "truncated": True, "window": 4096}, "4096 tokens"),
         ({"ms": 9.0, "finish_reasons": ("length",)}, "limit of tokens"),

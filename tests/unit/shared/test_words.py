@@ -10,6 +10,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import httpx
 import orjson
 import pytest
 from tests.unit.observer.records import WORDS
@@ -23,7 +24,7 @@ from io3ops_gateway.request_log.entry import line
 from io3ops_observer.record import Record as Observed
 from io3ops_observer.record import parse as observe
 from io3ops_observer.spans import trace
-from io3ops_observer.words import STATUSES
+from io3ops_observer.words import ERRORS, STATUSES
 from io3ops_shared.names import DATA_CLASSES
 from io3ops_shared.policy import Deployment
 from io3ops_shared.request_log import record as records
@@ -109,6 +110,16 @@ def test_an_attempts_error_is_the_same_word_everywhere(error: str) -> None:
     read, observed = through(request)
     assert read.attempts[0].error == observed.attempts[0].error == error and read.attempts[0].failed
     assert "500" in STATUSES
+
+
+def test_the_observer_knows_every_failure_of_an_http_client() -> None:
+    """The gateway writes the name of httpx's exception; one that the observer did not know would count as `other`."""
+
+    def leaves(found: type[Exception]) -> set[str]:
+        below = found.__subclasses__()
+        return set().union(*map(leaves, below)) if below else {found.__name__}
+
+    assert leaves(httpx.RequestError) <= ERRORS
 
 
 def test_every_endpoint_has_an_operation_that_the_observer_knows() -> None:

@@ -1,1 +1,1 @@
-"""`io3ops logs`: every layer's lines, merged by time."""
+"""`io3ops logs`: the lines of every layer, merged by time."""

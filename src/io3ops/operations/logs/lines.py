@@ -1,4 +1,4 @@
-"""Lines of all layers: which are wanted, in which order they are shown, and how. Pure."""
+"""Lines of all layers: which ones to show, in which order, and how. Pure."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from io3ops.console import printable
 from io3ops.operations.request_log import lines as request_lines
 from io3ops_shared.request_log.record import Record, parse
+from io3ops_shared.request_log.schema import HARMLESS
 
 CONTAINERS = ("gateway", "runtime", "egress", "observer", "outlet", "loader")
 LAYERS = (*CONTAINERS, "engine", "requests")
@@ -29,13 +30,13 @@ COLOURS = {
 }
 WIDTH = max(map(len, LAYERS))
 DIM, RED = "2", "31"
-# Of one line, for programs.
+# Characters of one line in JSON.
 LONGEST = 20_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Line:
-    """`time`: seconds since 1970; `record`: of the request log."""
+    """One line. `time`: seconds since 1970; `record`: None for a line that is not of the request log."""
 
     time: float
     layer: str
@@ -44,29 +45,30 @@ class Line:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wish:
-    """What is to be shown. `since`: seconds since 1970, 0: from the beginning. `tail`: the last so many, None: all."""
+class Selection:
+    """Which lines to show. `id`: of one request, '' for all. `since`: seconds since 1970. `tail`: how many of the last lines, None for all."""
 
     layers: tuple[str, ...] = LAYERS
     id: str = ""
     since: float = 0.0
     tail: int | None = 200
 
-    def wants(self, line: Line) -> bool:
+    def includes(self, line: Line) -> bool:
         return line.time >= self.since and (not self.id or holds(line, self.id))
 
 
 def holds(line: Line, identity: str) -> bool:
-    """Whether a line belongs to the request `identity`, or to one whose id ends so, as it is shown."""
+    """Return whether a line belongs to the request with this id. The end of an id, as shown, is enough."""
     if line.record is not None:
         whole = line.record.id
         return whole == identity or (len(identity) >= request_lines.SHORT and whole.endswith(identity))
-    # Its neighbours in a longer id are others' ids.
+    # A longer id that contains this one is another request's.
     before = "" if len(identity) >= request_lines.SHORT else "(?<![A-Za-z0-9])"
     return re.search(f"{before}{re.escape(identity)}(?![A-Za-z0-9])", line.text) is not None
 
 
 def request_line(raw: bytes) -> Line | None:
+    """Return a line of the request log, at the time when the request ended; None when it holds no record."""
     record = parse(raw)
     when = None if record is None else record.ended
     if record is None or when is None:
@@ -75,32 +77,32 @@ def request_line(raw: bytes) -> Line | None:
 
 
 def daemon_line(raw: bytes, before: float) -> Line:
-    """A line of dockerd's own; one without a time has that of the line before it."""
+    """Return a line of dockerd's log. A line without a time gets `before`, the time of the line before it."""
     text = raw.decode("utf-8", "replace")
-    found = re.match(r'time="?([^" ]{1,40})"? ', text)
-    when = stamp(found[1]) if found else None
-    if found is None or when is None:
+    match = re.match(r'time="?([^" ]{1,40})"? ', text)
+    when = stamp(match[1]) if match else None
+    if match is None or when is None:
         return Line(time=before, layer="engine", text=text)
-    return Line(time=when, layer="engine", text=text[found.end() :])
+    return Line(time=when, layer="engine", text=text[match.end() :])
 
 
 def journal_line(raw: bytes) -> Line | None:
-    """An entry of journald's, as `journalctl -o json` prints it."""
+    """Return an entry of journald, as `journalctl -o json` prints it; None when it is none."""
     try:
         entry = json.loads(raw)
         when = int(entry["__REALTIME_TIMESTAMP"]) / 1e6
-        said = entry.get("MESSAGE")
+        message = entry.get("MESSAGE")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
         return None
-    if isinstance(said, list):
-        # What is not UTF-8 comes as numbers.
-        said = bytes(b for b in said if isinstance(b, int) and 0 <= b < 256).decode("utf-8", "replace")
-    line = daemon_line(str(said or "").encode("utf-8", "replace"), when)
+    if isinstance(message, list):
+        # journald prints text that is not UTF-8 as numbers.
+        message = bytes(b for b in message if isinstance(b, int) and 0 <= b < 256).decode("utf-8", "replace")
+    line = daemon_line(str(message or "").encode("utf-8", "replace"), when)
     return Line(time=when, layer="engine", text=line.text)
 
 
 def cursor(raw: bytes) -> str:
-    """Journald's own name for the place of an entry."""
+    """Return journald's name for the position of an entry; '' when it has none."""
     try:
         return str(json.loads(raw)["__CURSOR"])
     except (ValueError, KeyError, TypeError, RecursionError):
@@ -108,7 +110,7 @@ def cursor(raw: bytes) -> str:
 
 
 def stamp(text: str) -> float | None:
-    """A time as engines and we write it, in seconds since 1970."""
+    """Return an ISO time as seconds since 1970; None when it is not a time."""
     try:
         return datetime.fromisoformat(text).timestamp()
     except (ValueError, OverflowError, OSError):
@@ -116,8 +118,8 @@ def stamp(text: str) -> float | None:
 
 
 def cells(line: Line) -> list[tuple[str, str]]:
-    """The parts of a line on a terminal, as (text, style)."""
-    bad = line.record is not None and request_lines.outcome(line.record) not in ("ok", "client_left")
+    """Return the parts of a line for a terminal, as (text, style)."""
+    bad = line.record is not None and line.record.outcome not in HARMLESS
     return [
         (clock(line.time), DIM),
         (" ", ""),
@@ -128,17 +130,17 @@ def cells(line: Line) -> list[tuple[str, str]]:
 
 
 def clock(time: float, form: str = "%m-%d %H:%M:%S", *, milliseconds: bool = True) -> str:
-    """This machine's own time."""
+    """Return a time by this machine's clock and zone; `-` when it cannot be shown."""
     try:
-        # Cut, not rounded: as everybody else writes it.
-        found = datetime.fromtimestamp(time)
-        return found.strftime(form) + (f".{found.microsecond // 1000:03}" if milliseconds else "")
+        # Truncated, not rounded, like the times in other logs.
+        local = datetime.fromtimestamp(time)
+        return local.strftime(form) + (f".{local.microsecond // 1000:03}" if milliseconds else "")
     except (ValueError, OverflowError, OSError):
         return "-"
 
 
 def as_json(line: Line) -> str:
-    """For programs; ASCII, because what stands in it is anybody's, and a terminal may be what reads it."""
+    """Return a line as JSON for programs. ASCII only: its text may come from a client, and it may be printed on a terminal."""
     if line.record is not None:
         return json.dumps(line.record.raw)
     try:
@@ -149,32 +151,32 @@ def as_json(line: Line) -> str:
 
 
 class Window:
-    """Lines that come from several threads, held back for a moment so that they leave in the order of their times."""
+    """Holds lines from several threads back for a moment, and gives them out in the order of their times."""
 
     def __init__(self, seconds: float, clock: Callable[[], float]) -> None:
         self._seconds = seconds
         self._clock = clock
         self._heap: list[tuple[float, int, Line]] = []
-        # When each may leave, in the order in which they came.
+        # When each line may leave, in the order of arrival.
         self._due: deque[tuple[float, float]] = deque()
         self._count = 0
 
     def add(self, line: Line) -> None:
-        # The number keeps lines of one time in the order in which they came.
+        # The number keeps lines with the same time in the order of arrival.
         self._count += 1
         heapq.heappush(self._heap, (line.time, self._count, line))
         self._due.append((self._clock() + self._seconds, line.time))
 
     def ready(self) -> list[Line]:
-        """Those whose moment is over, and all that belong before them."""
+        """Return the lines that were held long enough, and all that belong before them."""
         until = -math.inf
         while self._due and self._due[0][0] <= self._clock():
             until = max(until, self._due.popleft()[1])
-        found = []
+        ready = []
         while self._heap and self._heap[0][0] <= until:
-            found.append(heapq.heappop(self._heap)[2])
-        return found
+            ready.append(heapq.heappop(self._heap)[2])
+        return ready
 
     def wait(self) -> float | None:
-        """Seconds until something is ready; None: nothing is held."""
+        """Return the seconds until a line is ready; None when none is held."""
         return max(0.0, self._due[0][0] - self._clock()) if self._due else None

@@ -1,4 +1,4 @@
-"""What `io3ops top` says, as data: what was seen of each layer, and the rates of the request log's last minute. Pure."""
+"""The data that `io3ops top` shows: the state of each layer, and the rates of the request log's last minute. Pure."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from dataclasses import dataclass, field
 from io3ops.adapters.container_view import Load
 from io3ops.operations.request_log import lines as request_lines
 from io3ops_shared.request_log.record import Record
+from io3ops_shared.request_log.schema import FAILURES, HARMLESS, Outcome
 
 MINUTE = 60.0
-# How an end is counted: nobody is to blame for a client that left.
-FAILED = ("error", "timeout", "cut", "stopping")
+# How many of the last failed requests to show.
 LAST = 8
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """A container. `cpu`: percent of one core; it and the memory, in bytes, are None when they are not known."""
+    """A container. `cpu` in percent of one core, `memory` and `limit` in bytes; None when unknown."""
 
     name: str
     state: str
@@ -30,7 +30,7 @@ class Layer:
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """A model that is loaded. In bytes; `until` as the runtime writes it."""
+    """A loaded model. `memory` and `vram` in bytes; `until`: when it is unloaded, as the runtime writes it."""
 
     name: str
     memory: int
@@ -40,7 +40,7 @@ class Model:
 
 @dataclass(frozen=True, kw_only=True)
 class Rate:
-    """Of a mode in the last minute: counts, milliseconds, and tokens that were generated."""
+    """A mode's last minute: numbers of requests, percentiles in milliseconds, generated tokens."""
 
     mode: str
     requests: int
@@ -53,6 +53,8 @@ class Rate:
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
+    """A request that did not end well. `time`: seconds since 1970, when it ended."""
+
     time: float
     id: str
     mode: str
@@ -62,8 +64,8 @@ class Failure:
 
 @dataclass(frozen=True, kw_only=True)
 class Snapshot:
-    """`running`, `waiting`: requests, None when the gateway does not say. `problems`: of a part (containers, models, gateway, requests),
-    why it could not be asked; the others are as good as ever."""
+    """One look at the stack. `running`, `waiting`: numbers of requests, None when the gateway does not say. `problems`: why a part
+    (containers, models, gateway, requests) could not be asked; the other parts are valid."""
 
     time: float
     project: str
@@ -79,7 +81,7 @@ class Snapshot:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ended:
-    """What is kept of a request for a minute."""
+    """The part of a request that is kept for a minute."""
 
     time: float
     mode: str
@@ -89,6 +91,7 @@ class Ended:
 
 
 def ended(record: Record, time: float) -> Ended:
+    """Return the part of a record that the rates need."""
     return Ended(
         time=time,
         mode=request_lines.word(record.mode, 40),
@@ -99,22 +102,24 @@ def ended(record: Record, time: float) -> Ended:
 
 
 def failure(record: Record, time: float) -> Failure | None:
-    """A request that did not end well, to be shown among the last ones."""
-    outcome = request_lines.outcome(record)
-    if outcome in ("ok", "client_left"):
+    """Return a request to show among the last failures; None when it ended well, or its client left."""
+    if record.outcome in HARMLESS:
         return None
     return Failure(
         time=time,
         id=request_lines.word(record.id, 128),
         mode=request_lines.word(record.mode, 40),
-        outcome=outcome,
+        outcome=request_lines.outcome(record),
         error=request_lines.word(record.error),
     )
 
 
-def rates(found: Iterable[Ended], now: float) -> tuple[Rate, tuple[Rate, ...]]:
-    """All together, and by mode, the busiest first. A clock that was put back lets some wait in the future: they count now."""
-    recent = [e for e in found if now - MINUTE < e.time < now + MINUTE]
+def rates(requests: Iterable[Ended], now: float) -> tuple[Rate, tuple[Rate, ...]]:
+    """Return the rates of all requests and of each mode, the busiest first.
+
+    Requests in the future count too: the clock was set back.
+    """
+    recent = [e for e in requests if now - MINUTE < e.time < now + MINUTE]
     by_mode: dict[str, list[Ended]] = {}
     for one in recent:
         by_mode.setdefault(one.mode, []).append(one)
@@ -122,27 +127,27 @@ def rates(found: Iterable[Ended], now: float) -> tuple[Rate, tuple[Rate, ...]]:
     return _rate("all", recent), tuple(modes)
 
 
-def _rate(mode: str, found: list[Ended]) -> Rate:
-    # A refusal takes no time: it would make slow modes look quick.
-    times = sorted(e.ms for e in found if e.outcome != "refused")
+def _rate(mode: str, requests: list[Ended]) -> Rate:
+    # A refusal takes no time, and would make a slow mode look fast.
+    times = sorted(e.ms for e in requests if e.outcome != Outcome.REFUSED)
     return Rate(
         mode=mode,
-        requests=len(found),
-        failed=sum(e.outcome in FAILED for e in found),
-        refused=sum(e.outcome == "refused" for e in found),
+        requests=len(requests),
+        failed=sum(e.outcome in FAILURES for e in requests),
+        refused=sum(e.outcome == Outcome.REFUSED for e in requests),
         p50=rank(times, 0.5),
         p95=rank(times, 0.95),
-        tokens=round(sum(e.tokens for e in found)),
+        tokens=round(sum(e.tokens for e in requests)),
     )
 
 
 def rank(ordered: list[float], share: float) -> float | None:
-    """The least of them that so many are not above."""
+    """Return the percentile of a sorted list: the smallest value that at least this share does not exceed. None for an empty list."""
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)] if ordered else None
 
 
 def cpu(before: Load | None, now: Load) -> float | None:
-    """Percent of one core between two looks, as `docker stats` counts."""
+    """Return the percent of one core used between two samples, as `docker stats` counts it; None when it is unknown."""
     if before is None or now.machine <= before.machine or now.cpu < before.cpu:
         return None
     return (now.cpu - before.cpu) / (now.machine - before.machine) * now.cores * 100

@@ -1,4 +1,4 @@
-"""How `io3ops top` says it: the same few tables as plain text, and as what the live view draws. Pure."""
+"""The tables of `io3ops top`, as plain text and for the live view. Pure."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from io3ops.operations.top.numbers import MINUTE, Model, Rate, Snapshot
 
 RIGHT = "right"
 HALF_DAY, YEAR = 43_200, 31_536_000
-# How a row looks.
+# Styles of a row.
 GOOD, BAD, QUIET = "", "red", "dim"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """A table. `columns`: name and side; `note`: said beside or instead of rows; `styles`: one for each row."""
+    """A table. `columns`: name and alignment of each; `styles`: one for each row; `note`: a line below the rows."""
 
     columns: tuple[tuple[str, str], ...]
     rows: tuple[tuple[str, ...], ...] = ()
@@ -32,26 +32,26 @@ class Section:
         return 1 + len(self.rows) + bool(self.note)
 
 
-def head(seen: Snapshot) -> str:
-    return f"io3ops top  {seen.project}  {log_lines.clock(seen.time, '%Y-%m-%d %H:%M:%S', milliseconds=False)}"
+def head(snapshot: Snapshot) -> str:
+    return f"io3ops top  {snapshot.project}  {log_lines.clock(snapshot.time, '%Y-%m-%d %H:%M:%S', milliseconds=False)}"
 
 
-def sections(seen: Snapshot) -> list[Section]:
-    return [_layers(seen), _models(seen), _rates(seen), _failures(seen)]
+def sections(snapshot: Snapshot) -> list[Section]:
+    return [_layers(snapshot), _models(snapshot), _rates(snapshot), _failures(snapshot)]
 
 
-def fit(found: list[Section], height: int) -> list[Section]:
-    """Cut to a terminal of so many lines: the longest gives a row until all fit, with an empty line before each."""
-    found = list(found)
-    while sum(s.height + 1 for s in found) + 1 > height and any(s.rows for s in found):
-        longest = max(range(len(found)), key=lambda i: len(found[i].rows))
-        found[longest] = found[longest].cut(len(found[longest].rows) - 1)
-    return found
+def fit(sections: list[Section], height: int) -> list[Section]:
+    """Return the tables cut to a terminal of so many lines: the longest loses a row until all fit, with an empty line before each."""
+    kept = list(sections)
+    while sum(s.height + 1 for s in kept) + 1 > height and any(s.rows for s in kept):
+        longest = max(range(len(kept)), key=lambda i: len(kept[i].rows))
+        kept[longest] = kept[longest].cut(len(kept[longest].rows) - 1)
+    return kept
 
 
-def text(seen: Snapshot) -> str:
-    lines = [head(seen)]
-    for section in sections(seen):
+def text(snapshot: Snapshot) -> str:
+    lines = [head(snapshot)]
+    for section in sections(snapshot):
         table = [tuple(name for name, _ in section.columns), *section.rows]
         widths = [max(len(row[i]) for row in table) for i in range(len(section.columns))]
         lines.append("")
@@ -63,9 +63,9 @@ def text(seen: Snapshot) -> str:
     return "\n".join(lines)
 
 
-def _layers(seen: Snapshot) -> Section:
+def _layers(snapshot: Snapshot) -> Section:
     rows, styles = [], []
-    for layer in seen.layers:
+    for layer in snapshot.layers:
         rows.append(
             (
                 layer.name,
@@ -79,27 +79,31 @@ def _layers(seen: Snapshot) -> Section:
         sick = layer.state != "running" or layer.health == "unhealthy"
         styles.append(BAD if sick else GOOD)
     columns = (("layer", ""), ("state", ""), ("health", ""), ("CPU %", RIGHT), ("memory", RIGHT), ("limit", RIGHT))
-    return Section(columns=columns, rows=tuple(rows), styles=tuple(styles), note=seen.problems.get("containers", ""))
+    return Section(
+        columns=columns, rows=tuple(rows), styles=tuple(styles), note=snapshot.problems.get("containers", "")
+    )
 
 
-def _models(seen: Snapshot) -> Section:
-    rows = tuple((printable(m.name, 50), _size(m.memory), _where(m), _until(m.until, seen.time)) for m in seen.models)
-    note = seen.problems.get("models", "") or ("" if rows else "none")
+def _models(snapshot: Snapshot) -> Section:
+    rows = tuple(
+        (printable(m.name, 50), _size(m.memory), _where(m), _until(m.until, snapshot.time)) for m in snapshot.models
+    )
+    note = snapshot.problems.get("models", "") or ("" if rows else "none")
     columns = (("loaded model", ""), ("memory", RIGHT), ("on", ""), ("until", ""))
     return Section(columns=columns, rows=rows, styles=(GOOD,) * len(rows), note=note)
 
 
-def _rates(seen: Snapshot) -> Section:
-    found = [*([seen.total] if seen.total else []), *seen.modes]
+def _rates(snapshot: Snapshot) -> Section:
+    rates = [*([snapshot.total] if snapshot.total else []), *snapshot.modes]
     columns = (
         ("last minute", ""), ("req/s", RIGHT), ("err/s", RIGHT), ("refused/s", RIGHT), ("p50 ms", RIGHT), ("p95 ms", RIGHT), ("tokens/s", RIGHT)
     )  # fmt: skip
-    flight = "-" if seen.running is None else f"{seen.running:,}"
-    waiting = "-" if seen.waiting is None else f"{seen.waiting:,}"
-    problem = seen.problems.get("requests") or seen.problems.get("gateway")
+    flight = "-" if snapshot.running is None else f"{snapshot.running:,}"
+    waiting = "-" if snapshot.waiting is None else f"{snapshot.waiting:,}"
+    problem = snapshot.problems.get("requests") or snapshot.problems.get("gateway")
     note = f"in flight {flight}, waiting {waiting}" + (f"; {problem}" if problem else "")
-    styles = tuple(BAD if r.failed else GOOD for r in found)
-    return Section(columns=columns, rows=tuple(map(_rate, found)), styles=styles, note=note)
+    styles = tuple(BAD if r.failed else GOOD for r in rates)
+    return Section(columns=columns, rows=tuple(map(_rate, rates)), styles=styles, note=note)
 
 
 def _rate(rate: Rate) -> tuple[str, ...]:
@@ -108,13 +112,13 @@ def _rate(rate: Rate) -> tuple[str, ...]:
     return (printable(rate.mode, 24) or "-", *per_second, *times, f"{rate.tokens / MINUTE:,.1f}")
 
 
-def _failures(seen: Snapshot) -> Section:
+def _failures(snapshot: Snapshot) -> Section:
     rows = tuple(
         (
             log_lines.clock(f.time),
             *(printable(part, 40) or "-" for part in (f.mode, f.outcome, f.error, request_lines.short(f.id))),
         )
-        for f in seen.failures
+        for f in snapshot.failures
     )
     columns = (("last errors", ""), ("mode", ""), ("outcome", ""), ("error", ""), ("id", ""))
     return Section(columns=columns, rows=rows, styles=(GOOD,) * len(rows), note="" if rows else "none")
@@ -131,7 +135,7 @@ def _where(model: Model) -> str:
 
 
 def _until(text: str, now: float) -> str:
-    """Ollama writes the year 2300 or so for `always`."""
+    """Return when a model is unloaded. Ollama writes a year around 2300 for `never`."""
     when = log_lines.stamp(text)
     if when is None:
         return "-"

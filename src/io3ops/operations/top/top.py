@@ -1,6 +1,6 @@
-"""`io3ops top`: what each layer does now. Every part is asked by a thread of its own, so one that hangs holds nobody up.
+"""`io3ops top`: show what each layer does now. Each part has a thread of its own, so one that hangs does not delay the others.
 
-Touches: the engine's and the runtime's API, `docker exec` into the gateway, the request log. Asks no model.
+Touches the engine's and the runtime's API, `docker exec` into the gateway, and the request log. Sends nothing to a model.
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ from io3ops_shared.log_files.follow import Follower
 from io3ops_shared.request_log.files import CURRENT, FULL
 
 EVERY = 1.0
-# Less often: Ollama writes a line into its log for each.
+# Ollama logs a line for each query.
 MODELS_EVERY = 5.0
-# A single answer may take so long; what is older than that is said to be.
+# Seconds that one answer may take. An answer older than `OLD` is shown as late.
 PATIENCE = 3
 OLD = 2 * PATIENCE
-# Between two looks at the processors when there is none before.
+# Between the first two CPU samples of a container.
 FIRST_LOOK = 0.3
-# As far as the log is read back for the last failures.
+# How many lines to read back at most, to find the last failures.
 BACK = 20_000
 
 
 class Part:
-    """What one thread found last, or why it did not. Read by others."""
+    """The last result of one thread, or the reason why there is none. Other threads read it."""
 
     def __init__(self) -> None:
         self.value: Any = None
@@ -57,7 +57,7 @@ class Part:
         self.time: float | None = None
         self.first = threading.Event()
 
-    def found(self, value: Any) -> None:
+    def answered(self, value: Any) -> None:
         self.value, self.problem, self.time = value, "", time.monotonic()
         self.first.set()
 
@@ -73,7 +73,7 @@ class Part:
 
 
 class Top:
-    """Four threads from `begin` to `close`."""
+    """Watches the stack with four threads, from `begin` to `close`."""
 
     def __init__(self, tools: Tools) -> None:
         self._tools = tools
@@ -92,7 +92,7 @@ class Top:
             thread.start()
 
     def wait(self, seconds: float) -> None:
-        """Until each part has answered once, but not longer."""
+        """Wait until each part has answered once, at most so many seconds."""
         end = time.monotonic() + seconds
         for part in self._parts.values():
             part.first.wait(max(0.0, end - time.monotonic()))
@@ -100,7 +100,7 @@ class Top:
     def close(self) -> None:
         self._over.set()
         for thread in self._threads:
-            # One that hangs in a call dies with this process.
+            # A thread that hangs in a call ends with this process.
             thread.join(0.5)
 
     def snapshot(self) -> Snapshot:
@@ -110,17 +110,17 @@ class Top:
         if not problems["containers"] and not any(layer.state == "running" for layer in layers):
             problems["containers"] = "the stack does not run: make up"
         if not any(layer.name == "gateway" and layer.state == "running" for layer in layers):
-            # There is nobody to ask, and that is said already.
+            # The gateway cannot be asked, and `containers` says so already.
             problems["gateway"] = problems["models"] = ""
-        said = part["gateway"].value or {}
+        status = part["gateway"].value or {}
         total, modes, failures = part["requests"].value or (None, (), ())
         return Snapshot(
             time=time.time(),
             project=self._tools.settings.project,
             layers=layers,
             models=part["models"].value or (),
-            running=_count(said.get("running")),
-            waiting=_count(said.get("waiting")),
+            running=_count(status.get("running")),
+            waiting=_count(status.get("waiting")),
             total=total,
             modes=modes,
             failures=failures,
@@ -128,14 +128,14 @@ class Top:
         )
 
     def _run(self, look: Callable[[Part], None], part: Part) -> None:
-        """A look returns when it can go on no longer, and is begun again."""
+        """Call `look` again and again: it returns when it cannot go on."""
         while not self._over.is_set():
             try:
                 look(part)
             except Io3opsError as error:
                 part.failed(error.message)
             except Exception as error:
-                # Whatever a layer answers while it goes away, the view stays.
+                # A layer that goes away may answer anything. The view must stay.
                 part.failed(f"{type(error).__name__}: {error}")
             self._over.wait(EVERY)
 
@@ -144,20 +144,20 @@ class Top:
         before: dict[str, Load] = {}
         try:
             while not self._over.is_set():
-                found = project.own_containers(self._tools)
-                running = [c.id for c in found.values() if c.running]
+                containers = project.own_containers(self._tools)
+                running = [c.id for c in containers.values() if c.running]
                 now = {container: load for container in running if (load := view.load(container))}
                 if now.keys() - before.keys() and not self._over.wait(FIRST_LOOK):
                     before = now
                     now = {container: load for container in running if (load := view.load(container))}
-                part.found({name: (_layer(name, c, before, now), c.id) for name, c in sorted(found.items())})
+                part.answered({name: (_layer(name, c, before, now), c.id) for name, c in sorted(containers.items())})
                 before = now
                 self._over.wait(EVERY)
         finally:
             view.close()
 
     def _gateway_id(self) -> str:
-        """The gateway's container while it runs, else ''."""
+        """Return the id of the gateway's container while it runs, else ''."""
         self._parts["containers"].first.wait(OLD)
         layer, container = (self._parts["containers"].value or {}).get("gateway", (None, ""))
         return container if layer and layer.state == "running" else ""
@@ -165,20 +165,20 @@ class Top:
     def _gateway(self, part: Part) -> None:
         container = self._gateway_id()
         docker = self._tools.engine.command()
-        part.found(self._tools.control.status(docker, container, seconds=PATIENCE) if container else None)
+        part.answered(self._tools.control.status(docker, container, seconds=PATIENCE) if container else None)
 
     def _models(self, part: Part) -> None:
         if not self._gateway_id():
-            part.found(())
+            part.answered(())
             return
         plan = config.load(self._tools.settings).plan
         urls = dict.fromkeys(m.url for m in plan.models if m.kind == "ollama")
-        with contextlib.ExitStack() as open_ways:
-            # One connection for all looks: each costs a process in the gateway's container.
-            apis = [open_ways.enter_context(models.runtime_api(self._tools, url, timeout=PATIENCE)) for url in urls]
+        with contextlib.ExitStack() as connections:
+            # Keep the connection: each one costs a process in the gateway's container.
+            apis = [connections.enter_context(models.runtime_api(self._tools, url, timeout=PATIENCE)) for url in urls]
             while not self._over.is_set() and self._gateway_id():
                 loaded = [m for api in apis for m in api.loaded()]
-                part.found(tuple(Model(name=m.name, memory=m.memory, vram=m.vram, until=m.until) for m in loaded))
+                part.answered(tuple(Model(name=m.name, memory=m.memory, vram=m.vram, until=m.until) for m in loaded))
                 self._over.wait(MODELS_EVERY)
 
     def _requests(self, part: Part) -> None:
@@ -198,14 +198,14 @@ class Top:
                 now = time.time()
                 while recent and recent[0].time < now - MINUTE:
                     recent.popleft()
-                part.found((*rates(recent, now), tuple(failures)[::-1]))
+                part.answered((*rates(recent, now), tuple(failures)[::-1]))
                 self._over.wait(EVERY)
         finally:
             file.close()
 
 
 def _recent(lines: Iterator[bytes]) -> Iterator[log_lines.Line]:
-    """The last minute's, and as far back as there may be failures to show; the last first."""
+    """Yield the lines of the last minute, and earlier ones until there are enough failures to show; the last one first."""
     begin, bad = time.time() - MINUTE, 0
     for count, raw in enumerate(lines):
         line = log_lines.request_line(raw)

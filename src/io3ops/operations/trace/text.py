@@ -1,4 +1,4 @@
-"""A traced request as a head, a waterfall and one line of advice, and as data. Pure; `colour` alone adds escapes."""
+"""A traced request as text and as data: what is known of it, the waterfall of its parts, one line of advice. Pure."""
 
 from __future__ import annotations
 
@@ -6,22 +6,24 @@ from dataclasses import asdict
 from typing import Any
 
 from io3ops.operations.request_log.records import shown
-from io3ops.operations.trace.trace import Part, Waterfall
+from io3ops.operations.trace.trace import Part, PartKind, Waterfall
 from io3ops_shared.request_log.record import Record
 
+# Colours of the bars.
 STYLES = {
-    "body": "36", "wait": "35", "gateway": "36", "attempt": "32", "failed": "31", "load": "33", "prompt": "34", "generation": "32", "rest": "2",
+    PartKind.BODY: "36", PartKind.WAIT: "35", PartKind.GATEWAY: "36", PartKind.ATTEMPT: "32", PartKind.FAILED: "31", PartKind.LOAD: "33",
+    PartKind.PROMPT: "34", PartKind.GENERATION: "32", PartKind.REST: "2",
 }  # fmt: skip
 LONGEST_NAME = 34
 
 
-def data(record: Record, found: Waterfall, said: str) -> dict[str, Any]:
-    """The same for programs; every text printable and cut."""
+def data(record: Record, trace: Waterfall, advice: str) -> dict[str, Any]:
+    """Return the trace for programs; every text is printable and short."""
     fields = {k: v for k, v in asdict(record).items() if k != "raw"}
     return {
         "request": _harmless(fields),
-        "waterfall": _harmless(asdict(found)),
-        "advice": said,
+        "waterfall": _harmless(asdict(trace)),
+        "advice": advice,
     }
 
 
@@ -33,10 +35,11 @@ def _harmless(value: Any) -> Any:
     return [_harmless(v) for v in value] if isinstance(value, (list, tuple)) else value
 
 
-def text(record: Record, found: Waterfall, said: str, width: int, *, colour: bool) -> str:
-    parts = [head(record, width), waterfall(found, width, colour=colour)]
-    if said:
-        parts.append(f"→ {said}")
+def text(record: Record, trace: Waterfall, advice: str, width: int, *, colour: bool) -> str:
+    """Return the trace for a terminal. Only `colour` adds escape sequences."""
+    parts = [head(record, width), waterfall(trace, width, colour=colour)]
+    if advice:
+        parts.append(f"→ {advice}")
     return "\n\n".join(parts)
 
 
@@ -44,7 +47,7 @@ def text(record: Record, found: Waterfall, said: str, width: int, *, colour: boo
 
 
 def head(record: Record, width: int) -> str:
-    """What is known, one line each; what is not is left out."""
+    """Return what is known of the request, one line each."""
     tokens = [
         f"{n:,} {w}"
         for n, w in ((record.input_tokens, "in"), (record.output_tokens, "out"), (record.cached_tokens, "cached"))
@@ -77,27 +80,27 @@ def head(record: Record, width: int) -> str:
 # -- the picture
 
 
-def waterfall(found: Waterfall, width: int, *, colour: bool) -> str:
-    """One row for each part on one axis: name, bar, milliseconds, share."""
-    rows = [row for part in found.parts for row in (part, *part.inner)]
-    inner = {id(p) for part in found.parts for p in part.inner}
+def waterfall(trace: Waterfall, width: int, *, colour: bool) -> str:
+    """Return one row for each part on a common axis: name, bar, milliseconds, share."""
+    rows = [row for part in trace.parts for row in (part, *part.inner)]
+    inner = {id(p) for part in trace.parts for p in part.inner}
     names = [("  " if id(p) in inner else "") + p.name + (f"  {p.note}" if p.note else "") for p in rows]
-    figures = len(f"{found.total:,.1f}")
+    figures = len(f"{trace.total:,.1f}")
     wide = min(max([len("first byte"), *map(len, names)]), max(LONGEST_NAME, width // 3), max(width - figures - 24, 12))
     room = max(width - wide - figures - 11, 8)
     lines = [
-        _row(name, wide, _bar(part, found.total, room), room, part.ms, found.total, STYLES[part.kind] if colour else "")
+        _row(name, wide, _bar(part, trace.total, room), room, part.ms, trace.total, STYLES[part.kind] if colour else "")
         for name, part in zip(names, rows, strict=True)
     ]
-    if found.first is not None:
-        at = min(int(found.first / found.total * room), room - 1) if found.total else 0
-        lines.append(_row("first byte", wide, " " * at + "▲", room, found.first, found.total, "1" if colour else ""))
-    lines.append(_row("in all", wide, "", room, found.total, found.total, ""))
+    if trace.first is not None:
+        at = min(int(trace.first / trace.total * room), room - 1) if trace.total else 0
+        lines.append(_row("first byte", wide, " " * at + "▲", room, trace.first, trace.total, "1" if colour else ""))
+    lines.append(_row("in all", wide, "", room, trace.total, trace.total, ""))
     notes = []
-    if found.cut > 0.05:
-        notes.append(f"the parts' clocks say {found.cut:.1f} ms more than the whole: cut")
-    if not found.measured:
-        notes.append("the log does not say how long it took in all: what is known of it is shown")
+    if trace.cut > 0.05:
+        notes.append(f"the parts add up to {trace.cut:.1f} ms more than the whole, and were cut")
+    if not trace.measured:
+        notes.append("the log does not say how long it took in all: the total is the sum of its parts")
     return "\n".join([*lines, *notes])
 
 
@@ -108,7 +111,7 @@ def _row(name: str, wide: int, bar: str, room: int, ms: float, total: float, sty
 
 
 def _bar(part: Part, total: float, room: int) -> str:
-    """Cells of the axis; what is there but less than half of one is a thin line."""
+    """Return the bar of a part; a thin line for less than half a cell."""
     if not total:
         return ""
     begin, end = round(part.at / total * room), round(part.end / total * room)

@@ -1,4 +1,4 @@
-"""`io3ops usage --plot`: requests over time, and times by group, in a terminal's characters. Pure."""
+"""`io3ops usage --plot`: requests over time and durations by group, drawn with characters. Pure."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ EIGHTHS = " ▁▂▃▄▅▆▇█"
 
 
 def timeline(buckets: Sequence[Bucket], step: int, width: int) -> str:
-    """Requests over time, as columns; a mark below those with failed or refused ones."""
+    """Return requests over time as columns, with a mark below those that have failed or refused requests."""
     if not buckets:
         return ""
     top = max(b.requests for b in buckets)
     margin = len(f"{top:,}") + 1
-    # Newest last: where the terminal is too narrow, the oldest are left out.
+    # In a narrow terminal the oldest columns are left out.
     kept = buckets[-max(width - margin - 1, 1) :]
     lines = []
     for level in range(HEIGHT, 0, -1):
@@ -33,16 +33,16 @@ def timeline(buckets: Sequence[Bucket], step: int, width: int) -> str:
     lines.append(
         " " * margin + (f"{begin}{end:>{len(kept) - len(begin)}}" if len(kept) > len(begin) + len(end) else begin)
     )
-    mark = "; × with failed or refused ones" if any(b.failed for b in kept) else ""
+    mark = "; × marks failed or refused ones" if any(b.failed for b in kept) else ""
     return "\n".join([f"requests in each {_step(step)}{mark}", *(line[:width] for line in lines)])
 
 
-def latencies(found: Usage, width: int) -> str:
-    """Bars of the percentiles, by group."""
-    timed = [row for row in chosen(found) if row.ms]
+def latencies(usage: Usage, width: int) -> str:
+    """Return the percentiles of each group as bars."""
+    timed = [row for row in chosen(usage) if row.ms]
     if not timed:
         return ""
-    labels = labels_of([row.group for row in (*timed, found.total)], width)[:-1]
+    labels = labels_of([row.group for row in (*timed, usage.total)], width)[:-1]
     rows = [(label, row.ms) for label, row in zip(labels, timed, strict=True) if row.ms]
     wide = len(labels[0])
     values = [times_of(times) for _, times in rows]

@@ -1,4 +1,4 @@
-"""The questions of `io3ops usage` in DuckDB's SQL. Pure: text only; values from outside go in as parameters."""
+"""The SQL of `io3ops usage`, for DuckDB. Pure: text only; values from outside are passed as parameters."""
 
 from __future__ import annotations
 
@@ -6,21 +6,22 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from io3ops_shared.request_log.record import LARGEST_NUMBER
+from io3ops_shared.request_log.schema import VERSION, Outcome
 
-# Names come from clients: one of a megabyte is one of eighty letters here.
+# Clients choose some names. A name of a megabyte is cut to this many characters.
 NAME = 80
 TEXT_DIMENSIONS = {
     "mode": f"left(mode, {NAME})",
     "model": f"left(gen_ai.response.model, {NAME})",
     "key": f"left(key, {NAME})",
     "client": f"left(client, {NAME})",
-    "outcome": f"coalesce(left(outcome, {NAME}), 'ok')",
+    "outcome": f"coalesce(left(outcome, {NAME}), '{Outcome.OK}')",
     "error": f"left(error, {NAME})",
 }
 TIME_DIMENSIONS = {"day": "%Y-%m-%d", "hour": "%Y-%m-%d %H:00"}
 DIMENSIONS = (*TEXT_DIMENSIONS, *TIME_DIMENSIONS)
 
-# Given in full, so that no file's content decides how it is read; what has another kind becomes NULL.
+# Declared in full, so that a file's content does not decide how it is read. A value of another type becomes NULL.
 COLUMNS = """{
     v: 'INTEGER', time: 'TIMESTAMP', mode: 'VARCHAR', key: 'VARCHAR', client: 'VARCHAR', outcome: 'VARCHAR', error: 'VARCHAR',
     stream: 'BOOLEAN', ms: 'DOUBLE', first_ms: 'DOUBLE', truncated: 'BOOLEAN', cost_usd: 'DOUBLE', tokens_per_second: 'DOUBLE',
@@ -29,16 +30,16 @@ COLUMNS = """{
     attempts: 'STRUCT(deployment VARCHAR, cloud BOOLEAN, status INTEGER, error VARCHAR, eval_ms DOUBLE)[]'
 }"""
 
-# As the records' reader has it.
+# The same numbers as the reader of records accepts.
 KNOWN = f"CREATE MACRO known(x) AS CASE WHEN x >= 0 AND x <= {LARGEST_NUMBER} THEN x END"
 
-# `bad`: the file of a line that is no record.
+# `bad`: the file of a line without a record.
 REQUESTS = f"""
 SELECT @dimensions
     time,
-    coalesce(outcome, 'ok') = 'refused' AS refused,
-    coalesce(outcome, 'ok') NOT IN ('ok', 'refused') AS failed,
-    CASE WHEN coalesce(outcome, 'ok') <> 'refused' THEN known(ms) END AS ms,
+    coalesce(outcome, '{Outcome.OK}') = '{Outcome.REFUSED}' AS refused,
+    coalesce(outcome, '{Outcome.OK}') NOT IN ('{Outcome.OK}', '{Outcome.REFUSED}') AS failed,
+    CASE WHEN coalesce(outcome, '{Outcome.OK}') <> '{Outcome.REFUSED}' THEN known(ms) END AS ms,
     CASE WHEN stream THEN known(first_ms) END AS first_ms,
     coalesce(truncated, false) AS truncated,
     known(cost_usd) AS cost,
@@ -53,7 +54,7 @@ SELECT @dimensions
         THEN coalesce(attempts[-1].cloud, false) END AS cloud,
     CASE WHEN v IS NULL OR time IS NULL THEN filename END AS bad
 FROM read_ndjson($files, columns = {COLUMNS}, records = true, ignore_errors = true, filename = true)
-WHERE v IS NULL OR time IS NULL OR (v = 1 AND time >= $since AND time < $until)
+WHERE v IS NULL OR time IS NULL OR (v = {VERSION} AND time >= $since AND time < $until)
 """
 
 GROUPS = """
@@ -72,11 +73,12 @@ FROM requests GROUP BY begin ORDER BY begin
 
 
 def requests(by: Sequence[str], clock: Sequence[tuple[datetime, timedelta]]) -> str:
-    """One row for each request, with its groups as d0, d1, …"""
+    """Return the query for one row per request, with its groups as d0, d1, …"""
     return REQUESTS.replace("@dimensions", "".join(f"{_dimension(d, clock)} AS d{n}, " for n, d in enumerate(by)))
 
 
 def groups(count: int) -> str:
+    """Return the query for the numbers of each group and of all requests together."""
     names = ", ".join(f"d{n}" for n in range(count))
     return GROUPS.format(names=names)
 
@@ -84,7 +86,7 @@ def groups(count: int) -> str:
 def _dimension(name: str, clock: Sequence[tuple[datetime, timedelta]]) -> str:
     if name in TEXT_DIMENSIONS:
         return TEXT_DIMENSIONS[name]
-    # By the machine's clock, without DuckDB's time zones: they are an extension.
+    # By this machine's clock. DuckDB's own time zones are an extension, which is not loaded.
     shifts = [f"INTERVAL {int(distance.total_seconds())} SECONDS" for _, distance in clock]
     later = [
         f"WHEN time >= TIMESTAMP '{at:%Y-%m-%d %H:%M:%S.%f}' THEN {s}" for (at, _), s in zip(clock, shifts, strict=True)

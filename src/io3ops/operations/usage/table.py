@@ -1,4 +1,4 @@
-"""The table of `io3ops usage`, fitted to the terminal, and its numbers in few characters. Pure."""
+"""The table of `io3ops usage`, fitted to the terminal, with short numbers. Pure."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from datetime import datetime
 from io3ops.operations.request_log.records import shown
 from io3ops.operations.usage.usage import Row, Times, Usage
 
-# A client may give itself any name, each time another one.
+# A client may choose a new name for each request.
 MOST_ROWS = 40
 Column = tuple[str, Callable[[Row], str]]
 
 
-def tables(found: Usage, width: int) -> list[str]:
-    """One table where it fits, else more, one below the other; columns without anything in them are left out."""
-    total = found.total
+def tables(usage: Usage, width: int) -> list[str]:
+    """Return one table where it fits, else several to be printed one below the other. Empty columns are left out."""
+    total = usage.total
     possible: list[tuple[object, Column]] = [
         (True, ("requests", lambda r: f"{r.requests:,}")),
         (True, ("errors", lambda r: _count(r.errors))),
@@ -35,8 +35,8 @@ def tables(found: Usage, width: int) -> list[str]:
             ("tokens/s", lambda r: f"{r.tokens_per_second:,.0f}" if r.tokens_per_second else "-"),
         ),
     ]
-    rows = [*chosen(found), total]
-    names = labels_of([found.by, *(row.group for row in rows)], width)
+    rows = [*chosen(usage), total]
+    names = labels_of([usage.by, *(row.group for row in rows)], width)
     columns = [[name, *(get(row) for row in rows)] for there, (name, get) in possible if there]
     made = [list(names)]
     for column in columns:
@@ -54,7 +54,7 @@ def _beside(lines: Sequence[str], cells: Sequence[str]) -> list[str]:
 
 
 def labels_of(groups: Sequence[Sequence[str]], width: int) -> list[str]:
-    """The groups' names in columns of their own, together no more than half of the terminal; the last line is the total's."""
+    """Return the groups' names in columns, together at most half as wide as the terminal; the last line is the total's."""
     most = max(width // 2 // len(groups[0]) - 2, 8)
     cells = [[shown(part, most) or "-" for part in group] for group in groups[:-1]]
     wide = [max(map(len, column)) for column in zip(*cells, strict=True)]
@@ -62,24 +62,24 @@ def labels_of(groups: Sequence[Sequence[str]], width: int) -> list[str]:
     return [*lines, f"{'all':<{len(lines[0])}}"]
 
 
-def chosen(found: Usage) -> list[Row]:
-    """The rows that are shown, in their order."""
-    if len(found.rows) <= MOST_ROWS:
-        return list(found.rows)
-    most = sorted(found.rows, key=lambda r: -r.requests)[:MOST_ROWS]
+def chosen(usage: Usage) -> list[Row]:
+    """Return the rows to show, in their order: all, or those with the most requests."""
+    if len(usage.rows) <= MOST_ROWS:
+        return list(usage.rows)
+    most = sorted(usage.rows, key=lambda r: -r.requests)[:MOST_ROWS]
     kept = {row.group for row in most}
-    return [row for row in found.rows if row.group in kept]
+    return [row for row in usage.rows if row.group in kept]
 
 
 def duration(ms: float) -> str:
-    """Three digits at most, and the unit."""
+    """Return a duration with at most three digits, and its unit."""
     if ms < 999.5:
         return f"{ms:.0f} ms" if ms >= 9.95 else f"{ms:.1f} ms"
     return f"{ms / 1000:.1f} s" if ms < 99_950 else f"{ms / 60_000:.1f} min"
 
 
-def times_of(found: Times | None) -> str:
-    return "/".join(duration(v) for v in (found.p50, found.p95, found.p99)) if found else "-"
+def times_of(times: Times | None) -> str:
+    return "/".join(duration(v) for v in (times.p50, times.p95, times.p99)) if times else "-"
 
 
 def local(at: datetime) -> str:

@@ -1,4 +1,4 @@
-"""`io3ops usage` for people, as CSV and as data. Pure."""
+"""The output of `io3ops usage`: as text, as CSV and as data for JSON. Pure."""
 
 from __future__ import annotations
 
@@ -19,46 +19,48 @@ COUNTS = (
 )  # fmt: skip
 
 
-def data(found: Usage) -> dict[str, Any]:
-    """The same for programs; times in milliseconds."""
+def data(usage: Usage) -> dict[str, Any]:
+    """Return the numbers for programs; times in milliseconds."""
     return {
-        "since": _utc(found.since),
-        "until": _utc(found.until),
-        "by": list(found.by),
-        "groups": [_named(found.by, row) for row in found.rows],
-        "total": {k: v for k, v in asdict(found.total).items() if k != "group"},
-        "unreadable_lines": found.unreadable,
+        "since": _utc(usage.since),
+        "until": _utc(usage.until),
+        "by": list(usage.by),
+        "groups": [_named(usage.by, row) for row in usage.rows],
+        "total": {k: v for k, v in asdict(usage.total).items() if k != "group"},
+        "unreadable_lines": usage.unreadable,
         "timeline": {
-            "step_seconds": found.step,
-            "buckets": [{"begin": _utc(b.begin), "requests": b.requests, "failed": b.failed} for b in found.timeline],
+            "step_seconds": usage.step,
+            "buckets": [{"begin": _utc(b.begin), "requests": b.requests, "failed": b.failed} for b in usage.timeline],
         }
-        if found.timeline
+        if usage.timeline
         else None,
     }
 
 
-def text(found: Usage, width: int, *, plot: bool) -> str:
-    """Everything for people, in lines of at most `width`."""
-    span = f"{local(found.since)} to {local(found.until)}"
-    if not found.total.requests:
-        return "\n".join([f"no requests from {span}", *_notes(found)])
-    parts = [span, *tables(found, width)]
+def text(usage: Usage, width: int, *, plot: bool) -> str:
+    """Return tables, plots and notes in lines of at most `width`."""
+    span = f"{local(usage.since)} to {local(usage.until)}"
+    if not usage.total.requests:
+        return "\n".join([f"no requests from {span}", *_notes(usage)])
+    parts = [span, *tables(usage, width)]
     if plot:
-        parts += [p for p in (timeline(found.timeline, found.step, width), latencies(found, width)) if p]
-    return "\n\n".join([*parts, "\n".join(_notes(found))]).rstrip()
+        parts += [p for p in (timeline(usage.timeline, usage.step, width), latencies(usage, width)) if p]
+    return "\n\n".join([*parts, "\n".join(_notes(usage))]).rstrip()
 
 
-def _notes(found: Usage) -> list[str]:
+def _notes(usage: Usage) -> list[str]:
     lines = []
-    if found.total.requests:
+    if usage.total.requests:
         lines.append(
-            "times: p50/p95/p99 of all but refused requests; first: the first byte of streamed ones; tokens/s: median"
+            "times: p50/p95/p99 of all requests but refused ones; first: until the first byte of streamed ones; tokens/s: median"
         )
-    if len(found.rows) > MOST_ROWS:
-        lines.append(f"the {MOST_ROWS} groups with the most requests of {len(found.rows):,}; --json and --csv have all")
-    if found.unreadable:
+    if len(usage.rows) > MOST_ROWS:
         lines.append(
-            f"{found.unreadable:,} {'line' if found.unreadable == 1 else 'lines'} of the log cannot be read and are not counted"
+            f"shown are the {MOST_ROWS} groups with the most requests, of {len(usage.rows):,}; --json and --csv have all"
+        )
+    if usage.unreadable:
+        lines.append(
+            f"{usage.unreadable:,} {'line' if usage.unreadable == 1 else 'lines'} of the log cannot be read and are not counted"
         )
     return lines
 
@@ -66,13 +68,13 @@ def _notes(found: Usage) -> list[str]:
 # -- CSV
 
 
-def comma_separated(found: Usage) -> str:
-    """RFC 4180, a header and one line for each group; the total is no line, so that columns may be added up."""
+def comma_separated(usage: Usage) -> str:
+    """Return CSV (RFC 4180): a header and one line for each group. There is no line for the total, so columns can be added up."""
     out = io.StringIO()
     writer = csv.writer(out)
     percentiles = [f"{name}_{p}" for name in ("ms", "first_ms") for p in ("p50", "p95", "p99")]
-    writer.writerow([*found.by, *COUNTS, *percentiles, "tokens_per_second"])
-    for row in found.rows:
+    writer.writerow([*usage.by, *COUNTS, *percentiles, "tokens_per_second"])
+    for row in usage.rows:
         times = [getattr(t, p) if t else "" for t in (row.ms, row.first_ms) for p in ("p50", "p95", "p99")]
         speed = "" if row.tokens_per_second is None else row.tokens_per_second
         writer.writerow([*map(_harmless, row.group), *(getattr(row, name) for name in COUNTS), *times, speed])
@@ -80,7 +82,7 @@ def comma_separated(found: Usage) -> str:
 
 
 def _harmless(name: str) -> str:
-    """A client's name that a spreadsheet would compute is text there too."""
+    """Return a client's name so that a spreadsheet takes it for text, not for a formula."""
     made = shown(name, 200)
     return f"'{made}" if made.startswith(("=", "+", "-", "@")) else made
 

@@ -23,6 +23,7 @@ from io3ops_gateway.request_log import entry as request_line
 from io3ops_gateway.request_log import recorder as journals
 from io3ops_gateway.request_log.recorder import RequestRecorder
 from io3ops_shared.policy import Deployment, ModePolicy
+from io3ops_shared.request_log.schema import Outcome, RequestPath
 
 HERE = Deployment(name="m.1.a", provider="local", local=True, url="http://runtime:11434", window=4096, model="a")
 AWAY = Deployment(name="m.2.g", provider="openai", local=False, url="https://x", model="g")
@@ -43,7 +44,7 @@ def test_the_documents_examples_are_what_is_written(root: Path) -> None:
         Caller("OpenAI/Python 1.99.9", "owner", "9f86d081"),
         Decision("chat", "executor", "internal", "default"),
         Usage(prompt=31, completion=47, finish_reason="stop"),
-        path="lane",
+        path=RequestPath.LANE,
         stream=True,
         status=200,
         bytes_in=212,
@@ -65,7 +66,7 @@ def test_the_documents_examples_are_what_is_written(root: Path) -> None:
 
 
 def test_a_fallback_to_the_cloud() -> None:
-    found = a_request(Usage(prompt=20, completion=12, cost=0.0000312), status=200, path="full")
+    found = a_request(Usage(prompt=20, completion=12, cost=0.0000312), status=200, path=RequestPath.FULL)
     found.attempts = [seeing.Attempt(HERE, 10.0, 10.1, 0, "ConnectError"), seeing.Attempt(AWAY, 10.2, 10.4, 200)]
     found.timing.first = 10.3
     line = request_line.line(found)
@@ -79,7 +80,7 @@ def test_a_fallback_to_the_cloud() -> None:
 
 def test_an_answer_that_was_not_finished_has_no_reason_for_its_end() -> None:
     """LiteLLM says one before anybody knows that the client has left."""
-    found = a_request(Usage(completion=3, finish_reason="stop"), status=200, outcome="client_left")
+    found = a_request(Usage(completion=3, finish_reason="stop"), status=200, outcome=Outcome.CLIENT_LEFT)
     assert request_line.line(found)["gen_ai"] == {"usage": {"output_tokens": 3}}
 
 
@@ -187,7 +188,7 @@ def test_a_call_of_litellms_is_written_when_it_has_told() -> None:
 
     async def run() -> None:
         recorder = RequestRecorder(lines.append, Keeper())
-        found = a_request(status=200, path="full")
+        found = a_request(status=200, path=RequestPath.FULL)
         recorder.ended(found)
         assert lines == []
         found.usage.prompt = 3
@@ -204,7 +205,7 @@ def test_nobody_waits_longer_for_litellm_than_a_moment(monkeypatch: pytest.Monke
 
     async def run() -> None:
         recorder = RequestRecorder(lambda _line: written.set(), Keeper())
-        recorder.ended(a_request(status=200, path="full"))
+        recorder.ended(a_request(status=200, path=RequestPath.FULL))
         await asyncio.wait_for(written.wait(), 5)
 
     asyncio.run(run())
@@ -215,7 +216,7 @@ def test_at_the_end_what_waits_is_written() -> None:
 
     async def run() -> None:
         recorder = RequestRecorder(lines.append, Keeper())
-        recorder.ended(a_request(status=200, path="full"))
+        recorder.ended(a_request(status=200, path=RequestPath.FULL))
         recorder.flush()
 
     asyncio.run(run())
@@ -231,7 +232,7 @@ def test_who_ends_after_everybody_was_told_is_written_when_the_process_ends() ->
 
     async def run() -> None:
         recorder.flush()
-        recorder.ended(a_request(status=200, path="full"))
+        recorder.ended(a_request(status=200, path=RequestPath.FULL))
 
     asyncio.run(run())
     assert lines == []
@@ -243,7 +244,7 @@ def test_what_is_asked_for_is_kept_and_the_line_says_so() -> None:
     lines: list[bytes] = []
     keeper = Keeper(wanted=True)
     recorder = RequestRecorder(lines.append, keeper)
-    found = a_request(status=200, path="lane", decision=Decision(mode="m", data_class="public"))
+    found = a_request(status=200, path=RequestPath.LANE, decision=Decision(mode="m", data_class="public"))
     recorder.admitted(found, ModePolicy(name="m", groups={}, record_internal=True), {"messages": ["hello"]})
 
     async def send(_: Any) -> None: ...
@@ -287,7 +288,9 @@ def test_a_question_that_cannot_be_written_costs_no_line() -> None:
     lines: list[bytes] = []
     keeper = Keeper(wanted=True)
     recorder = RequestRecorder(lines.append, keeper)
-    found = a_request(status=400, outcome="refused", error="too_deep", path="edge", decision=Decision(mode="m"))
+    found = a_request(
+        status=400, outcome=Outcome.REFUSED, error="too_deep", path=RequestPath.EDGE, decision=Decision(mode="m")
+    )
     recorder.admitted(found, ModePolicy(name="m", groups={}), orjson.loads(b"[" * 500 + b"]" * 500))
     recorder.ended(found)
     assert len(lines) == 1 and not keeper.kept and "recorded" not in json.loads(lines[0])
@@ -296,7 +299,7 @@ def test_a_question_that_cannot_be_written_costs_no_line() -> None:
 def test_a_log_that_the_table_does_not_want_is_not_written_and_content_still_is() -> None:
     keeper = Keeper(wanted=True)
     recorder = RequestRecorder(None, keeper)
-    found = a_request(status=200, path="lane", decision=Decision(mode="m"))
+    found = a_request(status=200, path=RequestPath.LANE, decision=Decision(mode="m"))
     recorder.admitted(found, ModePolicy(name="m", groups={}), {})
     recorder.ended(found)
     assert len(keeper.kept) == 1
