@@ -57,7 +57,7 @@ def test_health_names_every_layer(stack: Clone) -> None:
     found = stack.json("health", "--deep")
     assert found["ok"], found
     assert [p["layer"] for p in found["data"]["probes"]] == [
-        "table", "config", "engine", "containers", "runtime API", "models present", "models loaded",
+        "table", "config", "engine", "containers", "folders", "runtime API", "models present", "models loaded",
         "gateway live", "gateway ready", "modes listed", "request log", "round trip",
     ]  # fmt: skip
 
