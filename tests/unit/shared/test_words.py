@@ -181,15 +181,5 @@ def test_the_columns_of_usage_are_fields_of_the_schema() -> None:
 
 def test_the_document_lists_every_word(root: Path) -> None:
     text = (root / "docs/request-log.md").read_text("utf-8")
-    for word in (
-        *Outcome,
-        *RequestPath,
-        *DATA_CLASSES,
-        "chat",
-        "text_completion",
-        "embeddings",
-        "stop",
-        "length",
-        "tool_calls",
-    ):
+    for word in (*Outcome, *RequestPath, *AttemptError, *DATA_CLASSES, *OPERATIONS, *FINISH_REASONS):
         assert f"`{word}`" in text, word
