@@ -1,4 +1,4 @@
-"""Lines of the request log for tests, as docs/request-log.md shows them, and the words of the table behind them."""
+"""Lines of the request log for tests, like those in docs/request-log.md, and the names of their table."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ REFUSED: dict[str, Any] = {
 
 
 def line(record: dict[str, Any], **changed: Any) -> bytes:
-    """As the gateway writes it; `changed` replaces fields at the top."""
+    """Return the line as the gateway writes it. `changed` replaces top-level fields."""
     return json.dumps(copy.deepcopy(record) | changed, separators=(",", ":")).encode()
 
 

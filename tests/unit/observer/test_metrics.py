@@ -1,4 +1,4 @@
-"""Records become numbers whose labels are few and never a client's."""
+"""Metrics have few labels, and none that a client chose."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_a_fallback_to_a_cloud() -> None:
     assert value(metrics, "io3ops_internal_sent_out_total", mode="executor", override="false") == 0, "it was public"
 
 
-def test_an_internal_prompt_of_which_a_cloud_was_asked_is_counted_even_when_it_failed() -> None:
+def test_an_internal_prompt_sent_to_a_cloud_is_counted_even_if_the_attempt_failed() -> None:
     attempts = [FELL_BACK["attempts"][1] | {"error": "ReadTimeout"}]
     metrics = counted(made(FELL_BACK, data_class="internal", attempts=attempts, outcome="error"))
     assert value(metrics, "io3ops_internal_sent_out_total", mode="executor", override="false") == 1
@@ -61,20 +61,20 @@ def test_an_internal_prompt_of_which_a_cloud_was_asked_is_counted_even_when_it_f
     assert value(metrics, "io3ops_internal_sent_out_total", mode="executor", override="false") == 0
 
 
-def test_a_retry_of_the_same_deployment_is_no_fallback_and_a_cut_prompt_is_counted() -> None:
+def test_a_retry_is_not_a_fallback_and_a_truncated_prompt_is_counted() -> None:
     attempts = [STREAMED["attempts"][0] | {"error": "http_500"}, STREAMED["attempts"][0]]
     metrics = counted(made(STREAMED, attempts=attempts, truncated=True))
     assert value(metrics, "io3ops_fallbacks_total", mode="executor") == 0
     assert value(metrics, "io3ops_truncated_total", mode="executor") == 1
 
 
-def test_what_was_refused_says_nothing_about_models() -> None:
+def test_a_refused_request_does_not_count_for_models() -> None:
     text = generate_latest(counted(made(REFUSED)).registry).decode()
     labels = 'io3ops_requests_total{data_class="none",mode="none",outcome="refused",served="none",status="401"} 1.0'
     assert labels in text and "gen_ai_client_operation_duration_seconds_count{" not in text
 
 
-def test_series_stay_few_whatever_is_in_the_log() -> None:
+def test_hostile_lines_do_not_add_series() -> None:
     metrics = Metrics()
     for number in range(500):
         name = f"x{number}"
@@ -88,7 +88,7 @@ def test_series_stay_few_whatever_is_in_the_log() -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(hostile)
-def test_no_line_breaks_the_numbers_or_is_in_them(record: dict[str, Any]) -> None:
+def test_no_line_breaks_the_metrics_or_leaks_into_them(record: dict[str, Any]) -> None:
     found = parse(json.dumps(record).encode(), WORDS)
     metrics = counted(*([found] if found else []))
     text = generate_latest(metrics.registry).decode()

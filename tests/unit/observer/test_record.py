@@ -1,4 +1,4 @@
-"""A line of the log becomes a record with bounded numbers and known names, or nothing, whatever it holds."""
+"""Any line becomes a record with bounded numbers and known names, or None."""
 
 from __future__ import annotations
 
@@ -42,35 +42,35 @@ def test_the_examples_of_the_docs_are_read_in_full() -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"[]", b"1", b"null", b'{"v":2}', b'{"v":true}', b"\xff\xfe", b"[" * 100_000, b'{"v":1' + b"0" * 5000 + b"}"])  # fmt: skip
-def test_what_is_no_record_is_passed_over(data: bytes) -> None:
+def test_a_line_without_a_record_is_skipped(data: bytes) -> None:
     assert parse(data, WORDS) is None
 
 
 @pytest.mark.parametrize("cut", [3, 40, 200, -2])
-def test_of_two_lines_in_one_the_second_counts(cut: int) -> None:
-    """A gateway that was killed in the middle of a line leaves no end of it."""
+def test_of_two_records_in_one_line_the_second_counts(cut: int) -> None:
+    """A killed gateway leaves a line without its end."""
     found = parse(line(FELL_BACK)[:cut] + line(STREAMED), WORDS)
     assert found == made(STREAMED)
 
 
-def test_a_begin_of_a_line_inside_a_value_is_none() -> None:
+def test_the_begin_of_a_line_inside_a_value_is_ignored() -> None:
     assert parse(line(STREAMED, mode='{"v":1,"mode":"embed"}')[:-1], WORDS) is None
 
 
-def test_a_trace_has_the_requests_id_or_its_hash() -> None:
+def test_the_trace_id_is_the_requests_id_or_its_hash() -> None:
     assert made(STREAMED, id="my-id").trace == hashlib.sha256(b"my-id").hexdigest()[:32]
     assert made(STREAMED, id="0" * 32).trace == hashlib.sha256(b"0" * 32).hexdigest()[:32], "no trace id at all"
     assert made(STREAMED, id=STREAMED["id"].upper()).trace != STREAMED["id"]
 
 
 @pytest.mark.parametrize("time", [None, 5, "", "yesterday"])
-def test_without_a_time_a_line_is_no_record(time: Any) -> None:
-    """As for every other reader: the gateway writes one, even when its clock is broken."""
+def test_a_line_without_a_time_is_skipped(time: Any) -> None:
+    """Like every other reader does. The gateway writes a time even if its clock is broken."""
     assert parse(line(STREAMED, time=time), WORDS) is None
 
 
 @pytest.mark.parametrize("time", ["2026-11-24T18:10:03", "1970-01-01T00:00:00Z", "2999-01-01T00:00:00Z"])
-def test_a_time_that_no_collector_could_place_is_none(time: Any) -> None:
+def test_a_time_that_no_collector_accepts_becomes_0(time: Any) -> None:
     assert made(STREAMED, time=time).begin == 0
 
 
@@ -83,7 +83,7 @@ def words_in(value: Any) -> set[str]:
 
 @settings(max_examples=300, deadline=None)
 @given(hostile)
-def test_whatever_a_line_holds_numbers_are_bounded_and_names_known(record: dict[str, Any]) -> None:
+def test_in_any_record_numbers_are_bounded_and_names_known(record: dict[str, Any]) -> None:
     found = parse(json.dumps(record).encode(), WORDS)
     if found is None:
         assert record["v"] != 1 or isinstance(record["v"], bool) or seconds_of(str(record["time"])) is None

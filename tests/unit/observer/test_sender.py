@@ -1,4 +1,4 @@
-"""Spans reach a collector that is slow, away, or does not want them, and nothing waits for it."""
+"""Sending spans to a collector that is slow, down or refuses them; nothing waits for it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SPANS = 5
 
 
 class Collector:
-    """`answers`: what each call is answered with, the last one for all that follow; an exception is raised."""
+    """`answers`: the response to each call, the last one for all later calls. An exception is raised."""
 
     def __init__(self, *answers: bytes | Exception | Callable[[], bytes]) -> None:
         self.answers, self.taken, self.calls = list(answers), 0, 0
@@ -71,7 +71,7 @@ def test_spans_are_sent_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not made_sender.is_alive()
 
 
-def test_a_collector_that_is_away_gets_them_later() -> None:
+def test_a_collector_that_was_down_gets_the_spans_later() -> None:
     collector = Collector(ConnectionRefusedError(), OSError("HTTP 503"), b"")
     made_sender, metrics = started(collector)
     made_sender.offer(trace(made(STREAMED)))
@@ -81,7 +81,7 @@ def test_a_collector_that_is_away_gets_them_later() -> None:
     made_sender.stop(1)
 
 
-def test_what_does_not_fit_is_counted_and_the_caller_never_waits() -> None:
+def test_spans_beyond_the_queue_are_counted_and_the_caller_never_waits() -> None:
     gate = threading.Event()
     collector = Collector(lambda: b"" * gate.wait(5))
     made_sender, metrics = started(collector)
@@ -97,7 +97,7 @@ def test_what_does_not_fit_is_counted_and_the_caller_never_waits() -> None:
     made_sender.stop(1)
 
 
-def test_what_is_refused_is_not_sent_again() -> None:
+def test_refused_spans_are_not_sent_again() -> None:
     collector = Collector(Refused("HTTP 400"), b"")
     made_sender, metrics = started(collector)
     made_sender.offer(trace(made(STREAMED)))
@@ -108,7 +108,7 @@ def test_what_is_refused_is_not_sent_again() -> None:
     made_sender.stop(1)
 
 
-def test_a_part_that_the_collector_refuses_is_counted() -> None:
+def test_a_partial_refusal_is_counted() -> None:
     partial = ExportTracePartialSuccess(rejected_spans=2, error_message="too old")
     answer = ExportTraceServiceResponse(partial_success=partial).SerializeToString()
     made_sender, metrics = started(Collector(answer))
@@ -119,7 +119,7 @@ def test_a_part_that_the_collector_refuses_is_counted() -> None:
 
 
 @pytest.mark.parametrize("rejected", [10**9, -5])
-def test_a_collector_that_cannot_count_ends_nothing(rejected: int) -> None:
+def test_a_wrong_count_of_refused_spans_is_ignored(rejected: int) -> None:
     answer = ExportTraceServiceResponse(partial_success=ExportTracePartialSuccess(rejected_spans=rejected))
     collector = Collector(answer.SerializeToString(), RuntimeError("a mistake of ours"), b"\xff", b"")
     made_sender, metrics = started(collector)
@@ -133,7 +133,7 @@ def test_a_collector_that_cannot_count_ends_nothing(rejected: int) -> None:
     made_sender.stop(1)
 
 
-def test_it_stops_at_once_while_the_collector_is_away() -> None:
+def test_it_stops_at_once_while_the_collector_is_down() -> None:
     made_sender, metrics = started(Collector(ConnectionRefusedError()))
     made_sender.offer(trace(made(STREAMED)))
     until(lambda: value(metrics, "io3ops_span_exports_failed_total") >= 1)

@@ -1,4 +1,4 @@
-"""Records become traces whose parts lie within one another and say nothing that a client chose."""
+"""Traces are well formed, and contain nothing that a client chose."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def milliseconds(span: ReadableSpan) -> float:
 
 
 def nested(spans: list[ReadableSpan]) -> None:
-    """One trace, one root, and every span within the one that it belongs to."""
+    """Check that there is one trace with one root, and that every span lies within its parent."""
     known = {context(span).span_id: span for span in spans}
     assert len(known) == len(spans) and [s for s in spans if s.parent is None] == spans[:1]
     assert len({context(span).trace_id for span in spans}) == 1
@@ -39,7 +39,7 @@ def nested(spans: list[ReadableSpan]) -> None:
         assert (outer.start_time or 0) <= (span.start_time or 0) <= (span.end_time or 0) <= (outer.end_time or 0)
 
 
-def test_a_request_its_attempt_and_what_the_runtime_did() -> None:
+def test_a_request_has_spans_for_its_attempt_and_the_runtimes_phases() -> None:
     root, attempt, load, prompt, generation = spans = trace(made(STREAMED))
     nested(spans)
     assert [s.name for s in spans] == ["chat executor", "chat smollm2", "load", "prompt", "generation"]
@@ -59,7 +59,7 @@ def test_a_request_its_attempt_and_what_the_runtime_did() -> None:
     assert root.resource.attributes["service.name"] == "io3ops-gateway"
 
 
-def test_an_attempt_that_failed_and_the_one_after_it() -> None:
+def test_a_failed_attempt_and_the_next_one_have_a_span_each() -> None:
     root, queue, failed, served = spans = trace(made(FELL_BACK))
     nested(spans)
     assert queue.name == "queue" and milliseconds(queue) == 1.5
@@ -71,29 +71,29 @@ def test_an_attempt_that_failed_and_the_one_after_it() -> None:
 
 
 @pytest.mark.parametrize(("outcome", "failed"), [("error", True), ("cut", True), ("timeout", True), ("client_left", False), ("refused", False)])  # fmt: skip
-def test_an_error_is_what_the_gateway_is_to_blame_for(outcome: str, failed: bool) -> None:
+def test_only_a_failure_of_the_gateway_is_an_error(outcome: str, failed: bool) -> None:
     root = trace(made(STREAMED, outcome=outcome))[0]
     assert (root.status.status_code is StatusCode.ERROR) is failed and (root.attributes or {})["error.type"] == outcome
 
 
-def test_a_request_that_was_refused_is_a_span_of_its_own() -> None:
+def test_a_refused_request_is_a_single_span() -> None:
     (root,) = trace(made(REFUSED))
     assert (root.attributes or {})["error.type"] == "invalid_api_key" and root.name == "chat none"
 
 
-def test_one_id_twice_is_one_trace_with_two_roots() -> None:
+def test_two_requests_with_one_id_are_one_trace_with_two_roots() -> None:
     one, other = trace(made(STREAMED))[0], trace(made(STREAMED))[0]
     assert context(one).trace_id == context(other).trace_id
     assert context(one).span_id != context(other).span_id
 
 
-def test_without_a_time_of_ours_there_is_no_trace() -> None:
+def test_a_record_with_a_wrong_clock_has_no_trace() -> None:
     assert trace(made(STREAMED, time="1970-01-01T00:00:00.000Z")) == []
 
 
 @settings(max_examples=300, deadline=None)
 @given(hostile)
-def test_whatever_a_line_holds_its_trace_is_whole_and_can_be_sent(record: dict[str, Any]) -> None:
+def test_the_trace_of_any_record_is_well_formed_and_can_be_sent(record: dict[str, Any]) -> None:
     found = parse(json.dumps(record).encode(), WORDS)
     spans = trace(found) if found else []
     if spans:

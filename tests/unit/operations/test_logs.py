@@ -1,4 +1,4 @@
-"""`io3ops logs`: which lines are shown, in which order and how, whoever wrote what stands in them; and files that are renamed while they are read."""
+"""`io3ops logs`: which lines are shown, in which order and how, also hostile ones."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_a_request_is_one_readable_line_at_its_end() -> None:
     assert found.time == pytest.approx(log_lines.stamp("2026-11-24T18:12:40.9231Z"))
 
 
-def test_what_is_not_known_is_left_out() -> None:
+def test_unknown_values_are_left_out_of_the_line() -> None:
     time = "2026-11-24T18:13:00Z"
     found = Record(time=time, id="a", outcome="refused", status=401, error="invalid_api_key", ms=0.2)
     assert request_lines.text(found) == "a  -  401 refused  invalid_api_key  0 ms"
@@ -69,11 +69,11 @@ def test_what_is_not_known_is_left_out() -> None:
     [b"", b"{", raw()[:-5], b"[]", b"7", b'{"v":1}', raw(time="yesterday"), raw(time=7), b"\xff\xfe{", b"[" * 100_000, b'{"v":' + b"9" * 5000],
     ids=range(11),
 )  # fmt: skip
-def test_a_torn_line_does_not_count(torn: bytes) -> None:
+def test_a_torn_line_is_skipped(torn: bytes) -> None:
     assert log_lines.request_line(torn) is None
 
 
-def test_behind_a_torn_line_a_whole_one_counts() -> None:
+def test_a_whole_line_behind_a_torn_one_counts() -> None:
     found = log_lines.request_line(raw()[:40] + raw(id="second"))
     assert found is not None and found.record is not None and found.record.id == "second"
 
@@ -81,7 +81,7 @@ def test_behind_a_torn_line_a_whole_one_counts() -> None:
 HOSTILE = "\x1b[31m\x1b]52;c;aGk=\x07red\r\nfake 200 line\u202e\x9b2J\x00\ud800"
 
 
-def test_nothing_in_a_line_reaches_the_terminal_but_text() -> None:
+def test_only_printable_text_reaches_the_terminal() -> None:
     found = log_lines.request_line(
         raw(
             id=HOSTILE,
@@ -105,7 +105,7 @@ INNER = st.dictionaries(NAMES, VALUES | st.dictionaries(NAMES, VALUES, max_size=
 
 
 @given(st.dictionaries(NAMES, VALUES), VALUES | INNER, VALUES | st.lists(VALUES | INNER, max_size=3) | INNER)
-def test_fields_of_any_kind_make_a_line(fields: dict[str, Any], gen_ai: Any, attempts: Any) -> None:
+def test_fields_of_any_type_make_a_line(fields: dict[str, Any], gen_ai: Any, attempts: Any) -> None:
     found = record(fields | {"v": 1, "time": "2026-11-24T18:13:00Z", "gen_ai": gen_ai, "attempts": attempts})
     assert found is not None
     text = request_lines.text(found)
@@ -117,7 +117,7 @@ def test_many_attempts_are_counted_not_listed() -> None:
     assert text.startswith("d0✓ → d1✓") and text.endswith("→ 494 more")
 
 
-def test_printable_takes_sequences_out_and_cuts() -> None:
+def test_printable_removes_escape_sequences_and_cuts() -> None:
     assert printable("\x1b[1;32mgreen\x1b[0m\tx\x1b]0;title\x1b\\!") == "green x!"
     assert printable("x" * 10, 5) == "xxxx…"
 
@@ -125,7 +125,7 @@ def test_printable_takes_sequences_out_and_cuts() -> None:
 # -- which lines
 
 
-def test_an_id_is_found_in_every_layer_and_no_longer_one_is_taken_for_it() -> None:
+def test_an_id_is_found_in_every_layer_but_not_inside_a_longer_id() -> None:
     wanted = log_lines.request_line(raw(id="job-7"))
     longer = log_lines.request_line(raw(id="job-77"))
     assert wanted is not None and longer is not None
@@ -139,14 +139,14 @@ def test_an_id_is_found_in_every_layer_and_no_longer_one_is_taken_for_it() -> No
     assert not log_lines.holds(made, "a004")
 
 
-def test_lines_of_the_engine_have_their_own_time_or_that_of_the_line_before() -> None:
+def test_an_engine_line_has_its_own_time_or_that_of_the_line_before() -> None:
     found = log_lines.daemon_line(b'time="2026-11-24T16:44:30.913913652Z" level=info msg="Starting up"', 5.0)
     assert found.text == 'level=info msg="Starting up"' and found.time == pytest.approx(1795538670.913913)
     assert log_lines.daemon_line(b"goroutine 1 [running]:", 5.0).time == 5.0
     assert log_lines.daemon_line(b'time="never" x', 5.0) == line(5.0, 'time="never" x', "engine")
 
 
-def test_journald_writes_text_or_numbers() -> None:
+def test_journald_entries_may_be_text_or_numbers() -> None:
     entry = {
         "__REALTIME_TIMESTAMP": "1795538670913913",
         "MESSAGE": 'time="2026-11-24T16:44:30Z" level=info msg=x',
@@ -160,7 +160,7 @@ def test_journald_writes_text_or_numbers() -> None:
         assert log_lines.journal_line(wrong) is None and log_lines.cursor(wrong) == ""
 
 
-def test_the_journal_goes_on_behind_its_last_entry() -> None:
+def test_the_journal_is_followed_from_its_last_entry() -> None:
     entries = [{"__REALTIME_TIMESTAMP": f"{n}000000", "MESSAGE": f"m{n}", "__CURSOR": f"c{n}"} for n in range(5)]
     asked: list[list[str]] = []
 
@@ -212,7 +212,7 @@ def test_lines_of_two_layers_leave_in_the_order_of_their_times() -> None:
     assert window.ready() == [] and window.wait() is None
 
 
-def test_a_line_that_comes_later_than_the_window_still_comes() -> None:
+def test_a_line_later_than_the_window_is_still_shown() -> None:
     clock = Clock()
     window = Window(0.2, clock)
     window.add(line(10, "a"))
@@ -224,7 +224,7 @@ def test_a_line_that_comes_later_than_the_window_still_comes() -> None:
     assert [found.text for found in window.ready()] == ["b", "of a clock that jumped"]
 
 
-def test_a_long_line_of_a_container_is_one_again() -> None:
+def test_the_parts_of_a_long_container_line_are_joined() -> None:
     frames = [b"T1 one\n", b"T2 " + b"x" * 30_000, b"T3 yy", b"T4 zz\n", b"T5 torn"]
     found = list(container_view._lines(iter(frames)))
     assert [when for when, _ in found] == ["T1", "T2", "T5"]
@@ -235,8 +235,8 @@ def test_a_long_line_of_a_container_is_one_again() -> None:
 
 
 @pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
-def test_a_log_that_is_no_file_is_not_opened(tmp_path: Path, kind: str) -> None:
-    """A container writes that folder: it must not make us read another file, nor wait for ever."""
+def test_only_a_regular_file_is_opened_as_a_log(tmp_path: Path, kind: str) -> None:
+    """A container writes to that folder. It must not make us read another file, or wait for ever."""
     path = tmp_path / "requests.jsonl"
     (tmp_path / "secret").write_text("x\n")
     make: dict[str, Callable[[], None]] = {
@@ -254,7 +254,7 @@ def test_a_log_that_is_no_file_is_not_opened(tmp_path: Path, kind: str) -> None:
     source.close()
 
 
-def test_the_request_log_is_read_no_further_back_than_wanted(tmp_path: Path) -> None:
+def test_the_request_log_is_read_back_only_as_far_as_needed(tmp_path: Path) -> None:
     path = tmp_path / "requests.jsonl"
     times = [f"2026-11-24T18:{minute:02}:00Z" for minute in range(10)]
     path.write_bytes(b"\n".join(raw(id=f"r{n}", time=when) for n, when in enumerate(times)) + b"\n{torn\n")
@@ -270,7 +270,7 @@ def test_the_request_log_is_read_no_further_back_than_wanted(tmp_path: Path) -> 
     source.close()
 
 
-def test_the_engines_file_keeps_lines_without_a_time_where_they_stand(tmp_path: Path) -> None:
+def test_engine_lines_without_a_time_keep_their_place(tmp_path: Path) -> None:
     path = tmp_path / "dockerd.log"
     path.write_bytes(b'panic\ntime="2026-11-24T16:00:00Z" a\n  at x\n  at y\ntime="2026-11-24T16:00:01Z" b\n')
     source = log_sources.DaemonLog(path, pytest.fail)
@@ -299,8 +299,10 @@ def test_the_engines_file_keeps_lines_without_a_time_where_they_stand(tmp_path: 
         ("--id prune", (), {"identity": "prune"}),
     ],
 )
-def test_a_layers_name_alone_is_enough(words: str, layers: tuple[str, ...], rest: dict[str, Any]) -> None:
-    """So it was said before, in every hint of ours."""
+def test_the_name_of_a_layer_works_without_the_option(
+    words: str, layers: tuple[str, ...], rest: dict[str, Any]
+) -> None:
+    """Hints in errors say `io3ops logs gateway`."""
     command = logs.logs
     assert isinstance(command, click.Group)
     context = command.make_context("logs", words.split())
@@ -309,7 +311,7 @@ def test_a_layers_name_alone_is_enough(words: str, layers: tuple[str, ...], rest
 
 
 @pytest.mark.parametrize("words", ["nosuch", "--tail many", "--tail -1", "--since soon", "--layer nosuch"])
-def test_a_wrong_command_line_is_said(words: str) -> None:
+def test_a_wrong_command_line_exits_with_2(words: str) -> None:
     assert CliRunner().invoke(logs.logs, words.split()).exit_code == 2
 
 

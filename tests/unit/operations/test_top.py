@@ -1,4 +1,4 @@
-"""`io3ops top`: its numbers, how they are said in a small terminal, and that a layer which hangs or fails holds nobody up."""
+"""`io3ops top`: its numbers, its tables in a small terminal, and layers that hang or fail."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def request(ago: float, mode: str = "m", outcome: str = "ok", ms: float = 100, t
 # -- numbers
 
 
-def test_rates_are_of_the_last_minute_by_mode_the_busiest_first() -> None:
+def test_rates_cover_the_last_minute_by_mode_the_busiest_first() -> None:
     found = [request(i, "quick", ms=i, tokens=6) for i in range(1, 21)]
     found += [
         request(5, "slow", "error", 5000),
@@ -53,13 +53,13 @@ def test_rates_are_of_the_last_minute_by_mode_the_busiest_first() -> None:
     assert (total.mode, total.requests, total.failed, total.refused, total.tokens) == ("all", 24, 2, 1, 120)
 
 
-def test_nothing_has_no_percentiles() -> None:
+def test_no_requests_have_no_percentiles() -> None:
     total, modes = top_numbers.rates([], NOW)
     assert (total.p50, total.p95, modes) == (None, None, ())
     assert top_numbers.rank([1, 2], 0.5) == 1 and top_numbers.rank([7], 0.95) == 7
 
 
-def test_the_processor_is_counted_between_two_looks() -> None:
+def test_cpu_is_the_difference_of_two_samples() -> None:
     def load(cpu: int, machine: int) -> Load:
         return Load(cpu=cpu, machine=machine, cores=4, memory=1, limit=2)
 
@@ -97,7 +97,7 @@ def drawn(seen: Snapshot, width: int = 80, height: int = 24) -> list[str]:
     return console.file.getvalue().splitlines()
 
 
-def test_it_says_what_was_seen() -> None:
+def test_the_text_has_every_table() -> None:
     text = top_text.text(SEEN)
     for line in (
         "gateway  running  healthy   12.3  411 MB  1.1 GB",
@@ -110,19 +110,19 @@ def test_it_says_what_was_seen() -> None:
     assert "executor  error    ConnectError  …aaaaaaaa" in text
 
 
-def test_the_live_view_says_the_same() -> None:
+def test_the_live_view_shows_the_same_as_the_text() -> None:
     assert [line.split() for line in drawn(SEEN) if line][1:] == [
         line.split() for line in top_text.text(SEEN).splitlines() if line
     ][1:]
 
 
-def test_until_is_a_time_of_the_day_or_a_day() -> None:
+def test_the_unloading_time_has_a_date_only_if_it_is_far() -> None:
     assert top_text._until("", NOW) == "-" and top_text._until("0001-01-01T00:00:00Z", NOW) == "-"
     assert len(top_text._until("2026-11-24T18:26:50.098753148Z", NOW)) == len("18:26:50")
     assert len(top_text._until("2026-11-26T18:26:50.098753148+01:00", NOW)) == len("11-26 18:26:50")
 
 
-def test_everything_fits_a_small_terminal_whatever_it_says() -> None:
+def test_hostile_values_fit_a_small_terminal() -> None:
     many = replace(
         SEEN,
         project="p" * 63,
@@ -143,7 +143,7 @@ def test_everything_fits_a_small_terminal_whatever_it_says() -> None:
 
 
 class Layers:
-    """Stands in for `Tools`; what is set to an exception raises it, and an event makes the call hang until it is set."""
+    """Stands in for `Tools`. An attribute that is an exception is raised; an event makes the call hang until it is set."""
 
     def __init__(self, root: Path) -> None:
         self.settings = read_settings({}, root, {})
@@ -211,7 +211,7 @@ def log(layers: Layers, *records: dict[str, Any]) -> None:
         file.writelines(json.dumps({"v": 1, "time": begun, "ms": 5} | record) + "\n" for record in records)
 
 
-def test_everything_is_asked(layers: Layers) -> None:
+def test_a_snapshot_has_every_part(layers: Layers) -> None:
     log(layers, {"mode": "m"}, {"mode": "m", "outcome": "error", "error": "E", "id": "x"})
     seen = look(layers, lambda seen: seen.models and seen.running is not None)
     assert [(found.name, found.state, found.memory, found.limit) for found in seen.layers] == [
@@ -225,7 +225,7 @@ def test_everything_is_asked(layers: Layers) -> None:
     json.dumps(asdict(seen))
 
 
-def test_a_request_that_ends_meanwhile_is_counted_and_older_failures_are_kept(layers: Layers) -> None:
+def test_new_requests_are_counted_and_older_failures_stay(layers: Layers) -> None:
     log(layers, {"time": "2020-01-01T00:00:00Z", "outcome": "cut", "mode": "old"})
     view = operation.Top(cast(Tools, layers))
     view.begin()
@@ -238,7 +238,7 @@ def test_a_request_that_ends_meanwhile_is_counted_and_older_failures_are_kept(la
         view.close()
 
 
-def test_a_layer_that_hangs_holds_nobody_up(layers: Layers, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_layer_that_hangs_does_not_delay_the_others(layers: Layers, monkeypatch: pytest.MonkeyPatch) -> None:
     hang = layers.status = threading.Event()
     try:
         seen = look(layers, lambda seen: bool(seen.models), wait=0.2)
@@ -247,7 +247,7 @@ def test_a_layer_that_hangs_holds_nobody_up(layers: Layers, monkeypatch: pytest.
         hang.set()
 
 
-def test_an_answer_that_grows_old_is_said_to_be(layers: Layers, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_late_answer_is_reported_and_the_last_one_stays(layers: Layers, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(operation, "OLD", 0.2)
     view = operation.Top(cast(Tools, layers))
     view.begin()
@@ -271,7 +271,7 @@ def test_an_answer_that_grows_old_is_said_to_be(layers: Layers, monkeypatch: pyt
         ("loaded", RuntimeUnreachable("the runtime does not answer"), "models"),
     ],
 )
-def test_a_layer_that_fails_says_so_and_the_others_go_on(
+def test_a_layer_that_fails_is_reported_and_the_others_go_on(
     layers: Layers, name: str, error: Exception, part: str
 ) -> None:
     setattr(layers, name, error)
@@ -283,7 +283,7 @@ def test_a_layer_that_fails_says_so_and_the_others_go_on(
 
 
 @pytest.mark.parametrize("containers", [{}, {"gateway": container("gateway", "exited")}])
-def test_a_stack_that_is_down_is_said_once_and_calmly(layers: Layers, containers: Any) -> None:
+def test_a_stopped_stack_is_reported_once(layers: Layers, containers: Any) -> None:
     layers.containers = containers
     seen = look(layers)
     assert seen.problems == {"containers": "the stack does not run: make up"}
@@ -291,7 +291,7 @@ def test_a_stack_that_is_down_is_said_once_and_calmly(layers: Layers, containers
 
 
 @pytest.mark.parametrize("said", [{}, {"running": "3"}, {"running": True, "waiting": -1}, {"running": 1e9}])
-def test_a_gateway_that_does_not_count_yet_has_no_numbers(layers: Layers, said: Any) -> None:
+def test_invalid_numbers_of_the_gateway_are_left_out(layers: Layers, said: Any) -> None:
     layers.status = said
     seen = look(layers)
     assert (seen.running, seen.waiting) == (None, None) and "in flight -, waiting -" in top_text.text(seen)

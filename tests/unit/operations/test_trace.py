@@ -1,4 +1,4 @@
-"""One request on one axis: its parts are the whole, whatever the log says; and what is said of it."""
+"""`io3ops trace`: the parts of any record add up to the whole; its drawing and its advice."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def examples(root: Path) -> list[Record]:
 
 
 def adds_up(found: Waterfall) -> None:
-    """Each part begins where the last one ended, and the last one ends with the whole; so inside each attempt."""
+    """Check that each part begins where the last one ended, and that they add up to the whole; the same inside each attempt."""
     at = 0.0
     for part in found.parts:
         assert part.at == pytest.approx(at, rel=1e-12, abs=1e-6) and part.ms >= 0
@@ -50,7 +50,7 @@ def test_the_docs_examples_add_up(root: Path) -> None:
         assert found.total == record.ms and found.cut == pytest.approx(0, abs=1e-6) and found.measured
 
 
-def test_the_parts_are_where_the_log_says(root: Path) -> None:
+def test_parts_are_placed_by_the_logs_times(root: Path) -> None:
     streamed, fell_back, refused = map(waterfall, examples(root))
     assert [(p.name, round(p.at, 1), round(p.ms, 1)) for p in streamed.parts] == [
         ("body from the client", 0.0, 0.2),
@@ -73,7 +73,7 @@ def test_the_parts_are_where_the_log_says(root: Path) -> None:
     assert [(p.name, p.ms) for p in refused.parts] == [("gateway", 0.2)]
 
 
-def test_what_exceeds_the_whole_is_cut_and_said() -> None:
+def test_parts_that_exceed_the_whole_are_cut_and_a_note_says_so() -> None:
     found = waterfall(
         made(ms=100.0, attempts=(Attempt(deployment="a", at=1.0, ms=120.0, eval_ms=119.0, runtime_ms=119.5),))
     )
@@ -82,15 +82,15 @@ def test_what_exceeds_the_whole_is_cut_and_said() -> None:
     assert "21.0 ms more than the whole" in trace_text.waterfall(found, 80, colour=False)
 
 
-def test_a_runtime_whose_parts_exceed_its_own_sum_is_no_reason_to_cut() -> None:
-    """Its clock's grain: 60 + 41 are within the attempt's 102, though it says 100 in all."""
+def test_timings_that_exceed_the_runtimes_own_sum_are_not_cut() -> None:
+    """Its clock is coarse: 60 + 41 fit into the attempt's 102, although it reports 100 in all."""
     one = Attempt(deployment="a", at=0.0, ms=102.0, prompt_ms=60.0, eval_ms=41.0, runtime_ms=100.0)
     found = waterfall(made(ms=102.0, attempts=(one,)))
     adds_up(found)
     assert found.cut == 0 and [p.ms for p in found.parts[0].inner] == [1.0, 60.0, 41.0]
 
 
-def test_attempts_that_overlap_are_put_one_after_the_other() -> None:
+def test_overlapping_attempts_are_placed_one_after_the_other() -> None:
     found = waterfall(
         made(ms=100.0, attempts=(Attempt(deployment="a", at=0.0, ms=60.0), Attempt(deployment="b", at=50.0, ms=50.0)))
     )
@@ -98,7 +98,7 @@ def test_attempts_that_overlap_are_put_one_after_the_other() -> None:
     assert [(p.at, p.ms) for p in found.parts] == [(0.0, 60.0), (60.0, 40.0)] and found.cut == pytest.approx(10.0)
 
 
-def test_without_a_total_what_is_known_is_shown_and_said() -> None:
+def test_without_a_total_the_sum_is_shown_and_a_note_says_so() -> None:
     found = waterfall(made(body_ms=1.0, attempts=(Attempt(deployment="a", at=2.0, ms=60.0),)))
     adds_up(found)
     assert found.total == 62.0 and not found.measured
@@ -136,7 +136,7 @@ def test_any_record_adds_up_and_is_drawn_within_the_terminal(record: Record, wid
     assert written.isprintable()
 
 
-def test_bars_stand_where_the_times_are() -> None:
+def test_bars_are_placed_by_time() -> None:
     parts = (
         Part(name="a", kind=PartKind.BODY, at=0, ms=50),
         Part(name="b", kind=PartKind.ATTEMPT, at=50, ms=50),
@@ -151,7 +151,7 @@ def test_bars_stand_where_the_times_are() -> None:
     assert "50.0 ms  50 %" in lines[0] and "100.0 ms 100 %" in lines[4]
 
 
-def test_colour_only_where_it_is_wanted() -> None:
+def test_colour_is_used_only_on_request() -> None:
     found = waterfall(made(ms=10.0, body_ms=1.0))
     assert "\x1b[36m" in trace_text.waterfall(found, 80, colour=True)
     assert "\x1b" not in trace_text.waterfall(found, 80, colour=False)
@@ -177,12 +177,12 @@ def test_colour_only_where_it_is_wanted() -> None:
         ({"ms": 9.0, "finish_reasons": ("length",)}, "limit of tokens"),
     ],
 )  # fmt: skip
-def test_what_stands_out_is_said(fields: dict[str, Any], words: str) -> None:
+def test_the_advice_names_what_stands_out(fields: dict[str, Any], words: str) -> None:
     record = made(**fields)
     assert words in advice(record, waterfall(record), "24 h")
 
 
-def test_what_is_usual_needs_no_advice(root: Path) -> None:
+def test_a_usual_request_gets_no_advice(root: Path) -> None:
     assert advice(examples(root)[0], waterfall(examples(root)[0])) == ""
 
 
@@ -212,7 +212,7 @@ def test_a_request_is_found_by_its_id_or_the_beginning_of_it(tmp_path: Path) -> 
         trace.find(folder, "nothing-like-it\x1b[2J")
 
 
-def test_the_last_one_of_all_that_failed_or_of_a_mode(tmp_path: Path) -> None:
+def test_last_finds_the_last_request_the_last_failed_one_or_that_of_a_mode(tmp_path: Path) -> None:
     folder = log(
         tmp_path, {"id": "1", "mode": "a"}, {"id": "2", "mode": "a", "outcome": "error"}, {"id": "3", "mode": "b", "outcome": "refused"},
         {"id": "4", "mode": "a"}, {"id": "5", "mode": "b", "outcome": "ok", "client": "a"},
@@ -225,13 +225,13 @@ def test_the_last_one_of_all_that_failed_or_of_a_mode(tmp_path: Path) -> None:
         trace.last(folder, failed=True, mode="c")
 
 
-def test_without_a_log_the_error_says_how_one_comes(tmp_path: Path) -> None:
+def test_without_a_log_the_hint_says_what_writes_it(tmp_path: Path) -> None:
     with pytest.raises(LogMissing) as found:
         trace.find(tmp_path / "nothing", "abcdefgh")
     assert found.value.code == "E65" and "make up" in found.value.hint
 
 
-def test_a_prompt_that_was_too_long_is_no_failure_of_the_runtime() -> None:
+def test_a_prompt_that_was_too_long_is_not_blamed_on_the_runtime() -> None:
     attempt = {"deployment": "m.1.a", "at": 1, "ms": 2, "status": 400, "error": "context_length_exceeded"}
     line = {"v": 1, "time": "2026-11-24T18:10:03.123Z", "id": "x", "ms": 3, "window": 4096, "attempts": [attempt]}
     refused = parse(json.dumps(line | {"outcome": "error", "error": "context_length_exceeded"}).encode())

@@ -1,4 +1,4 @@
-"""The log in numbers, held against the same computed in plain Python; every file that a log may be; and how it is shown."""
+"""`io3ops usage`: its numbers compared with plain Python, unusual files, and its output."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ MIX = [
 
 
 @pytest.mark.parametrize("by", ["mode", "outcome", "model", "key"])
-def test_the_numbers_are_those_of_plain_python(tmp_path: Path, by: str) -> None:
+def test_the_numbers_match_plain_python(tmp_path: Path, by: str) -> None:
     write(tmp_path, *MIX[:20], name="requests-20261124T100000Z-1.jsonl")
     held_against_python(write(tmp_path, *MIX[20:]), by)
 
@@ -174,7 +174,7 @@ hypothesis_requests = st.fixed_dictionaries(
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(hypothesis_requests, min_size=1, max_size=12))
-def test_any_requests_give_the_numbers_of_plain_python(tmp_path: Path, requests: list[dict[str, Any]]) -> None:
+def test_the_numbers_of_any_requests_match_plain_python(tmp_path: Path, requests: list[dict[str, Any]]) -> None:
     # Python keeps the unknown mode and the empty one together; so does the row's name.
     found = count(write(tmp_path, *requests), "outcome")
     records = [r for q in requests if (r := parse(json.dumps(q).encode()))]
@@ -186,7 +186,7 @@ def test_any_requests_give_the_numbers_of_plain_python(tmp_path: Path, requests:
 # -- files
 
 
-def test_strange_lines_are_passed_over_and_counted(tmp_path: Path) -> None:
+def test_lines_without_a_record_are_skipped_and_counted(tmp_path: Path) -> None:
     strange = [b"{", b"[]", b"\xff\xfe", b"\0\0", b"[" * 50_000, b'{"v":' * 9_000, b"null", b'{"v":1,"time":"never"}']
     other = [b'{"v":2,"time":"2026-11-24T01:00:00.000Z"}', b"", b"   "]
     found = count(write(tmp_path, request(), *strange, *other, request(), b'{"v":1,"time":"2026-11-24T0'))
@@ -194,20 +194,20 @@ def test_strange_lines_are_passed_over_and_counted(tmp_path: Path) -> None:
     assert f"{len(strange) + 1} lines of the log cannot be read" in usage_text.text(found, 100, plot=False)
 
 
-def test_of_a_joined_line_only_the_first_record_is_lost(tmp_path: Path) -> None:
+def test_a_joined_line_loses_only_its_first_record(tmp_path: Path) -> None:
     whole = json.dumps(request(mode="saved"), separators=(",", ":")).encode()
     found = count(write(tmp_path, request(), whole[:30] + whole, request(), b"{broken"))
     assert {row.group: row.requests for row in found.rows} == {("executor",): 2, ("saved",): 1}
     assert found.unreadable == 2
 
 
-def test_only_the_time_asked_for_is_counted(tmp_path: Path) -> None:
+def test_only_requests_of_the_time_range_count(tmp_path: Path) -> None:
     write(tmp_path, *(request(DAY + timedelta(hours=h)) for h in (-1, 0, 1, 2, 3)))
     found = count(tmp_path, since=DAY, until=DAY + timedelta(hours=2))
     assert found.total.requests == 2, "the end itself is not in it"
 
 
-def test_files_that_are_too_old_are_not_opened(tmp_path: Path) -> None:
+def test_files_older_than_the_range_are_not_opened(tmp_path: Path) -> None:
     write(tmp_path, request(mode="new"))
     old = tmp_path / "requests-20261120T100000Z-1.jsonl"
     write(tmp_path, request(mode="lies"), name=old.name)
@@ -217,7 +217,7 @@ def test_files_that_are_too_old_are_not_opened(tmp_path: Path) -> None:
     assert len(count(tmp_path).rows) == 2
 
 
-def test_a_folder_with_any_name_is_read_and_nothing_else_is(tmp_path: Path) -> None:
+def test_a_folder_with_any_name_is_read_and_no_other(tmp_path: Path) -> None:
     folder = tmp_path / "a [b] *? 'c'"
     folder.mkdir()
     (tmp_path / "a b xx 'c'").mkdir()
@@ -252,7 +252,7 @@ def test_a_file_renamed_while_it_is_read_is_read_again(tmp_path: Path, monkeypat
     assert sorted(r.group[0] for r in count(tmp_path).rows) == ["first", "second"]
 
 
-def test_no_log_and_no_requests_are_told_apart(tmp_path: Path) -> None:
+def test_no_log_is_an_error_and_no_requests_are_not(tmp_path: Path) -> None:
     with pytest.raises(LogMissing) as error:
         count(tmp_path / "nothing")
     assert error.value.code == "E65" and "make up" in error.value.hint
@@ -266,7 +266,7 @@ def test_no_log_and_no_requests_are_told_apart(tmp_path: Path) -> None:
 # -- times
 
 
-def test_days_and_hours_are_this_machines_also_when_its_clock_changes(tmp_path: Path, berlin: None) -> None:
+def test_days_and_hours_follow_this_machines_clock_through_a_change(tmp_path: Path, berlin: None) -> None:
     """2026-10-25 has 25 hours: at 01:00 UTC the clock goes back from 03:00 to 02:00."""
     night = datetime(2026, 10, 24, 22, tzinfo=UTC)
     folder = write(tmp_path, *(request(night + timedelta(hours=h, minutes=30)) for h in range(26)))
@@ -297,7 +297,7 @@ def test_hostile_names_are_cut_and_printable(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("width", [30, 60, 80, 120, 200])
-def test_the_table_fits_the_terminal_and_loses_nothing(tmp_path: Path, width: int) -> None:
+def test_the_table_fits_the_terminal_and_keeps_every_column(tmp_path: Path, width: int) -> None:
     write(tmp_path, *MIX)
     found = count(tmp_path, plot=True)
     tables = usage_table.tables(found, width)
@@ -328,19 +328,19 @@ def test_the_table_fits_the_terminal_and_loses_nothing(tmp_path: Path, width: in
     )
 
 
-def test_columns_without_anything_in_them_are_left_out(tmp_path: Path) -> None:
+def test_empty_columns_are_left_out(tmp_path: Path) -> None:
     table = usage_table.tables(count(write(tmp_path, request())), 200)[0]
     assert table.split("\n")[0].split() == ["mode", "requests", "errors", "in", "out", "time"]
 
 
-def test_of_many_groups_the_largest_are_shown(tmp_path: Path) -> None:
+def test_the_largest_of_many_groups_are_shown(tmp_path: Path) -> None:
     found = count(write(tmp_path, *(request(client=f"c{n}") for n in range(50)), request(client="c49")), "client")
     assert len(usage_table.tables(found, 200)[0].splitlines()) == usage_table.MOST_ROWS + 2
     assert "of 50" in usage_text.text(found, 200, plot=False) and len(usage_text.data(found)["groups"]) == 50
     assert usage_table.tables(found, 200)[0].splitlines()[1].startswith("c49 ")
 
 
-def test_the_timeline_has_its_empty_hours_and_marks_failures(tmp_path: Path) -> None:
+def test_the_timeline_shows_empty_hours_and_marks_failures(tmp_path: Path) -> None:
     spread = [request(DAY + timedelta(hours=h)) for h in (0, 0, 0, 0, 5, 5, 23)] + [
         request(DAY + timedelta(hours=5), outcome="error")
     ]
@@ -352,5 +352,5 @@ def test_the_timeline_has_its_empty_hours_and_marks_failures(tmp_path: Path) -> 
     assert lines[-3] == f"  █{' ' * 9}█{' ' * 35}█" and lines[-2] == f"  {' ' * 10}×"
 
 
-def test_the_commands_choices_are_the_questions() -> None:
+def test_the_commands_choices_are_the_dimensions_of_the_sql() -> None:
     assert sorted(cli_usage.DIMENSIONS) == sorted(usage_sql.DIMENSIONS)

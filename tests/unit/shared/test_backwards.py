@@ -1,4 +1,4 @@
-"""Lines come from the last to the first, whatever the blocks in which the file is read."""
+"""Reading a file backwards gives its lines for any block size."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ QUICK = settings(max_examples=150, deadline=None)
     st.booleans(),
     st.integers(1, 30),
 )
-def test_lines_come_from_the_last_to_the_first_whatever_the_block(lines: list[bytes], ended: bool, block: int) -> None:
+def test_lines_come_from_the_last_to_the_first_for_any_block_size(lines: list[bytes], ended: bool, block: int) -> None:
     data = b"\n".join(lines) + (b"\n" if ended else b"")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(backwards, "BLOCK", block)
@@ -30,7 +30,7 @@ def test_lines_come_from_the_last_to_the_first_whatever_the_block(lines: list[by
         ]
 
 
-def test_a_line_without_an_end_costs_no_memory_and_no_other_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_overlong_line_is_dropped_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backwards, "BLOCK", 7)
     monkeypatch.setattr(backwards, "LONGEST_LINE", 20)
     for long in (21, 28, 60, 100):
@@ -43,7 +43,7 @@ def test_a_line_without_an_end_costs_no_memory_and_no_other_line(monkeypatch: py
     assert list(backwards.lines(io.BytesIO(b"first\n" + b"x" * 100))) == [b"first"]
 
 
-def test_the_last_line_may_end_before_the_file_does() -> None:
+def test_reading_can_begin_before_the_end_of_the_file() -> None:
     data = b"one\ntwo\nhalf of a li"
     assert list(backwards.lines(io.BytesIO(data), end=8)) == [b"two", b"one"]
     assert list(backwards.lines(io.BytesIO(data), end=0)) == []

@@ -1,4 +1,4 @@
-"""Digests are what other tools compute too, so that files outlive a release of ours."""
+"""Digests are plain SHA-256, so that files written by an older release stay valid."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def test_a_key_is_kept_as_its_plain_sha256() -> None:
     assert digests.SHA256.fullmatch(plain) and not digests.SHA256.fullmatch(plain.upper())
 
 
-def test_the_log_and_the_commands_call_a_key_the_same(tmp_path: Path) -> None:
+def test_the_log_and_the_commands_show_the_same_id_of_a_key(tmp_path: Path) -> None:
     found = KeyRing("sk-io3-a", tmp_path / "keys.json").find([b"sk-io3-a"])
     assert found is not None
     assert (
@@ -24,12 +24,12 @@ def test_the_log_and_the_commands_call_a_key_the_same(tmp_path: Path) -> None:
     )
 
 
-def test_a_configuration_has_the_same_name_as_text_and_as_bytes() -> None:
+def test_a_configuration_has_the_same_digest_as_text_and_as_bytes() -> None:
     assert digests.of_config("modes: ü\n") == digests.of_config("modes: ü\n".encode())
     assert digests.of_config("") == hashlib.sha256(b"").hexdigest()[:16]
 
 
-def test_an_audit_entrys_hash_is_that_of_its_other_fields_in_order() -> None:
+def test_an_audit_entrys_hash_covers_its_other_fields_in_order() -> None:
     entry = {"b": 1, "a": "ä"}
     assert digests.of_audit_entry(entry) == hashlib.sha256(b'{"a":"\\u00e4","b":1}').hexdigest()
     assert digests.of_audit_entry(entry | {"hash": "x"}) == digests.of_audit_entry(entry)

@@ -1,4 +1,4 @@
-"""Names of full files, and which of them are removed."""
+"""Names of full files, and the choice of those to remove."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def name(number: int) -> str:
 
 
 def files(*ages: float, size: int = 10) -> list[FullFile]:
-    """Files of so many days, numbered by their place."""
+    """Return files of these ages in days, numbered in this order."""
     return [FullFile(name(place), size, NOW - age * DAY) for place, age in enumerate(ages)]
 
 
 def gone(found: list[FullFile], now: float, keep_days: float, budget: int) -> list[int]:
-    """By number, as the gateway chooses."""
+    """Return the numbers of the files that the gateway removes."""
     chosen = prunable(found, now, keep_days=keep_days, budget=budget, trust_clock=False)
     return [number(name) for name in chosen]
 
@@ -38,13 +38,13 @@ def gone(found: list[FullFile], now: float, keep_days: float, budget: int) -> li
 # -- which files go
 
 
-def test_a_file_goes_when_it_is_too_old() -> None:
+def test_old_files_are_removed() -> None:
     assert gone(files(31, 29.9, 1, 0), NOW, 30, FOREVER) == [0]
     assert gone(files(31, 29.9, 1, 0)[::-1], NOW, 30, FOREVER) == [0], "the order in which they come does not matter"
     assert gone([], NOW, 30, 0) == []
 
 
-def test_the_oldest_go_until_the_rest_is_within_the_budget() -> None:
+def test_the_oldest_are_removed_until_the_rest_is_within_the_budget() -> None:
     assert gone(files(3, 2, 1, 0), NOW, 30, 40) == []
     assert gone(files(3, 2, 1, 0), NOW, 30, 39) == [0]
     assert gone(files(3, 2, 1, 0), NOW, 30, 20) == [0, 1]
@@ -52,32 +52,30 @@ def test_the_oldest_go_until_the_rest_is_within_the_budget() -> None:
     assert gone(files(2, 31, 1, 0), NOW, 30, 30) == [1]
 
 
-def test_the_newest_stays_whatever_the_budget_and_the_clock_say() -> None:
+def test_the_gateway_keeps_the_newest_for_any_budget_and_clock() -> None:
     assert gone(files(3, 2, 1, 0), NOW, 30, 0) == [0, 1, 2]
     assert gone(files(99), NOW, 30, -5) == []
 
 
-def test_a_clock_that_is_years_ahead_takes_no_more_than_half() -> None:
+def test_a_clock_that_is_years_ahead_removes_half_at_most() -> None:
     assert gone(files(3, 2, 1, 0), NOW + 3650 * DAY, 30, FOREVER) == [0, 1]
     assert gone(files(1, 0), NOW + 3650 * DAY, 30, FOREVER) == [0]
 
 
-def test_what_is_dated_in_the_future_is_not_too_old_nor_does_it_push_out_what_is_newer() -> None:
+def test_files_dated_in_the_future_are_not_old_and_do_not_displace_newer_ones() -> None:
     """The clock was years ahead and was set back."""
     found = files(0.6, -3000, -2999, 0.5, 0)
     assert gone(found, NOW, 30, FOREVER) == []
     assert gone(found, NOW, 30, 20) == [0, 1, 2]
 
 
-def test_after_9999_comes_10000() -> None:
+def test_10000_comes_after_9999() -> None:
     found = [FullFile(name(n), 10, NOW) for n in (10_001, 9999, 10_000)]
     assert gone(found, NOW, 30, 10) == [9999, 10_000]
 
 
 @given(found=FILES, jump=st.floats(-9999 * DAY, 9999 * DAY), budget=st.integers(-10, 5000))
-def test_whatever_the_clock_says_the_newest_stays_and_the_budget_holds(
-    found: list[FullFile], jump: float, budget: int
-) -> None:
+def test_for_any_clock_the_newest_stays_and_the_budget_holds(found: list[FullFile], jump: float, budget: int) -> None:
     removed = prunable(found, NOW + jump, keep_days=30, budget=budget, trust_clock=False)
     left = [file for file in found if file[0] not in removed]
     assert len(set(removed)) == len(removed) and left[-1:] == found[-1:]
@@ -98,25 +96,25 @@ def test_a_full_file_gets_the_number_after_the_highest() -> None:
 
 
 def asked(found: list[FullFile], now: float, keep_days: float, budget: int) -> list[int]:
-    """By number, as `io3ops logs prune` chooses."""
+    """Return the numbers of the files that `io3ops logs prune` removes."""
     return [number(name) for name in prunable(found, now, keep_days=keep_days, budget=budget, trust_clock=True)]
 
 
-def test_a_person_is_obeyed_also_about_the_newest_and_more_than_half() -> None:
+def test_a_persons_command_may_remove_the_newest_and_more_than_half() -> None:
     assert asked(files(40, 30, 20, 10), NOW, 15, FOREVER) == [0, 1, 2]
     assert asked(files(40, 30, 20, 10), NOW, 0, FOREVER) == [0, 1, 2, 3]
     assert asked(files(3, 2, 1, 0), NOW, 30, -1) == [0, 1, 2, 3]
 
 
-def test_what_goes_by_age_makes_room_for_the_others() -> None:
-    """The clock was wrong for a day: a file in the middle is dated long ago."""
+def test_files_removed_by_age_make_room_for_others() -> None:
+    """The clock was wrong for a day, so a file in the middle has an old date."""
     assert asked(files(2, 99, 1, 0), NOW, 30, 30) == [1]
 
 
 # -- a folder
 
 
-def test_a_name_that_the_gateway_does_not_give_is_no_file_of_the_log(tmp_path: Path) -> None:
+def test_files_with_other_names_do_not_belong_to_the_log(tmp_path: Path) -> None:
     for other in (
         "requests-mine.jsonl",
         f"{name(1)}.gz",
@@ -142,7 +140,7 @@ def test_a_name_that_the_gateway_does_not_give_is_no_file_of_the_log(tmp_path: P
         os.close(folder)
 
 
-def test_a_symlink_in_the_folders_place_is_only_followed_when_asked(tmp_path: Path) -> None:
+def test_a_symlink_to_the_folder_is_followed_only_on_request(tmp_path: Path) -> None:
     (tmp_path / "logs").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "logs")
     with pytest.raises(OSError, match="directory"):

@@ -1,4 +1,4 @@
-"""The log is read to its end and never twice, whatever happens to its file."""
+"""A follower reads every line once, whatever happens to the file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from io3ops_shared.request_log.files import FULL
 
 
 class Log:
-    """The gateway's side."""
+    """The writer's side of a log, and the followers to close."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.path, self.number = folder, folder / "requests.jsonl", 0
@@ -47,7 +47,7 @@ def read(follower: Follower) -> str:
     return " ".join(line.decode() for line in follower.lines())
 
 
-def test_it_begins_at_the_end_and_reads_what_comes(log: Log) -> None:
+def test_it_starts_at_the_end_and_reads_new_lines(log: Log) -> None:
     log.write("old\n")
     follower = log.follower()
     assert read(follower) == ""
@@ -55,14 +55,14 @@ def test_it_begins_at_the_end_and_reads_what_comes(log: Log) -> None:
     assert follower.unread() == 4 and read(follower) == "a b" and read(follower) == "" and follower.unread() == 0
 
 
-def test_a_log_that_is_not_there_yet_is_read_from_its_begin(log: Log) -> None:
+def test_a_log_that_appears_later_is_read_from_its_begin(log: Log) -> None:
     follower = log.follower()
     assert read(follower) == "" and follower.unread() == 0
     log.write("a\n")
     assert read(follower) == "a"
 
 
-def test_half_a_line_waits_for_its_other_half(log: Log) -> None:
+def test_half_a_line_waits_for_the_other_half(log: Log) -> None:
     follower = log.follower()
     log.write("a")
     assert read(follower) == ""
@@ -72,7 +72,7 @@ def test_half_a_line_waits_for_its_other_half(log: Log) -> None:
     assert read(follower) == "c"
 
 
-def test_what_was_written_before_the_rename_comes_first(log: Log) -> None:
+def test_lines_before_a_rename_come_first(log: Log) -> None:
     follower = log.follower()
     log.write("a\n")
     assert read(follower) == "a"
@@ -86,7 +86,7 @@ def test_what_was_written_before_the_rename_comes_first(log: Log) -> None:
     assert read(follower) == "d"
 
 
-def test_no_file_between_two_looks_is_missed_and_older_ones_are_not_read_again(log: Log) -> None:
+def test_several_renames_between_two_reads_lose_no_line(log: Log) -> None:
     log.write("very old\n")
     log.rotate()
     log.write("old\n")
@@ -98,7 +98,7 @@ def test_no_file_between_two_looks_is_missed_and_older_ones_are_not_read_again(l
     assert read(follower) == "a b c d" and read(follower) == ""
 
 
-def test_a_worker_that_still_has_the_old_file_is_heard_for_a_while(log: Log) -> None:
+def test_a_renamed_file_is_still_read_for_a_while(log: Log) -> None:
     now = [0.0]
     follower = log.follower(lambda: now[0])
     log.write("a\n")
@@ -114,7 +114,7 @@ def test_a_worker_that_still_has_the_old_file_is_heard_for_a_while(log: Log) -> 
     assert read(follower) == "" and not follower._retired, "and then it is closed"
 
 
-def test_a_file_that_was_emptied_is_read_from_its_begin(log: Log) -> None:
+def test_a_truncated_file_is_read_from_its_begin(log: Log) -> None:
     follower = log.follower()
     log.write("aaaa\nbbbb\n")
     assert read(follower) == "aaaa bbbb"
@@ -126,7 +126,7 @@ def test_a_file_that_was_emptied_is_read_from_its_begin(log: Log) -> None:
     assert read(follower) == "d"
 
 
-def test_the_order_is_that_of_the_numbers_whatever_the_clock_did(log: Log) -> None:
+def test_files_are_ordered_by_number_not_by_date(log: Log) -> None:
     follower = log.follower()
     for number, text in enumerate(("a", "b", "c")):
         log.write(f"{text}\n")
@@ -135,7 +135,7 @@ def test_the_order_is_that_of_the_numbers_whatever_the_clock_did(log: Log) -> No
 
 
 @pytest.mark.parametrize("odd", ["fifo", "link"])
-def test_what_is_no_file_is_not_opened(log: Log, odd: str) -> None:
+def test_only_regular_files_are_opened(log: Log, odd: str) -> None:
     follower = log.follower()
     elsewhere = log.folder / "content.jsonl"
     elsewhere.write_text("a prompt\n")
@@ -147,7 +147,7 @@ def test_what_is_no_file_is_not_opened(log: Log, odd: str) -> None:
     assert read(follower) == "a", "and nothing but the log's own names is"
 
 
-def test_a_removed_file_ends_nothing(log: Log) -> None:
+def test_a_removed_file_is_no_error(log: Log) -> None:
     follower = log.follower()
     log.write("a\n")
     assert read(follower) == "a"
@@ -157,9 +157,7 @@ def test_a_removed_file_ends_nothing(log: Log) -> None:
     assert read(follower) == "b"
 
 
-def test_what_is_longer_than_any_line_is_given_up_and_the_next_one_is_not(
-    log: Log, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_overlong_line_is_replaced_and_the_next_one_is_read(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(follow, "LONGEST_LINE", 100)
     monkeypatch.setattr(follow, "BLOCK", 64)
     follower = log.follower()
@@ -167,7 +165,7 @@ def test_what_is_longer_than_any_line_is_given_up_and_the_next_one_is_not(
     assert read(follower) == f"{OVERLONG.decode()} next"
 
 
-def test_it_says_how_far_behind_it_is(log: Log) -> None:
+def test_lag_is_the_time_since_the_end_was_reached(log: Log) -> None:
     now = [100.0]
     follower = log.follower(lambda: now[0])
     now[0] = 130.0
@@ -181,8 +179,8 @@ def test_it_says_how_far_behind_it_is(log: Log) -> None:
     assert follower.lag() == 10, "not read to the end"
 
 
-def test_a_full_file_that_a_user_brings_back_is_not_new(log: Log) -> None:
-    """Restored from a backup while the observer runs: its requests were counted long ago."""
+def test_a_full_file_that_a_user_restores_is_not_new(log: Log) -> None:
+    """The requests in it were counted long ago."""
     for text in ("a", "b"):
         log.write(f"{text}\n")
         log.rotate()
@@ -198,7 +196,7 @@ def test_a_full_file_that_a_user_brings_back_is_not_new(log: Log) -> None:
     assert read(follower) == "d"
 
 
-def test_a_folder_with_a_full_files_name_ends_nothing(log: Log) -> None:
+def test_a_folder_named_like_a_full_file_is_skipped(log: Log) -> None:
     follower = log.follower()
     log.write("a\n")
     log.number = 7
@@ -215,7 +213,7 @@ def full_name(number: int) -> str:
     return f"requests-20261124T180000Z-{number:04}.jsonl"
 
 
-def test_what_stood_there_is_read_from_its_end_and_what_comes_from_there_on(tmp_path: Path) -> None:
+def test_old_lines_are_read_backwards_and_new_ones_forwards(tmp_path: Path) -> None:
     path = tmp_path / "requests.jsonl"
     (tmp_path / full_name(1)).write_bytes(b"a\nb\n")
     os.utime(tmp_path / full_name(1), (1, 1))
@@ -230,7 +228,7 @@ def test_what_stood_there_is_read_from_its_end_and_what_comes_from_there_on(tmp_
     file.close()
 
 
-def test_a_renamed_file_is_read_to_its_end_and_so_is_whatever_came_between(tmp_path: Path) -> None:
+def test_a_renamed_file_and_those_in_between_are_read_to_their_ends(tmp_path: Path) -> None:
     path = tmp_path / "requests.jsonl"
     path.write_bytes(b"old\n")
     file = Follower(path, FULL)
@@ -251,7 +249,7 @@ def test_a_renamed_file_is_read_to_its_end_and_so_is_whatever_came_between(tmp_p
     file.close()
 
 
-def test_a_file_that_is_not_there_yet_is_waited_for_and_one_that_is_emptied_begins_anew(tmp_path: Path) -> None:
+def test_a_missing_file_is_waited_for_and_a_truncated_one_begins_again(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "requests.jsonl"
     file = Follower(path)
     assert list(file.before()) == [] and list(file.lines()) == []
@@ -263,7 +261,7 @@ def test_a_file_that_is_not_there_yet_is_waited_for_and_one_that_is_emptied_begi
     file.close()
 
 
-def test_lines_longer_than_a_block_are_whole_and_endless_ones_are_not_kept(
+def test_lines_longer_than_a_block_are_whole_and_overlong_ones_are_dropped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in (follow, backwards):

@@ -1,4 +1,4 @@
-"""What the host renders under `io3ops_policy` is what the gateway reads there, field by field."""
+"""The gateway reads from `io3ops_policy` what the host rendered, field by field."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def tables(root: Path) -> list[str]:
     return [RICH, *(p.read_text("utf-8") for p in sorted((root / "src/io3ops/presets").glob("*.yaml")))]
 
 
-def test_modes_deployments_and_settings_arrive_as_they_were_planned(root: Path) -> None:
+def test_the_gateway_reads_the_planned_modes_deployments_and_settings(root: Path) -> None:
     for text in tables(root):
         plan = plan_of(text)
         read = from_config(yaml.safe_load(render(plan)))
@@ -63,8 +63,8 @@ def test_modes_deployments_and_settings_arrive_as_they_were_planned(root: Path) 
 
 
 @pytest.mark.parametrize("name", [f.name for f in fields(ModePolicy)])
-def test_no_field_of_a_mode_is_left_out_of_the_section(name: str) -> None:
-    """The rich mode sets each of them, so that one forgotten by the renderer is seen."""
+def test_every_field_of_a_mode_is_rendered(name: str) -> None:
+    """The table sets each of them, so a field that the renderer forgets fails here."""
     plan = plan_of(RICH)
     (rich,) = (mode for mode in plan.policies if mode.name == "executor")
     made = policy(plan, rich)
@@ -74,7 +74,7 @@ def test_no_field_of_a_mode_is_left_out_of_the_section(name: str) -> None:
     assert name in {*policies.mode_entry(made), "name", "task"}
 
 
-def test_what_is_usual_is_not_written() -> None:
+def test_default_values_are_not_written() -> None:
     usual = ModePolicy(name="m", groups={"internal": "m"})
     assert policies.mode_entry(usual) == {"groups": {"internal": "m"}, "total": 600.0}
     place: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""The reader of the request log: the docs' own examples, joined and torn lines, whatever bytes."""
+"""The reader of the request log: the examples in the docs, joined and torn lines, arbitrary bytes."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def test_the_docs_examples_are_read_in_full(root: Path) -> None:
     assert refused.error == "invalid_api_key" and refused.raw["client"] == "python-httpx 0.28.1"
 
 
-def test_of_two_records_in_one_line_the_second_is_read() -> None:
-    """A gateway was killed in the middle of a write: what it wrote is lost, and nothing else."""
+def test_of_two_records_in_one_line_the_second_counts() -> None:
+    """A gateway that is killed in the middle of a write loses that record and no other."""
     for cut in (1, 6, 20, 60):
         found = parse(line(1, client="{[" * 9)[:cut] + line(2))
         assert found and found.id == "id-2"
@@ -68,11 +68,11 @@ def test_of_two_records_in_one_line_the_second_is_read() -> None:
         b'{"v":1,"time":"x","id":"' + b"a" * (1 << 20) + b'"}',
     ],
 )
-def test_what_is_no_record_is_none(bad: bytes) -> None:
+def test_a_line_without_a_record_is_none(bad: bytes) -> None:
     assert parse(bad) is None
 
 
-def test_what_has_the_wrong_kind_is_left_out() -> None:
+def test_a_value_of_the_wrong_type_counts_as_missing() -> None:
     wild = {
         "mode": 3, "ms": "9", "first_ms": -1, "status": True, "stream": 1, "outcome": None, "gen_ai": [], "attempts": [3, {"at": "x"}],
         "bytes_in": 1e999, "cost_usd": 10**400, "queue_ms": [],
@@ -93,7 +93,7 @@ json_values = st.recursive(
 @QUICK
 @given(st.binary(max_size=200))
 @example(b'{"v":1,"time":"\xff"}')
-def test_any_bytes_raise_nothing(data: bytes) -> None:
+def test_no_bytes_raise(data: bytes) -> None:
     parse(data)
     parse(b'{"v":1,"time":"t",' + data)
 
@@ -107,7 +107,7 @@ def test_any_bytes_raise_nothing(data: bytes) -> None:
         json_values,
     )
 )
-def test_any_values_raise_nothing(values: dict[str, Any]) -> None:
+def test_no_values_raise(values: dict[str, Any]) -> None:
     found = parse(line(1, **values))
     assert found and found.time and all(a.deployment is not None for a in found.attempts)
 

@@ -1,4 +1,4 @@
-"""The file that asks for a recording: both sides understand the same, and the strict reading holds."""
+"""The control file of `io3ops record`, which host and gateway read strictly."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_anything_else_is_a_value_error(data: bytes) -> None:
     assert all(type(mode.until) in (int, float) for mode in found.values())
 
 
-def test_a_number_too_large_for_a_float_is_none_of_ours() -> None:
+def test_a_number_too_large_for_a_float_is_refused() -> None:
     with pytest.raises(ValueError, match="io3ops record"):
         parse(b'{"version": 1, "modes": {"a": {"until": 1' + b"0" * 400 + b"}}}")
 

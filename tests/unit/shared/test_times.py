@@ -1,4 +1,4 @@
-"""One grammar of durations and times: what each command took before is still taken, and what one takes all do."""
+"""One grammar of durations and times: every command and the table accept the same forms, and all that they accepted before."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_a_duration_is_one_number_for_each_unit(text: str, seconds: float) -> No
         "1234567890123s",
     ],
 )
-def test_what_is_no_duration_is_refused_with_the_forms(text: str) -> None:
+def test_other_text_is_refused_and_the_forms_of_durations_are_listed(text: str) -> None:
     with pytest.raises(ValueError, match=re.escape(DURATION_FORMS)):
         parse_duration(text)
 
@@ -110,7 +110,7 @@ def test_the_editors_schema_and_the_parser_agree(text: str) -> None:
 
 
 @given(st.integers(1, 9_999_999), st.sampled_from(["ms", "s", "m", "h"]))
-def test_the_table_reads_what_it_read_before(number: int, unit: str) -> None:
+def test_the_table_accepts_what_it_accepted_before(number: int, unit: str) -> None:
     size = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}[unit]
     assert parse_duration(f"{number}{unit}") == pytest.approx(number * size, rel=1e-12)
     assert Duration(0, 1).schema()["pattern"] == DURATION_PATTERN
@@ -119,7 +119,7 @@ def test_the_table_reads_what_it_read_before(number: int, unit: str) -> None:
 # -- times
 
 
-def test_times_are_written_as_people_do(berlin: None) -> None:
+def test_times_are_words_dates_or_durations_ago(berlin: None) -> None:
     assert parse_time("24h", NOW) == NOW - timedelta(hours=24) and parse_time("7d", NOW) == NOW - timedelta(days=7)
     assert parse_time("now", NOW) == NOW and parse_time("30m", NOW) == NOW - timedelta(minutes=30)
     assert parse_time("90s", NOW) == NOW - timedelta(seconds=90) and parse_time("2w", NOW) == NOW - timedelta(days=14)
@@ -134,7 +134,7 @@ def test_times_are_written_as_people_do(berlin: None) -> None:
     assert parse_time("2026-11-24", NOW).timestamp() == time.mktime((2026, 11, 24, 0, 0, 0, 0, 0, -1))
 
 
-def test_a_duration_older_than_the_calendar_means_from_the_beginning() -> None:
+def test_a_duration_beyond_the_calendar_means_from_the_beginning() -> None:
     for text in ("999999999d", "999999999w"):
         assert parse_time(text, NOW) == EARLIEST
 
@@ -160,7 +160,7 @@ def test_a_duration_older_than_the_calendar_means_from_the_beginning() -> None:
         "Today",
     ],
 )
-def test_what_is_no_time_is_refused_with_the_forms(text: str, berlin: None) -> None:
+def test_other_text_is_refused_and_the_forms_of_times_are_listed(text: str, berlin: None) -> None:
     with pytest.raises(ValueError, match=f"for example {re.escape(TIME_FORMS)}"):
         parse_time(text, NOW)
 
@@ -194,8 +194,8 @@ def accepts(text: str) -> bool:
 @pytest.mark.parametrize(
     "text", ["2w", "90s", "500ms", "today", "yesterday", "2026-11-24", "2026-11-24T18:00:00Z", "1h30m"]
 )
-def test_logs_and_usage_take_the_same_times(text: str) -> None:
-    """`logs --since 2w` and `usage --since 90s` were refused once."""
+def test_logs_and_usage_accept_the_same_times(text: str) -> None:
+    """`logs --since 2w` and `usage --since 90s` used to be refused."""
     assert accepts(text)
 
 

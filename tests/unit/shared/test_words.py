@@ -1,6 +1,6 @@
-"""Every word of the request log, from the gateway that writes it through the reader of the commands to the observer: none gets lost.
+"""Every word of the request log passes from the gateway's writer through the commands' reader to the observer.
 
-The observer once turned eleven reasons that the gateway wrote into `other`, because each side had a list of its own.
+Each side used to have lists of its own, and the observer counted eleven of the gateway's finish reasons as `other`.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def a_request(**given: Any) -> RequestRecord:
 
 
 def through(request: RequestRecord) -> tuple[Record, Observed]:
-    """What the commands and the observer read of the gateway's line."""
+    """Return what the commands and the observer read from the gateway's line."""
     written = orjson.dumps(line(request))
     read, observed = parse(written), observe(written, WORDS)
     assert read is not None and observed is not None
@@ -77,7 +77,7 @@ def test_a_finish_reason_reaches_the_commands_and_the_trace(reason: str) -> None
     assert attributes is not None and attributes["gen_ai.response.finish_reasons"] == (reason,)
 
 
-def test_no_other_word_of_a_server_becomes_a_reason() -> None:
+def test_no_other_word_of_a_server_becomes_a_finish_reason() -> None:
     for word in ("a secret of the prompt", "Stop", "stop ", "", "end-turn"):
         request = a_request()
         request.usage.finish(word)
@@ -113,7 +113,7 @@ def test_an_attempts_error_is_the_same_word_everywhere(error: str) -> None:
 
 
 def test_the_observer_knows_every_failure_of_an_http_client() -> None:
-    """The gateway writes the name of httpx's exception; one that the observer did not know would count as `other`."""
+    """The gateway writes the name of httpx's exception. An unknown one counts as `other`."""
 
     def leaves(found: type[Exception]) -> set[str]:
         below = found.__subclasses__()
@@ -131,7 +131,7 @@ def test_every_endpoint_has_an_operation_that_the_observer_knows() -> None:
 
 
 def test_a_line_with_every_field_is_read_in_full() -> None:
-    """Nothing that the gateway writes is unknown to the reader, and no field of the reader's is never written."""
+    """The reader knows every field that the gateway writes, and the gateway writes every field that the reader knows."""
     request = a_request(
         operation="chat", client="curl 8.14", key="ci", key_id="2c26b46b", data_class="public", data_class_from="request",
         outcome=Outcome.CUT, error="upstream_cut", stream=True, body=10.1, queued=0.2, first=10.3, bytes_in=5, bytes_out=6,
@@ -165,7 +165,7 @@ def test_a_line_with_every_field_is_read_in_full() -> None:
 
 
 def test_the_columns_of_usage_are_fields_of_the_schema() -> None:
-    """DuckDB reads the lines itself, for speed: it must read the same fields, and know the same numbers."""
+    """DuckDB reads the lines itself, for speed. It must read the same fields and accept the same numbers."""
     columns = set(re.findall(r"^    ([a-z_]+):|, ([a-z_]+): '[A-Z]+'", sql.COLUMNS, re.M))
     top = {word for pair in columns for word in pair if word}
     assert {"v", "time", "mode", "outcome", "ms", "gen_ai", "attempts"} <= top
@@ -181,15 +181,5 @@ def test_the_columns_of_usage_are_fields_of_the_schema() -> None:
 
 def test_the_document_lists_every_word(root: Path) -> None:
     text = (root / "docs/request-log.md").read_text("utf-8")
-    for word in (
-        *Outcome,
-        *RequestPath,
-        *DATA_CLASSES,
-        "chat",
-        "text_completion",
-        "embeddings",
-        "stop",
-        "length",
-        "tool_calls",
-    ):
+    for word in (*Outcome, *RequestPath, *AttemptError, *DATA_CLASSES, *OPERATIONS, *FINISH_REASONS):
         assert f"`{word}`" in text, word

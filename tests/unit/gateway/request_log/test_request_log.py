@@ -1,4 +1,4 @@
-"""The request log's decisions: who writes when a disk is slow, what is said; and what asks for a recording."""
+"""Writing on a slow or broken disk, and the control file that asks for a recording."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from io3ops_shared.recording import RecordedMode
 
 
 class Disk:
-    """Takes lines, takes its time by `slow`, says no while `why` is set, and holds a write while `open` is not set."""
+    """A disk that takes `slow` seconds for a write, fails with the errno `why`, and blocks while `open` is not set."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -54,7 +54,7 @@ def writer(disk: Disk) -> LogWriter:
 
 
 def settled(check: Callable[[], bool]) -> None:
-    """Wait for the thread, without a clock of our own."""
+    """Wait for the thread without a clock."""
     for _ in range(2_000_000):
         if check():
             return
@@ -62,13 +62,13 @@ def settled(check: Callable[[], bool]) -> None:
     raise AssertionError("the thread did not get there")
 
 
-def test_a_quick_disk_is_written_directly(disk: Disk) -> None:
+def test_the_caller_writes_to_a_fast_disk_itself(disk: Disk) -> None:
     log = writer(disk)
     assert all(log.write(b"%d" % n) for n in range(100)) and disk.lines == [b"%d" % n for n in range(100)]
     assert disk.by == [True] * 100 and log.lost == 0
 
 
-def test_after_a_slow_write_no_caller_waits_until_the_disk_is_quick_again(disk: Disk) -> None:
+def test_after_a_slow_write_the_thread_writes_until_the_disk_is_fast_again(disk: Disk) -> None:
     log = writer(disk)
     disk.slow = 0.021
     log.write(b"0")
@@ -86,7 +86,7 @@ def test_after_a_slow_write_no_caller_waits_until_the_disk_is_quick_again(disk: 
     assert log.lost == 0
 
 
-def test_the_thread_joins_what_waited_into_few_writes(disk: Disk) -> None:
+def test_the_thread_joins_queued_lines_into_few_writes(disk: Disk) -> None:
     log = writer(disk)
     disk.slow = 0.021
     log.write(b"first")
@@ -99,7 +99,7 @@ def test_the_thread_joins_what_waited_into_few_writes(disk: Disk) -> None:
 
 
 @pytest.mark.parametrize(("most", "size"), [("MOST_LINES", 10), ("MOST_BYTES", 30)])
-def test_more_than_may_wait_is_dropped_and_counted(
+def test_lines_beyond_the_queue_are_dropped_and_counted(
     disk: Disk, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], most: str, size: int
 ) -> None:
     monkeypatch.setattr(background_writer, most, size)
@@ -120,7 +120,7 @@ def test_more_than_may_wait_is_dropped_and_counted(
     assert capsys.readouterr().err == "gateway: the request log is written again; lines lost: 10\n"
 
 
-def test_a_disk_that_says_no_is_asked_once_a_second_and_complained_about_once_a_minute(
+def test_a_broken_disk_is_tried_once_a_second_and_reported_once_a_minute(
     disk: Disk, capsys: pytest.CaptureFixture[str]
 ) -> None:
     log = writer(disk)
@@ -139,7 +139,7 @@ def test_a_disk_that_says_no_is_asked_once_a_second_and_complained_about_once_a_
     assert capsys.readouterr().err == "gateway: the request log is written again; lines lost: 1180\n"
 
 
-def test_a_disk_that_takes_long_to_say_no_holds_up_one_answer_only(disk: Disk) -> None:
+def test_a_disk_that_fails_slowly_delays_one_response_only(disk: Disk) -> None:
     log = writer(disk)
     disk.why, disk.slow = errno.EIO, 30.0
     assert not log.write(b"x")
@@ -151,7 +151,7 @@ def test_a_disk_that_takes_long_to_say_no_holds_up_one_answer_only(disk: Disk) -
     assert log.close(20) and log.lost == 21 and disk.by == [True, *[False] * (len(disk.by) - 1)]
 
 
-def test_without_a_thread_it_is_slow_but_written(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_thread_lines_are_written_slowly(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
@@ -161,7 +161,7 @@ def test_without_a_thread_it_is_slow_but_written(disk: Disk, monkeypatch: pytest
     assert log.write(b"0") and log.write(b"1") and disk.lines == [b"0", b"1"]
 
 
-def test_a_closed_stderr_stops_nothing(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_closed_stderr_is_ignored(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
     log = writer(disk)
     disk.why = errno.EIO
     with open(os.devnull, "w") as nothing:
@@ -177,7 +177,7 @@ def asks(**modes: object) -> bytes:
     return orjson.dumps({"version": 1, "modes": modes})
 
 
-def test_what_is_understood_is_asked_for() -> None:
+def test_a_valid_control_file_asks_for_its_modes() -> None:
     assert content_capture.recorded_modes(asks(a={"until": 5}, b={"until": 6.5, "internal": False})) == {
         "a": RecordedMode(5, True), "b": RecordedMode(6.5, False),
     }  # fmt: skip
@@ -207,7 +207,7 @@ def test_what_is_understood_is_asked_for() -> None:
         asks(good={"until": 5}, bad={"until": 5, "more": 1}),
     ],
 )
-def test_what_is_not_understood_asks_for_nothing(data: bytes) -> None:
+def test_an_invalid_control_file_asks_for_nothing(data: bytes) -> None:
     assert content_capture.recorded_modes(data) == {}
 
 
@@ -222,8 +222,8 @@ def test_a_long_text_is_cut_between_characters() -> None:
     assert content_capture.cut(b"\xff{}") == ("\ufffd{}", False) and content_capture.cut("\ud800") == ("?", False)
 
 
-def test_a_lost_line_is_told_whoever_loses_it() -> None:
-    """Also one that waited for a slow disk: `io3ops health` must know."""
+def test_every_lost_line_is_reported_to_the_callback() -> None:
+    """Also a queued one: `io3ops health` counts them."""
     told: list[int] = []
 
     def put(_lines: bytes) -> None:

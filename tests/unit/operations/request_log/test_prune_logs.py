@@ -1,4 +1,4 @@
-"""`io3ops logs prune` in a folder that belongs to the gateway's user, who may be anybody's by now."""
+"""`io3ops logs prune` in a folder of the gateway's user, which may have been tampered with."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from io3ops.operations.request_log import prune as prune_logs
 from io3ops_shared.request_log.files import LOCK
 
 
-def test_root_gives_away_the_lock_and_nothing_that_was_put_in_its_place(
+def test_root_changes_the_owner_of_the_lock_and_not_of_a_link_in_its_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     logs, theirs = tmp_path / "logs", tmp_path / "shadow"

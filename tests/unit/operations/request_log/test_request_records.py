@@ -1,4 +1,4 @@
-"""The files of the request log, read newest first; and what is shown of a client's texts."""
+"""Reading the request log's files newest first, and showing a client's texts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def line(number: int, **more: Any) -> bytes:
 @QUICK
 @given(st.text(max_size=100), st.integers(1, 50))
 @example("\x1b[2J\r\n‮\ud800", 50)
-def test_what_is_shown_is_printable_and_short(value: str, most: int) -> None:
+def test_shown_text_is_printable_and_short(value: str, most: int) -> None:
     made = shown(value, most)
     assert made.isprintable() and len(made) <= most
     assert made == value or not value.isprintable() or len(value) > most
@@ -51,7 +51,7 @@ def test_files_are_read_newest_first(tmp_path: Path) -> None:
     assert list(newest_records(tmp_path / "nothing")) == []
 
 
-def test_a_file_renamed_while_it_is_read_is_taken_once(tmp_path: Path) -> None:
+def test_a_file_renamed_while_it_is_read_is_read_once(tmp_path: Path) -> None:
     current = tmp_path / "requests.jsonl"
     current.write_bytes(line(1) + b"\n" + line(2) + b"\n")
     found = newest_records(tmp_path)
@@ -61,13 +61,13 @@ def test_a_file_renamed_while_it_is_read_is_taken_once(tmp_path: Path) -> None:
     assert [r.id for r in found] == ["id-1"]
 
 
-def test_a_file_that_may_not_be_read_is_named(tmp_path: Path) -> None:
+def test_the_error_names_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "requests.jsonl").mkdir()
     with pytest.raises(LogMissing, match=re.escape("requests.jsonl")):
         list(newest_records(tmp_path))
 
 
-def test_a_folder_that_may_not_be_looked_into_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_names_a_folder_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_path: Path) -> bool:
         raise PermissionError(13, "Permission denied")
 
