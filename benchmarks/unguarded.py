@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from types import SimpleNamespace
 from typing import Any
 
-from io3ops_gateway.litellm_proxy import startup
+from io3ops_gateway.litellm_proxy import startup, trim
 from io3ops_gateway.server import launcher, warmup
 
 
@@ -21,7 +21,13 @@ class Bare:
     async def __call__(self, *given: Any) -> None:
         await importlib.import_module("litellm.proxy.proxy_server").app(*given)
 
+    def finish_start(self) -> None:
+        trim.trim_callbacks(None)
+
     def end(self) -> None:
+        return
+
+    def close(self) -> None:
         return
 
 
@@ -31,16 +37,21 @@ async def nothing(_edge: Any) -> None:
 
 def import_litellm(ours: Iterable[str]) -> None:
     imported(ours)
-    worker: Any = importlib.import_module("io3ops_gateway.server.worker")
-    worker.build_edge = lambda _job, _make: Bare()
-    worker.check_held = lambda _edge: None
+    factory: Any = importlib.import_module("io3ops_gateway.server.worker_factory")
+    bare: Any = Bare()
+    factory.WorkerFactory.build = lambda _factory, _job: factory.worker.Service(bare, bare)
     sys.modules["io3ops_gateway.litellm_proxy.hooks"] = SimpleNamespace(policy=None)  # type: ignore[assignment]  # a module with one name
+
+
+def install_patches(*, trimmed: bool) -> bool:
+    return trimmed and not trim.install()
 
 
 imported = startup.import_litellm
 # Any: names of other modules are replaced here, which the type checker cannot follow.
-replaced: Any = launcher
+replaced: Any = startup
 replaced.import_litellm = import_litellm
+replaced.install_patches = install_patches
 replaced = warmup
 replaced.warm_up = nothing
 sys.exit(launcher.main())

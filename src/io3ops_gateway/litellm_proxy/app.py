@@ -1,6 +1,6 @@
-"""The full path: a request through LiteLLM's own app, with its router, retries and fallbacks.
+"""The full path: serve a request through LiteLLM's own app, with its router, retries and fallbacks.
 
-An ASGI call to the app in this process; the answer is held to what the edge says of it.
+Calls the ASGI app in this process and rewrites its response: the gateway's headers, errors in the endpoint's shape, no provider's key.
 """
 
 import asyncio
@@ -23,23 +23,26 @@ from io3ops_shared.names import INTERNAL, OWNER, PUBLIC
 from io3ops_shared.policy import ModePolicy
 from io3ops_shared.request_log.schema import Outcome, RequestPath
 
-# Handed on to LiteLLM. Every other header, known or yet to be invented, ends here.
+# Request headers for LiteLLM. Every other header, known or yet to be invented, ends here.
 PASSED = frozenset({b"accept", b"anthropic-version", b"anthropic-beta"})
-# Answers say what we say; LiteLLM's and the provider's own headers name addresses, costs and accounts.
+# Response headers for the client. The others that LiteLLM and providers send name addresses, costs and accounts.
 ANSWERED = frozenset({b"content-type", b"content-length", b"retry-after", b"cache-control", b"x-accel-buffering"})
-# How an error begins in the middle of a stream.
+# The first bytes of an error event.
 FAILED = (b'data: {"error"', b"event: error", b"event: response.failed")
-# How one ends well; nothing that was cut may.
+# The first bytes of a stream's last event. A stream whose prompt was cut must not end with it.
 ENDED = (b"data: [DONE]", b"event: message_stop", b"event: response.completed", b"event: response.incomplete")
 # LiteLLM's name, in its errors, for a prompt that does not fit the model's window.
 OVERLONG = b"ContextWindowExceededError"
-# At least this long may a warm-up request take, in seconds.
+# A warm-up request may take at least this long.
 WARMUP_SECONDS = 50.0
 
 
 class FullPath:
-    """`inner_key`: what LiteLLM knows as its master key; made at the start, known to nobody else. `hide`: takes the providers' keys
-    out of what is answered. `why`: why nothing of a group could be tried."""
+    """Serves admitted requests through LiteLLM.
+
+    `inner_key`: LiteLLM's master key, made at the start and known only to this process. `hide`: removes the providers' keys from a
+    response. `why`: says why no deployment of a group could be tried.
+    """
 
     def __init__(self, app: App, inner_key: str, hide: Callable[[bytes], bytes], why: Callable[[str], str]) -> None:
         self._app = app
@@ -48,7 +51,7 @@ class FullPath:
         self._authorization = (b"authorization", f"Bearer {inner_key}".encode())
 
     def inner(self, scope: Message, body: bytes) -> Message:
-        """The scope of the request that LiteLLM gets: known headers, and a key that only this process knows."""
+        """Return the scope of LiteLLM's request: known headers, and a key that only this process knows."""
         passed = [(name, value) for name, value in scope["headers"] if name in PASSED]
         length = (b"content-length", str(len(body)).encode())
         own = [(b"content-type", b"application/json"), length, (b"host", b"localhost"), self._authorization]
@@ -61,17 +64,17 @@ class FullPath:
             Refusal: 400, the body is nested too deeply.
             TimeoutError: the request's budget ended.
         """
-        body = _written(fields)
-        answer = _Answer(self, context, fields.get("encoding_format"))
+        body = _json(fields)
+        response = _Response(self, context, fields.get("encoding_format"))
         context.record.path = RequestPath.FULL
         try:
-            await self._call(scope, context, body, answer.send)
+            await self._call(scope, context, body, response.send)
             if context.budget.expired() and not context.response.ended:
                 # LiteLLM took the end of its time for a failure of its own.
                 raise TimeoutError
         except (asyncio.CancelledError, TimeoutError):
             if context.response.begun and context.stopping and not context.disconnected.is_set():
-                await answer.tell()
+                await response.end_early()
             raise
 
     def warm_up(self, mode: ModePolicy, answer: object) -> App:
@@ -110,78 +113,88 @@ class FullPath:
 
     async def _call(self, scope: Message, context: RequestContext, body: bytes, send: Send) -> None:
         """Call LiteLLM's app, with `context` as the current request."""
-        given = False
-
-        async def receive() -> Message:
-            nonlocal given
-            if given:
-                await context.disconnected.wait()
-                return {"type": "http.disconnect"}
-            given = True
-            return {"type": "http.request", "body": body, "more_body": False}
-
         token = CURRENT.set(context)
         try:
-            await self._app(self.inner(scope, body), receive, send)
+            await self._app(self.inner(scope, body), _Request(body, context.disconnected).receive, send)
         finally:
             CURRENT.reset(token)
 
     def revised(self, context: RequestContext, status: int, body: bytes, vectors: object) -> tuple[int, bytes]:
-        """Return (status, body) of a whole answer as the client gets it. `vectors`: the format of embeddings."""
+        """Return (status, body) of a whole response as the client gets it. `vectors`: the requested format of embeddings."""
         if context.admitted.may_leave:
             body = self._hide(body)
         if status >= 400:
             return self._error(context, status, responses.tidy(body))
         try:
-            found = orjson.loads(body)
+            payload = orjson.loads(body)
         except orjson.JSONDecodeError:
             return status, body
-        if isinstance(found, dict):
-            if "model" in found:
-                # After a fallback LiteLLM names the provider's model; applications talk to modes.
-                found["model"] = context.admitted.requested_model
-            if context.admitted.endpoint is EMBEDDINGS and isinstance(found.get("data"), list):
-                found["data"] = formatted(found["data"], vectors) or found["data"]
-        return status, orjson.dumps(found)
+        if isinstance(payload, dict):
+            if "model" in payload:
+                # After a fallback LiteLLM names the provider's model; applications know only modes.
+                payload["model"] = context.admitted.requested_model
+            if context.admitted.endpoint is EMBEDDINGS and isinstance(payload.get("data"), list):
+                payload["data"] = formatted(payload["data"], vectors) or payload["data"]
+        return status, orjson.dumps(payload)
 
     def _error(self, context: RequestContext, status: int, body: bytes) -> tuple[int, bytes]:
-        """Return (status, body) of LiteLLM's error in our words, where it means something else than it says."""
+        """Return (status, body) of LiteLLM's error as the client gets it: two kinds are replaced by errors of ours."""
         record, admitted, routing = context.record, context.admitted, context.routing
         record.failed(Outcome.ERROR, responses.kind(body, status))
         if status == 429 and not routing.attempts:
-            # LiteLLM says "rate limit" when no deployment can be tried, which sends clients into a loop of retries.
+            # LiteLLM answers 429 when no deployment is available, and clients would retry in a loop.
             record.error = "no_model"
             message = f"no model of mode {admitted.mode} can be tried now: {self._why(admitted.group)}"
             return 503, orjson.dumps(responses.error_body(Refusal(503, "no_model", message)))
         if status == 400 and OVERLONG in body:
-            # The same words in every mode and from every provider, and nothing of the prompt in them.
+            # One message for all providers, which quotes nothing of the prompt.
             record.error = context_window.CODE
             refused = routing.overlong or context_window.refusal("", 0, 0)
             return status, orjson.dumps(responses.error_body_for(refused, admitted.endpoint))
         return status, body
 
     def passed_on(self, context: RequestContext, body: bytes) -> bytes:
-        """A part of an answer that is not looked at as a whole."""
+        """Return one part of a response that is not held back, as the client gets it."""
         if context.routing.overlong and body.startswith(ENDED):
             refused, context.routing.overlong = context.routing.overlong, None
             context.record.failed(Outcome.ERROR, refused.code)
             return responses.error_event(refused, context.admitted.endpoint)
-        found = self._hide(body) if context.admitted.may_leave else body
-        if not found.startswith(FAILED):
-            return found
-        context.record.failed(Outcome.CUT, responses.kind(found, 0))
-        return responses.tidy(found)
+        if context.admitted.may_leave:
+            body = self._hide(body)
+        if not body.startswith(FAILED):
+            return body
+        context.record.failed(Outcome.CUT, responses.kind(body, 0))
+        return responses.tidy(body)
 
 
-def _written(fields: Mapping[str, Any]) -> bytes:
+class _Request:
+    """The request that LiteLLM reads: the whole body at once, then nothing until the client disconnects."""
+
+    def __init__(self, body: bytes, disconnected: asyncio.Event) -> None:
+        self._body = body
+        self._disconnected = disconnected
+        self._received = False
+
+    async def receive(self) -> Message:
+        if self._received:
+            await self._disconnected.wait()
+            return {"type": "http.disconnect"}
+        self._received = True
+        return {"type": "http.request", "body": self._body, "more_body": False}
+
+
+def _json(fields: Mapping[str, Any]) -> bytes:
     try:
         return orjson.dumps(fields)
     except orjson.JSONEncodeError:
         raise Refusal(400, "too_deep", "the body is nested too deeply") from None
 
 
-class _Answer:
-    """LiteLLM's answer on its way to the client. `vectors`: the format of embeddings that the client asked for."""
+class _Response:
+    """LiteLLM's response on its way to the client: passed on part by part, or held until it is whole.
+
+    `vectors`: the format of embeddings that the client asked for.
+    """
 
     def __init__(self, path: FullPath, context: RequestContext, vectors: object) -> None:
         self._path = path
@@ -189,14 +202,14 @@ class _Answer:
         self._response = context.response
         self._vectors = vectors
         self._streams = False
-        # The head of an answer that is held back until it is whole.
+        # The headers of a response that is held.
         self._held: Headers | None = None
         self._parts = bytearray()
 
     async def send(self, message: Message) -> None:
         """Take one ASGI message of LiteLLM's app."""
         if not self._response.begun and self._context.budget.expired():
-            # LiteLLM answers in its own words for a call that was cancelled.
+            # LiteLLM responds even to a call that was cancelled.
             return
         if message["type"] == "http.response.start":
             await self._start(message["status"], message["headers"])
@@ -217,7 +230,7 @@ class _Answer:
         self._streams = any(n == b"content-type" and v.startswith(b"text/event-stream") for n, v in kept)
         context.record.stream = self._streams
         head = [*kept, *responses.facts(context, status)]
-        # Held until it is whole: errors, which speak of LiteLLM; the model's name after a fallback; and embeddings.
+        # Held: errors, which speak of LiteLLM; the model's name after a fallback; and embeddings.
         changed = context.routing.attempts > 1 or context.admitted.endpoint is EMBEDDINGS
         if status >= 400 or (changed and (b"content-type", b"application/json") in kept):
             self._held = head
@@ -232,8 +245,8 @@ class _Answer:
         await self._response.start([*((n, v) for n, v in held if n != b"content-length"), length])
         await self._response.write(body, last=True)
 
-    async def tell(self) -> None:
-        """Tell the client that the gateway stops, where the answer has begun and can still say so."""
+    async def end_early(self) -> None:
+        """End a response that has begun, because the gateway stops: a stream gets an error event, any other is cut."""
         if self._streams and not self._response.ended:
             self._context.record.failed(Outcome.STOPPING, STOPPING.code)
             await self._response.write(responses.error_event(STOPPING, self._context.admitted.endpoint), last=True)

@@ -1,108 +1,98 @@
-"""Takes out of LiteLLM what costs time on each request and does nothing here: keys in a database, budgets, its own limits, other people's telemetry.
+"""Remove from LiteLLM the work on each request that has no effect here: keys in a database, budgets, its own limits, telemetry of others.
 
-The edge and the policy do what is needed of it. Everything here touches LiteLLM's internals, so it is held to the one version it was
-written for, and IO3_TRIM=off leaves LiteLLM as it comes. Touches LiteLLM's modules in this process.
+The edge and the policy do the part of it that this gateway needs. All of it relies on LiteLLM's internals (`compat.TRIMMED`), so it acts only
+on the version it was written for, and IO3_TRIM=off leaves LiteLLM unchanged. Touches LiteLLM's modules in this process.
 """
 
-import importlib
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from importlib.metadata import version
 from typing import Any
 
+from io3ops_gateway.litellm_proxy import compat
 from io3ops_gateway.policy import endpoints
 
 VERSION = "1.106.2"
-# Of its middlewares. Lazy features: `/v1/messages` among others is registered by its first request.
-KEPT = frozenset({"LazyFeatureMiddleware"})
-# Looked for on every request, and never there: an import that fails searches the disk each time.
-ABSENT = ("litellm.integrations.otel.logger", "opentelemetry.sdk", "prisma")
-# In `litellm`: who is told of every call.
-LISTS = (
-    "callbacks",
-    "success_callback",
-    "failure_callback",
-    "_async_success_callback",
-    "_async_failure_callback",
-)
-_trimmed: list[bool] = []
 
 
-def before(found: str | None = None) -> str:
-    """Before the workers are forked. Returns why nothing was done, '' when it was. `found`: LiteLLM's version."""
-    found = found or version("litellm")
-    if found != VERSION:
-        return f"LiteLLM {found} is not {VERSION}, which can be trimmed: requests take longer"
-    for name in ABSENT:
-        sys.modules.setdefault(name, None)  # type: ignore[arg-type]
-    proxy = importlib.import_module("litellm.proxy.proxy_server")
-    proxy.app.user_middleware[:] = [entry for entry in proxy.app.user_middleware if entry.cls.__name__ in KEPT]
-    # FastAPI prepares each router when a request first passes it. That takes seconds for 500 routes that the edge lets nobody reach.
+def install(installed: str | None = None) -> str:
+    """Trim LiteLLM in the parent, before workers are forked. Return why nothing was changed, "" when it was.
+
+    `installed`: LiteLLM's version; None asks the package.
+
+    Raises:
+        StartError: a name that is to be replaced is gone.
+    """
+    installed = installed or version("litellm")
+    if installed != VERSION:
+        return f"LiteLLM {installed} is not {VERSION}, the only version that is trimmed: requests take longer"
+    compat.check(compat.TRIMMED)
+    for name in compat.ABSENT_MODULES:
+        sys.modules.setdefault(name, None)  # type: ignore[arg-type]  # None makes each import fail at once; typeshed knows only modules
+    middleware = compat.MIDDLEWARE.find()
+    middleware[:] = [entry for entry in middleware if entry.cls is compat.LAZY_FEATURES.find()]
+    # FastAPI prepares each router when a request first passes it, which takes seconds for 500 routes that the edge lets nobody reach.
     served = endpoints.paths({endpoint.task for endpoint in endpoints.EXTRA.values()})
-    proxy.app.router.routes[:] = [route for route in proxy.app.router.routes if _leads_to(route, served)]
-    # Limits by budget, key and session, skills from a database, ids that are encrypted for users: there are none.
-    importlib.import_module("litellm.proxy.hooks").PROXY_HOOKS.clear()
-    auth = importlib.import_module("litellm.proxy.auth.user_api_key_auth").user_api_key_auth
-    proxy.app.dependency_overrides[auth] = _owner(importlib.import_module("litellm.proxy._types"))
-    # Why a call cost nothing: it was local.
-    vars(importlib.import_module("litellm.litellm_core_utils.litellm_logging"))["diagnose_zero_cost"] = _nothing
-    ollama = importlib.import_module("litellm.llms.ollama.common_utils").OllamaModelInfo
-    ollama._is_static_ollama_model = staticmethod(_priced(ollama._strip_ollama_model_prefix))
-    # Usage against `tpm` and `rpm` of a deployment, which no rendered file has: limits are the edge's.
-    importlib.import_module("litellm.router").Router._increment_deployment_usage = _never
-    _trimmed.append(True)
+    routes = compat.ROUTES.find()
+    routes[:] = [route for route in routes if _leads_to(route, served)]
+    compat.PROXY_HOOKS.find().clear()
+    known_caller = _known_caller(compat.CALLER.find(), compat.CALLER_ROLE.find())
+    compat.PROXY_APP.find().dependency_overrides[compat.KEY_CHECK.find()] = known_caller
+    compat.ZERO_COST.replace(_do_nothing)
+    compat.PRICED.replace(staticmethod(_is_priced(compat.BARE_MODEL.find())))
+    compat.DEPLOYMENT_USAGE.replace(_count_nothing)
     return ""
 
 
-def after(hooks: object) -> None:
-    """After LiteLLM's start, if it was trimmed: nobody is told of a call but the router and the policy."""
-    if not _trimmed:
-        return
-    litellm = sys.modules["litellm"]
-    for name in LISTS:
-        told = getattr(litellm, name)
-        told[:] = [entry for entry in told if entry is hooks or _routes(entry)]
+def trim_callbacks(hooks: object) -> None:
+    """Tell only the router and the policy's `hooks` about a call. For a worker of a trimmed LiteLLM, after LiteLLM's own start."""
+    for symbol in compat.CALLBACK_LISTS:
+        callbacks = symbol.find()
+        callbacks[:] = [callback for callback in callbacks if callback is hooks or _is_routers(callback)]
+
+
+def _is_routers(callback: object) -> bool:
+    """Whether the router registered it: a method of its own, or a strategy such as least-busy."""
+    router, strategies = compat.ROUTER_MODULES
+    module = getattr(callback, "__module__", "") or ""
+    return module == router or module.startswith(strategies)
 
 
 def _leads_to(route: Any, served: Collection[str]) -> bool:
-    """Whether this is the route of a path in `served`, or a router with such a route."""
+    """Whether this is the route of a path in `served`, or a router with such a route (`compat.INCLUDED_ROUTER`)."""
     router = getattr(route, "original_router", None)
     if router is None:
         return getattr(route, "path", "") in served
     return any(_leads_to(inner, served) for inner in router.routes)
 
 
-def _routes(entry: object) -> bool:
-    """Whether it is the router's: methods of it, and strategies such as least-busy."""
-    where = getattr(entry, "__module__", "") or ""
-    return where == "litellm.router" or where.startswith("litellm.router_strategy.")
+def _known_caller(caller: Callable[..., Any], role: object) -> Callable[[], Awaitable[Any]]:
+    """Name the same caller for every request: the edge has checked the key, and only the edge can reach this app."""
+
+    async def known_caller() -> Any:
+        return caller(api_key="io3ops", user_id="io3ops", user_role=role, request_route=None)
+
+    return known_caller
 
 
-def _owner(types: Any) -> Callable[[], Any]:
-    """Who calls, for LiteLLM: always the same. The edge has looked at the key, and nobody else can reach this app."""
+def _do_nothing(*_: object, **__: object) -> None:
+    return
 
-    async def owner() -> Any:
-        return types.UserAPIKeyAuth(
-            api_key="io3ops", user_id="io3ops", user_role=types.LitellmUserRoles.PROXY_ADMIN, request_route=None
+
+async def _count_nothing(*_: object, **__: object) -> None:
+    return
+
+
+def _is_priced(strip: Callable[[str], str]) -> Callable[[str], bool]:
+    """Whether LiteLLM has a price for an Ollama model, without a lower-case copy of all three thousand names. `strip` takes a prefix off."""
+
+    def is_priced(model: str) -> bool:
+        # Read each time: LiteLLM may put another mapping there.
+        from litellm import model_cost
+
+        bare = strip(model)
+        return any(
+            n in model_cost or n.lower() in model_cost for n in (model, bare, f"ollama/{bare}", f"ollama_chat/{bare}")
         )
 
-    return owner
-
-
-def _nothing(*_: object, **__: object) -> None:
-    return
-
-
-async def _never(*_: object, **__: object) -> None:
-    return
-
-
-def _priced(stripped: Callable[[str], str]) -> Callable[[str], bool]:
-    """Whether LiteLLM has prices for an Ollama model, without writing all three thousand names in small letters first."""
-
-    def priced(model: str) -> bool:
-        known, bare = sys.modules["litellm"].model_cost, stripped(model)
-        names = (model, bare, f"ollama/{bare}", f"ollama_chat/{bare}")
-        return any(name in known or name.lower() in known for name in names)
-
-    return priced
+    return is_priced

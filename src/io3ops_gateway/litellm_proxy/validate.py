@@ -1,29 +1,32 @@
-"""`python -m io3ops_gateway.litellm_proxy.validate FOLDER`: loads each litellm.yaml of a folder as a start would, and prints what is then held.
+"""`python -m io3ops_gateway.litellm_proxy.validate FOLDER`: load each litellm.yaml of a folder as a start would, and print what LiteLLM holds.
 
-One line per file, `HELD [name, {...}]` or `REFUSED [name, reason]`. LiteLLM drops what it cannot read without a word, so the
-caller compares with what it planned. May touch: this process's environment and the given files; it serves nothing.
+One line per file, `HELD [name, {...}]` or `REFUSED [name, reason]`. LiteLLM drops what it cannot read and says nothing, so the caller
+compares with its plan. May touch: this process's environment and the given files; it serves nothing.
 """
 
 import asyncio
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from io3ops_gateway.errors import one_line
+from io3ops_gateway.litellm_proxy import compat
 from io3ops_gateway.litellm_proxy.startup import LITELLM_DEFAULTS
+from io3ops_gateway.settings import from_environment
 
 
 def held(path: Path) -> dict[str, Any]:
-    """The deployments, fallbacks, modes and aliases after LiteLLM's own loader and our policy have read the file."""
-    from litellm.proxy.proxy_server import ProxyConfig
+    """Return the deployments, fallbacks, modes and aliases that LiteLLM's own loader and our policy have read."""
+    compat.check()
+    # Only here: this imports LiteLLM, which reads the environment that `main` sets.
+    from io3ops_gateway.litellm_proxy import hooks
 
-    # The policy plugin reads its section while it is imported, as at a real start.
-    os.environ["IO3_CONFIG"] = str(path)
-    sys.modules.pop("io3ops_gateway.litellm_proxy.hooks", None)
-    router, _, _ = asyncio.run(ProxyConfig().load_config(router=None, config_file_path=str(path)))
-    policy = sys.modules["io3ops_gateway.litellm_proxy.hooks"].policy.policy
+    policy = hooks.load(replace(from_environment(os.environ), config=path)).policy
+    loader = compat.PROXY_CONFIG.find()()
+    router, _, _ = asyncio.run(compat.LOAD_CONFIG.find()(loader, router=None, config_file_path=str(path)))
     return {
         "deployments": [
             [d["model_name"], d["model_info"]["id"], d["litellm_params"]["model"], d["litellm_params"].get("order")]
@@ -36,7 +39,7 @@ def held(path: Path) -> dict[str, Any]:
 
 
 def main(folder: Path) -> int:
-    """Every *.yaml of the folder. Returns 0 when all were loaded, else 1."""
+    """Load every *.yaml of the folder. Return 0 when all were loaded, else 1."""
     for name, value in (LITELLM_DEFAULTS | {"LITELLM_MASTER_KEY": "sk-of-no-gateway-at-all"}).items():
         os.environ.setdefault(name, value)
     refused = 0

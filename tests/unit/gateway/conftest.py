@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-import importlib
 import sys
-import types
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
+import httpx
 import pytest
+from tests import fake_litellm
 
-STAND_INS = ("uvicorn", "uvicorn.protocols", "uvicorn.protocols.http", "uvicorn.protocols.http.httptools_impl")
-OURS = ("io3ops_gateway.server.http_protocol", "io3ops_gateway.server.worker")
+from io3ops_gateway import litellm_proxy
+
+HOOKS = "io3ops_gateway.litellm_proxy.hooks"
 
 
 @pytest.fixture
@@ -22,48 +22,15 @@ def certificate() -> bytes:
     return Path(__file__).with_name("company.pem").read_bytes()
 
 
-class Uvicorn:
-    """uvicorn's server: what ours builds on, and the settings that it was given."""
-
-    def __init__(self, config: Any) -> None:
-        self.config = config
-        self.server_state = types.SimpleNamespace(connections=set(), tasks=set())
-        self.seen: list[str] = []
-        self.servers: list[Any] = []
-
-    async def startup(self, sockets: Any = None) -> None:
-        self.seen.append("startup")
-        self.servers = [types.SimpleNamespace(close=lambda: self.seen.append("closed")) for _ in sockets or ()]
-
-    async def on_tick(self, _counter: int) -> bool:
-        return False
-
-    async def shutdown(self, sockets: Any = None) -> None:
-        self.seen.append("shutdown")
-
-    async def serve(self, sockets: Any = None) -> None:
-        self.seen.append("served")
-
-
-class Options(types.SimpleNamespace):
-    """uvicorn's settings."""
-
-    def __init__(self, app: Any, **options: Any) -> None:
-        super().__init__(app=app, **options)
-
-    def get_loop_factory(self) -> Any:
-        return asyncio.new_event_loop
-
-
 @pytest.fixture
-def worker(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """The module, on stand-ins for uvicorn: it is not in the tests' environment."""
-    for name in STAND_INS:
-        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
-    vars(sys.modules["uvicorn"]).update(Server=Uvicorn, Config=Options)
-    vars(sys.modules[STAND_INS[-1]])["HttpToolsProtocol"] = object
-    for name in OURS:
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    yield importlib.import_module("io3ops_gateway.server.worker")
-    for name in OURS:
-        sys.modules.pop(name, None)
+def litellm(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, ModuleType]]:
+    """LiteLLM's modules, by name. What a test patches in them, and in httpx, is put back."""
+    monkeypatch.delitem(sys.modules, HOOKS, raising=False)
+    base = httpx._client.BaseClient
+    monkeypatch.setattr(base, "_build_redirect_request", base._build_redirect_request)
+    monkeypatch.setattr(httpx.AsyncClient, "send", httpx.AsyncClient.send)
+    monkeypatch.setattr(httpx.Client, "send", httpx.Client.send)
+    yield fake_litellm.install(monkeypatch)
+    # The hooks extend a class of these modules, so the next test imports them anew.
+    sys.modules.pop(HOOKS, None)
+    vars(litellm_proxy).pop("hooks", None)

@@ -1,9 +1,11 @@
-"""The start, without LiteLLM: what it is told, what is bound, how a failure reads."""
+"""The start, without LiteLLM, a socket or a fork: the order of its steps, and how a failure ends it."""
 
-import gc
+from __future__ import annotations
+
+import ast
 import os
-import socket
-import sys
+import signal
+import types
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,125 @@ from io3ops_gateway.errors import (
     StartError,
 )
 from io3ops_gateway.litellm_proxy import startup
-from io3ops_gateway.server import launcher, sockets
+from io3ops_gateway.policy.client_keys import KeyRing
+from io3ops_gateway.server import launcher, sockets, startup_checks, supervisor
+from io3ops_gateway.server.worker_factory import WorkerFactory
+from io3ops_gateway.settings import Settings
+
+STEPS = ["config", "key", "certificates", "bind alone", "client keys", "environment", "import", "patches", "supervisor"]
+
+
+class Started:
+    """What `launcher.serve` does with its settings. `fails`: the step that raises."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], fails: str = "") -> None:
+        self.environment = environment
+        self.fails = fails
+        self.steps: list[str] = []
+        self.given: dict[str, Any] = {}
+        self.trim: bool | None = None
+        monkeypatch.setattr(os, "environ", environment)
+        monkeypatch.setattr(startup_checks, "check_config", lambda _path: self.step("config"))
+        monkeypatch.setattr(startup_checks, "read_master_key", lambda _path: self.step("key") or "sk-owner")
+        monkeypatch.setattr(startup_checks, "combined_ca_bundle", lambda _folder: self.step("certificates"))
+        monkeypatch.setattr(sockets, "bind", self.bind)
+        monkeypatch.setattr(launcher, "KeyRing", lambda *given: self.step("client keys") or KeyRing(*given))
+        prepare = startup.prepare_environment
+        monkeypatch.setattr(
+            startup, "prepare_environment", lambda *given, **more: self.step("environment") or prepare(*given, **more)
+        )
+        monkeypatch.setattr(startup, "import_litellm", lambda _ours: self.step("import"))
+        monkeypatch.setattr(startup, "install_patches", self.install_patches)
+        monkeypatch.setattr(supervisor, "Supervisor", self.supervisor)
+
+    def serve(self, **settings: Any) -> None:
+        launcher.serve(Settings(ca_dir=Path("/nowhere"), keys_file=Path("/nowhere/keys.json"), **settings))
+
+    def step(self, name: str) -> None:
+        self.steps.append(name)
+        if name == self.fails:
+            raise StartError(f"{name} failed", "mend it")
+
+    def bind(self, _host: str, _port: int, *, shared: bool) -> str:
+        self.step("bind shared" if shared else "bind alone")
+        return "a listener"
+
+    def install_patches(self, *, trimmed: bool) -> bool:
+        self.trim = trimmed
+        self.step("patches")
+        return trimmed
+
+    def supervisor(self, **given: Any) -> Any:
+        self.given = given
+        return types.SimpleNamespace(run=lambda: self.step("supervisor"))
+
+    @property
+    def workers(self) -> WorkerFactory:
+        found: WorkerFactory = self.given["work"].__self__
+        return found
+
+
+def started(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str] | None = None, **settings: Any) -> Started:
+    made = Started(monkeypatch, {} if environment is None else environment)
+    made.serve(**settings)
+    return made
+
+
+def test_cheap_checks_and_the_port_come_before_the_slow_import(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second gateway on the same port is told so at once, and does not share the port."""
+    assert started(monkeypatch).steps == STEPS
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_step_that_fails_is_the_last(monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    begun = Started(monkeypatch, {}, fails=step)
+    with pytest.raises(StartError, match=f"{step} failed"):
+        begun.serve()
+    assert begun.steps == STEPS[: STEPS.index(step) + 1]
+
+
+@pytest.mark.parametrize("trim", [True, False])
+def test_the_switch_of_the_trim_reaches_the_patches_and_the_workers(
+    monkeypatch: pytest.MonkeyPatch, trim: bool
+) -> None:
+    begun = started(monkeypatch, trim=trim)
+    assert begun.trim is trim and begun.workers.trimmed is trim
+
+
+@pytest.mark.parametrize(("outside", "redacted"), [({}, True), ({"LITELLM_LOG": "ERROR"}, False)])
+def test_text_is_kept_out_of_the_log_unless_somebody_asks_for_it(
+    monkeypatch: pytest.MonkeyPatch, outside: dict[str, str], redacted: bool
+) -> None:
+    assert started(monkeypatch, dict(outside)).workers.redact_log is redacted
+
+
+def test_litellm_never_learns_anybodys_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It gets a key that is made at each start and opens no door; only the ring knows the owner's."""
+    inner: list[str] = []
+    for _ in range(2):
+        begun = started(monkeypatch, {"LITELLM_MASTER_KEY": "sk-from-outside"})
+        inner.append(begun.environment["LITELLM_MASTER_KEY"])
+        assert "sk-owner" not in begun.environment.values()
+        assert "sk-from-outside" not in begun.environment.values()
+        owner = begun.workers.keys.find([b"sk-owner"])
+        assert owner is not None and owner.name == "owner" and begun.workers.owner_key == "sk-owner"
+        assert begun.workers.keys.find([inner[-1].encode()]) is None
+        assert begun.workers.inner_key == inner[-1]
+    assert inner[0] != inner[1] and all(len(key) >= 32 for key in inner)
+
+
+def test_the_supervisor_gets_the_port_and_the_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = started(monkeypatch, stop_seconds=7)
+    given = begun.given
+    assert given["first"] == "a listener" and given["stop_seconds"] == 7
+    assert given["count"]({"io3ops_policy": {"door": {"workers": 3}}}) >= 1 and given["room"] >= 1
+    assert given["load"]() == {"running": 0, "waiting": 0, "files": {"keys": "", "recording": ""}}
+    begun.workers.counters.worker(5).running(1)
+    given["forget"](5)
+    assert given["load"]()["running"] == 0
+
+
+# -- the process
 
 
 def test_every_reason_has_its_own_exit_code() -> None:
@@ -27,81 +147,48 @@ def test_every_reason_has_its_own_exit_code() -> None:
     assert len({kind.exit_code for kind in kinds}) == len(kinds)
 
 
-def test_litellm_is_told_before_its_import_and_the_environment_wins() -> None:
-    environment = {"LITELLM_LOG": "DEBUG"}
-    startup.prepare_environment(environment, config=Path("/c.yaml"), key="sk-abc", ca_bundle=None)
-    assert environment["CONFIG_FILE_PATH"] == "/c.yaml"
-    assert environment["LITELLM_MASTER_KEY"] == "sk-abc"
-    assert environment["LITELLM_LOCAL_MODEL_COST_MAP"] == "True"
-    assert environment["LITELLM_LOG"] == "DEBUG"
-    assert "SSL_CERT_FILE" not in environment
+class Ended(Exception):
+    """The process would have ended."""
 
 
-def test_a_bundle_is_used_by_both_families_of_http_clients() -> None:
-    environment: dict[str, str] = {}
-    startup.prepare_environment(environment, config=Path("/c"), key="k", ca_bundle=Path("/tmp/b.pem"))
-    assert environment["SSL_CERT_FILE"] == environment["REQUESTS_CA_BUNDLE"] == "/tmp/b.pem"
-
-
-@pytest.mark.parametrize(
-    ("number", "reason"), [(98, "Address already in use"), (99, "Cannot assign requested address"), (13, "denied")]
-)
-def test_an_address_that_cannot_be_bound_is_a_plain_error(
-    monkeypatch: pytest.MonkeyPatch, number: int, reason: str
+@pytest.mark.parametrize(("error", "code"), [(PortError("taken", "stop it"), 71), (StartError("gone", "build it"), 70), (None, 0)])  # fmt: skip
+def test_a_start_that_fails_is_one_line_and_an_exit_code(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: GatewayError | None, code: int
 ) -> None:
-    def refuse(*_: object) -> None:
-        raise OSError(number, os.strerror(number))
+    def serve(_settings: Settings) -> None:
+        if error is not None:
+            raise error
 
-    monkeypatch.setattr(socket.socket, "bind", refuse)
-    with pytest.raises(PortError, match=rf"cannot listen on 127\.0\.0\.1:4000: .*{reason}"):
-        sockets.bind("127.0.0.1", 4000)
+    def leave(code: int) -> None:
+        raise Ended(code)
 
-
-@pytest.mark.parametrize(
-    ("asked", "cores", "memory", "count"),
-    [
-        (None, 2, 1 << 30, 1),
-        (None, 15, 0, 1),
-        (None, 16, 0, 2),
-        (3, 2, 0, 3),
-        (3, 2, 1 << 30, 3),
-        (4, 2, 1 << 30, 4),
-        (5, 64, 1 << 30, 4),
-        (4, 64, 100_000_000, 1),
-    ],
-)
-def test_as_many_serve_as_are_asked_for_and_memory_holds(
-    asked: int | None, cores: int, memory: int, count: int, capsys: pytest.CaptureFixture[str]
-) -> None:
-    config = {"io3ops_policy": {"door": {} if asked is None else {"workers": asked}}}
-    assert launcher.workers(config, cores, memory) == count
-    assert ("there is memory for" in capsys.readouterr().err) is (asked is not None and count < asked)
+    monkeypatch.setattr(launcher, "serve", serve)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setattr(os, "_exit", leave)
+    with pytest.raises(Ended, match=str(code)):
+        launcher.main()
+    assert capsys.readouterr().err == (f"gateway: {error.what}; {error.hint}\n" if error else "")
 
 
-@pytest.mark.parametrize("config", [{}, {"io3ops_policy": None}, {"io3ops_policy": {"door": None}}])
-def test_a_file_that_says_nothing_about_the_door_has_a_worker_too(config: dict[str, Any]) -> None:
-    assert launcher.workers(config, 2, 0) == 1
+def imported_at_once(module: str, source: Path) -> set[str]:
+    """The modules that `module` imports while it is imported itself, and theirs; not those that a function imports later."""
+    names: set[str] = set()
+    waiting = [module]
+    while waiting:
+        path = source / (waiting.pop().replace(".", "/") + ".py")
+        for node in ast.parse(path.read_text("utf-8")).body if path.exists() else ():
+            found = {alias.name for alias in node.names} if isinstance(node, ast.Import) else set()
+            if isinstance(node, ast.ImportFrom):
+                found = {node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)}
+            waiting += found - names
+            names |= found
+    return names
 
 
-@pytest.mark.parametrize(
-    ("text", "found"), [("max\n", 0), ("1073741824\n", 1 << 30), ("9223372036854771712", 0), ("", 0)]
-)
-def test_the_containers_memory_is_what_its_group_says(monkeypatch: pytest.MonkeyPatch, text: str, found: int) -> None:
-    monkeypatch.setattr(Path, "read_text", lambda *_: text)
-    assert launcher.memory() == found
-
-
-def test_a_machine_without_such_groups_has_no_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(*_: object) -> str:
-        raise FileNotFoundError
-
-    monkeypatch.setattr(Path, "read_text", missing)
-    assert launcher.memory() == 0
-
-
-def test_an_import_that_fails_is_one_line_and_leaves_the_collector_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "litellm", None)
-    with pytest.raises(StartError, match="LiteLLM cannot be imported: ModuleNotFoundError"):
-        startup.import_litellm([])
-    gc.unfreeze()
-    assert gc.isenabled()
+def test_a_start_that_fails_a_check_does_not_wait_for_litellm_and_the_server(root: Path) -> None:
+    late = ("litellm", "uvicorn", "fastapi", "aiohttp", *launcher.OURS)
+    names = imported_at_once("io3ops_gateway.server.launcher", root / "src")
+    assert "io3ops_gateway.server.supervisor" in names
+    assert not [name for name in names if name.startswith(late)]
+    (factory, _) = launcher.OURS
+    assert {"uvicorn", "aiohttp"} <= imported_at_once(factory, root / "src"), "imported before the first fork"

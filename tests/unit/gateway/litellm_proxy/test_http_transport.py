@@ -1,4 +1,4 @@
-"""What the fast lane has seen is handed to LiteLLM as if it came from the wire."""
+"""An outcome of the fast lane is replayed to LiteLLM as if it came from the server."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import threading
 
 import httpx
 import pytest
-from tests.unit.gateway.litellm_proxy.test_wire import CHAT, END, context, line
+from tests.unit.gateway.litellm_proxy.test_http_observer import CHAT, END, context, line
 
 from io3ops_gateway.litellm_proxy import http_transport
 from io3ops_gateway.request.attempt_outcome import AttemptOutcome
 from io3ops_gateway.request.context import CURRENT
 
 
-def handed(body: bytes) -> bytes:
-    """A stream that the lane did not understand, as LiteLLM reads it."""
+def replayed(body: bytes) -> bytes:
+    """Return a stream that the lane did not understand, as LiteLLM reads it."""
     made = context()
     made.routing.deployment = "m.1.a"
     made.routing.outcome = AttemptOutcome(url=CHAT, deployment="m.1.a", status=200, body=body)
@@ -32,14 +32,14 @@ def handed(body: bytes) -> bytes:
     return asyncio.run(run())
 
 
-def test_a_whole_stream_is_handed_over_whole() -> None:
-    assert handed(line(END)) == line(END)
+def test_a_complete_stream_is_replayed_completely() -> None:
+    assert replayed(line(END)) == line(END)
 
 
 @pytest.mark.parametrize("body", [b'{"this is": no JSON', line({"done": False}), b""])
-def test_a_stream_that_just_stops_is_cut_with_the_lane_as_without(body: bytes) -> None:
+def test_a_stream_that_just_stops_is_an_error_in_its_replay_too(body: bytes) -> None:
     with pytest.raises(httpx.RemoteProtocolError):
-        handed(body)
+        replayed(body)
 
 
 @pytest.fixture

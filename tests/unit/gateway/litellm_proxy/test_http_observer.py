@@ -1,4 +1,4 @@
-"""What is read from LiteLLM's calls on the wire; above all, no good answer is taken for a bad one."""
+"""What is recorded of LiteLLM's calls. Above all, a complete response is never taken for one that was cut."""
 
 from __future__ import annotations
 
@@ -65,12 +65,12 @@ def line(found: dict[str, Any]) -> bytes:
         [line({"done": False}), line(END).rstrip()],
         [line({"done": False}) + line(END)[:20], line(END)[20:]],
         [line({"done": False}), line({"error": "it ends"})],
-        # All in one line, as a server does that only says that it streams.
+        # All in one line, as some servers send a stream.
         [line(END | {"message": {"content": "x" * 50_000}})],
         [line({"done": False}), line(END | {"context": list(range(50_000))}).rstrip()],
     ],
 )
-def test_an_ollama_that_says_its_last_word_is_not_cut(parts: list[bytes]) -> None:
+def test_an_ollama_stream_with_its_last_line_is_complete(parts: list[bytes]) -> None:
     _, attempt, data = stream(CHAT, *parts)
     assert data == b"".join(parts) and not attempt.error and attempt.ended
 
@@ -85,17 +85,17 @@ def test_an_ollama_that_says_its_last_word_is_not_cut(parts: list[bytes]) -> Non
         b"",
     ],
 )
-def test_a_server_that_gives_a_reason_is_not_cut(last: bytes) -> None:
+def test_an_openai_stream_with_a_finish_reason_is_complete(last: bytes) -> None:
     parts = [b'data: {"choices":[{"delta":{},"finish_reason":"stop"}]}\r\n\r\n', last]
     _, attempt, data = stream(OPENAI, *parts)
     assert data == b"".join(parts) and not attempt.error
 
 
 @pytest.mark.parametrize("url, last", [(CHAT, line(END)), (OPENAI, b"data: [DONE]\n\n")])
-def test_packed_bytes_are_not_judged(url: str, last: bytes) -> None:
-    """A proxy before a local server may pack its stream: LiteLLM asks for that."""
-    packed = gzip.compress(b"data: x\n\n" * 10 + last)
-    _, attempt, data = stream(url, packed[:10], packed[10:], content_encoding="gzip")
+def test_a_compressed_stream_is_never_taken_for_a_cut_one(url: str, last: bytes) -> None:
+    """A proxy before a local server may compress its stream: LiteLLM accepts that."""
+    compressed = gzip.compress(b"data: x\n\n" * 10 + last)
+    _, attempt, data = stream(url, compressed[:10], compressed[10:], content_encoding="gzip")
     assert data.endswith(last) and not attempt.error and attempt.ended
 
 
@@ -110,19 +110,19 @@ def test_packed_bytes_are_not_judged(url: str, last: bytes) -> None:
         (OPENAI, []),
     ],
 )
-def test_a_stream_that_stops_is_cut(url: str, parts: list[bytes]) -> None:
+def test_a_stream_that_just_stops_is_an_error(url: str, parts: list[bytes]) -> None:
     with pytest.raises(httpx.RemoteProtocolError):
         stream(url, *parts)
 
 
-def test_numbers_are_those_of_the_last_line() -> None:
+def test_tokens_and_timings_are_those_of_the_last_line() -> None:
     made, attempt, _ = stream(CHAT, line({"done": False}), line(END))
     assert (made.record.usage.prompt, made.record.usage.completion, made.record.usage.finish_reason) == (3, 2, "stop")
     assert attempt.timings == {"total_duration": 5}
 
 
-def test_what_is_sent_once_more_is_another_attempt() -> None:
-    """LiteLLM's client does that on its own, in one attempt of the router: without this an answered attempt kept its first one's error."""
+def test_a_request_that_is_repeated_is_another_attempt() -> None:
+    """LiteLLM's client repeats a request within one attempt of the router; the answered attempt must not keep the first one's error."""
     made = context()
     request = httpx.Request("POST", CHAT)
     first = http_observer.attempt_of(made, request)
@@ -132,11 +132,11 @@ def test_what_is_sent_once_more_is_another_attempt() -> None:
     assert second is not None and second is not first and made.record.attempts == [first, second]
     http_observer.answered(made, second, httpx.Response(200, json=END, request=request))
     assert (first.error, second.error, second.status, made.record.usage.prompt) == ("ConnectError", "", 200, 3)
-    assert http_observer.attempt_of(made, request) is second, "it has answered: what comes now is no attempt of its own"
+    assert http_observer.attempt_of(made, request) is second, "it has answered, so a later request is no new attempt"
 
 
 @pytest.mark.parametrize(
     "method, url", [("GET", CHAT), ("POST", "http://runtime:11434/api/show"), ("POST", "http://elsewhere/api/chat")]
 )
-def test_what_is_no_call_of_a_model_is_no_attempt(method: str, url: str) -> None:
+def test_a_request_that_calls_no_model_is_no_attempt(method: str, url: str) -> None:
     assert http_observer.attempt_of(context(), httpx.Request(method, url)) is None
