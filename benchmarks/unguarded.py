@@ -53,5 +53,5 @@ replaced: Any = startup
 replaced.import_litellm = import_litellm
 replaced.install_patches = install_patches
 replaced = warmup
-replaced.warm_up = nothing
+replaced.warm_up = replaced.warm_providers = nothing
 sys.exit(launcher.main())

@@ -498,7 +498,7 @@ def test_workers_that_end_again_and_again_end_the_container(gateway: Gateway, st
 
 
 def test_a_worker_that_has_served_for_a_while_gives_new_lives(gateway: Gateway) -> None:
-    gateway.serve(config(), WHILE=0)
+    gateway.serve(config(), STABLE_SECONDS=0)
     for _ in range(8):
         (pid,) = gateway.workers("serving")
         os.kill(pid, signal.SIGKILL)

@@ -1,34 +1,45 @@
-"""Generations of workers and what is decided about them: who takes over, who must leave, who is late, and who is told what.
+"""Generations of workers and the decisions about them: which take over, which must leave, which are late, and what each is told.
 
-Touches nothing: it keeps states and answers with orders; `supervisor` carries them out. A *generation* is all workers with one
-configuration. A new one starts, warms up and is tried while the old one serves; when all of its workers are ready they begin to accept,
-and the old ones finish what they have. When one of them fails, the new one ends and nothing else happens.
+A *generation* is all workers with one configuration. A new one starts, warms up and is tried while the old one serves. When all of its
+workers are ready they begin to accept connections, and the old ones finish theirs. When one of them fails, the new generation ends and
+nothing else happens. Touches nothing: it keeps states and returns orders, which `supervisor` carries out.
 """
 
 import math
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from io3ops_gateway.errors import StartError
 
-# A start that takes longer hangs: LiteLLM's takes a tenth of a second, a call to each mode's model some seconds.
+# A start that takes longer hangs: LiteLLM's takes a tenth of a second, and a call to each mode's model some seconds.
 START_SECONDS = 60.0
-# A worker that ends this often in a row without ever having served for a while will not serve: the container starts anew.
-LIVES, WHILE = 5, 10.0
-# A worker that was told to leave says in a moment that it accepts nobody any more; whoever asked for the change waits for that.
+# Workers that end this often in a row, each within the time below, will never serve: the container starts anew.
+RESTARTS, STABLE_SECONDS = 5, 10.0
+# A worker that was told to leave confirms at once that it accepts nothing more. The requester of a change waits for this long at most.
 LEAVE_SECONDS = 10.0
-# Columns of the meter; far more than workers of all generations that finish at the same time.
+# Columns in the shared memory of `limits`: far more than workers of all generations that finish at the same time.
 INDEXES = 64
-# What a worker is told; who is to be killed is told nothing.
+# Commands to a worker. A worker that is killed gets none.
 GO, DRAIN, STOP, KILL = b"go\n", b"drain\n", b"stop\n", b""
+
+
+class State(StrEnum):
+    """Where a worker is between its fork and its end. A `FINISHING` one accepts nothing more; a `LEAVING` one has not confirmed that yet."""
+
+    STARTING = "starting"
+    READY = "ready"
+    SERVING = "serving"
+    LEAVING = "leaving"
+    FINISHING = "finishing"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Job:
-    """What a worker is told. `index`: its column in the meter; `try_modes`: call each mode's model before serving."""
+    """What a forked child gets. `index`: its column in the shared memory of `limits`. `try_modes`: call each mode's model before serving."""
 
     generation: int
     index: int
@@ -41,8 +52,7 @@ class Job:
 
 @dataclass(kw_only=True, slots=True)
 class Worker:
-    """One child. `state`: starting, ready, serving, leaving, or finishing: it accepts nobody any more. `deadline`: when it must be ready,
-    or have left."""
+    """One child. `deadline`: when it must be ready, or have confirmed that it leaves. `unread`: the beginning of an event on its channel."""
 
     pid: int
     slot: int
@@ -50,22 +60,23 @@ class Worker:
     channel: socket.socket
     born: float
     deadline: float
-    state: str = "starting"
-    heard: bytes = b""
+    state: State = State.STARTING
+    unread: bytes = b""
 
-    def left(self) -> None:
-        self.state, self.deadline = "finishing", math.inf
+    def confirm_left(self) -> None:
+        """It accepts nothing more, and may take its time to finish."""
+        self.state, self.deadline = State.FINISHING, math.inf
 
 
 @dataclass(kw_only=True, slots=True)
 class Generation:
-    """All workers with one configuration; `asker` waits for how its start ends."""
+    """All workers with one configuration. `requester`: the connection that waits for the outcome of its start."""
 
     number: int
     config: Path
     digest: str
     count: int
-    asker: socket.socket | None = None
+    requester: socket.socket | None = None
     workers: list[Worker] = field(default_factory=list)
 
 
@@ -73,8 +84,10 @@ Order = tuple[Worker, bytes]
 
 
 class Generations:
-    """`current` serves, `next` starts, the `old` ones finish or were given up. `room`: for how many workers there is memory; `stopping`:
-    when the container's end has taken too long."""
+    """`current` serves, `next` starts, and the `old` ones finish or were given up.
+
+    `room`: for how many workers there is memory. `stopping`: when the container's end takes too long; infinite until it ends.
+    """
 
     def __init__(self, room: int, clock: Callable[[], float]) -> None:
         self.current: Generation | None = None
@@ -83,7 +96,7 @@ class Generations:
         self.stopping = math.inf
         self._room = min(room, INDEXES)
         self._clock = clock
-        self._lives = LIVES
+        self._restarts = RESTARTS
 
     def all(self) -> list[Generation]:
         return [*self.old, *(g for g in (self.current, self.next) if g is not None)]
@@ -92,39 +105,48 @@ class Generations:
         return [worker for generation in self.all() for worker in generation.workers]
 
     def check_room(self, count: int) -> None:
-        """Raises StartError when there is no memory for so many more: the kernel would end one that serves."""
+        """Make sure that there is memory for `count` more workers: otherwise the kernel would kill one that serves.
+
+        Raises:
+            StartError: there is none.
+        """
         if len(self.workers()) + count > max(self._room, 2 * count):
-            what = "workers before this one still finish their requests, and there is memory for no more"
+            what = "workers of earlier configurations still finish their requests, and there is memory for no more"
             raise StartError(what, "apply again when those answers are complete")
 
     def free_index(self) -> int:
-        """Raises StartError when each column of the meter is somebody's."""
+        """Return the lowest column of the shared memory that no worker uses.
+
+        Raises:
+            StartError: there is none.
+        """
         used = {worker.index for worker in self.workers()}
         index = next((i for i in range(INDEXES) if i not in used), None)
         if index is None:
             raise StartError("too many workers still finish their requests", "try again in a moment")
         return index
 
-    def add(self, generation: Generation, **known: Any) -> Worker:
+    def add(self, generation: Generation, **worker: Any) -> Worker:
+        """Add a worker that was just forked."""
         now = self._clock()
-        generation.workers.append(Worker(born=now, deadline=now + START_SECONDS, **known))
+        generation.workers.append(Worker(born=now, deadline=now + START_SECONDS, **worker))
         return generation.workers[-1]
 
     def ready(self, generation: Generation, worker: Worker) -> list[Order]:
-        """When all of the next generation are ready they take over, and those before finish what they have."""
+        """Note that a worker is ready. When all of the next generation are, they take over and the others finish."""
         worker.deadline = math.inf
-        if worker.state != "starting":
+        if worker.state is not State.STARTING:
             return []
-        worker.state = "ready"
+        worker.state = State.READY
         if generation is self.current:
             return [_go(worker)]
-        if generation is not self.next or any(w.state != "ready" for w in generation.workers):
+        if generation is not self.next or any(w.state is not State.READY for w in generation.workers):
             return []
-        before, self.current, self.next = self.current, generation, None
+        previous, self.current, self.next = self.current, generation, None
         orders = [_go(w) for w in generation.workers]
-        if before is not None:
-            self.old.append(before)
-            orders += [self._leave(w, DRAIN) for w in before.workers]
+        if previous is not None:
+            self.old.append(previous)
+            orders += [self._leave(w, DRAIN) for w in previous.workers]
         return orders
 
     def give_up(self, generation: Generation) -> list[Order]:
@@ -134,36 +156,39 @@ class Generations:
         return [_kill(worker) for worker in generation.workers]
 
     def may_replace(self, worker: Worker) -> bool:
-        """Whether another may take the place of one that has ended."""
-        served = worker.state == "serving" and self._clock() - worker.born > WHILE
-        self._lives = LIVES if served else self._lives - 1
-        return self._lives > 0
+        """Whether another worker may take the place of one that has ended."""
+        stable = worker.state is State.SERVING and self._clock() - worker.born > STABLE_SECONDS
+        self._restarts = RESTARTS if stable else self._restarts - 1
+        return self._restarts > 0
 
     def stop(self, seconds: float) -> list[Order]:
+        """End all workers within `seconds`."""
         if self.stopping < math.inf:
             return []
         self.stopping = self._clock() + seconds
         return [self._leave(worker, STOP) for worker in self.workers()]
 
-    def _leave(self, worker: Worker, word: bytes) -> Order:
-        if worker.state in ("starting", "ready"):
+    def _leave(self, worker: Worker, command: bytes) -> Order:
+        if worker.state in (State.STARTING, State.READY):
             # It has nothing to finish.
             return _kill(worker)
-        worker.state, worker.deadline = "leaving", self._clock() + LEAVE_SECONDS
-        return worker, word
+        worker.state, worker.deadline = State.LEAVING, self._clock() + LEAVE_SECONDS
+        return worker, command
 
     def deadline(self) -> float:
+        """Return when `late` or `late_start` may next have something to say."""
         return min([self.stopping, *(worker.deadline for worker in self.workers())])
 
     def late(self) -> list[Order]:
-        """Who was to take another's place and hangs: when its end is noticed, the next one does. In the end all."""
+        """Kill workers past their deadline: a replacement that hangs and, when the container ends, all of them."""
         now = self._clock()
         orders: list[Order] = []
         for worker in [w for g in self.all() if g is not self.next for w in g.workers if w.deadline <= now]:
-            if worker.state == "leaving":
-                # It is busy; it will leave.
-                worker.left()
+            if worker.state is State.LEAVING:
+                # It is too busy to confirm, and will leave.
+                worker.confirm_left()
             else:
+                # Its end will be noticed, and the next replacement started.
                 worker.deadline = math.inf
                 orders.append((worker, KILL))
         if self.stopping <= now:
@@ -172,22 +197,24 @@ class Generations:
         return orders
 
     def late_start(self) -> Generation | None:
+        """Return the next generation when one of its workers hangs."""
         late = self.next is not None and any(worker.deadline <= self._clock() for worker in self.next.workers)
         return self.next if late else None
 
     def over(self) -> list[Generation]:
-        """The old ones whose last worker has ended; they are forgotten."""
+        """Remove and return the old generations whose last worker has ended."""
         over = [generation for generation in self.old if not generation.workers]
         self.old = [generation for generation in self.old if generation.workers]
         return over
 
     def changed(self) -> list[Generation]:
-        """Those whose change is made: no new connection meets the configuration before."""
-        if any(worker.state == "leaving" for generation in self.old for worker in generation.workers):
+        """Return the generations whose change is complete: no new connection meets an earlier configuration any more."""
+        if any(worker.state is State.LEAVING for generation in self.old for worker in generation.workers):
             return []
         return [generation for generation in self.all() if generation is not self.next]
 
     def status(self) -> dict[str, Any]:
+        """Return which generation serves, and every worker, as JSON values."""
         now = self._clock()
         workers = [
             {"generation": g.number, "slot": w.slot, "pid": w.pid, "state": w.state, "seconds": round(now - w.born, 1)}
@@ -199,10 +226,10 @@ class Generations:
 
 
 def _go(worker: Worker) -> Order:
-    worker.state = "serving"
+    worker.state = State.SERVING
     return worker, GO
 
 
 def _kill(worker: Worker) -> Order:
-    worker.state, worker.deadline = "leaving", math.inf
+    worker.state, worker.deadline = State.LEAVING, math.inf
     return worker, KILL

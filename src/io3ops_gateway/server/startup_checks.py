@@ -1,7 +1,6 @@
-"""Reads and checks what is mounted into the container, so that a mistake is one plain line at the start.
+"""Read and check the files mounted into the container, so that a mistake is one plain line at the start.
 
-May touch: the configuration, the key file, the folder of certificates (all read-only), and /tmp for the
-combined bundle.
+May touch: the configuration, the key file, the folder of certificates (all read-only), and /tmp for the combined bundle.
 """
 
 import os
@@ -20,12 +19,12 @@ _NEW_KEY = "let `io3ops up` write a new one"
 
 
 def check_config(path: Path) -> dict[str, Any]:
-    """The file, read and parsed; see `parse_config`.
+    """Read the file and return what `parse_config` makes of it.
 
     Raises:
-        ConfigError: missing, unreadable, or what `parse_config` refuses.
+        ConfigError: it is missing or unreadable, or `parse_config` refuses it.
     """
-    # LiteLLM itself starts happily, and without any model, on a path that is not a file.
+    # Given a path that is not a file, LiteLLM itself starts without any model.
     try:
         return parse_config(path.read_bytes(), str(path))
     except OSError as error:
@@ -33,17 +32,17 @@ def check_config(path: Path) -> dict[str, Any]:
 
 
 def parse_config(text: bytes, name: str) -> dict[str, Any]:
-    """Make sure LiteLLM will find a mapping with a list of models. What is in it is LiteLLM's to judge.
+    """Return the mapping in `text`, which must have a list of models. LiteLLM judges the models. `name`: the file's, for errors.
 
     Raises:
-        ConfigError: not UTF-8, not YAML, or without models.
+        ConfigError: it is not UTF-8, not YAML, or has no models.
     """
     try:
         content = text.decode("utf-8")
     except UnicodeDecodeError as error:
         raise ConfigError(f"{name} is not UTF-8 text", _RENDER) from error
     try:
-        # The parser in C where there is one: ten times quicker.
+        # The parser in C, where there is one, is ten times quicker.
         config = yaml.load(content, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
@@ -52,7 +51,7 @@ def parse_config(text: bytes, name: str) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise ConfigError(f"{name} is not valid YAML: {str(error).splitlines()[0]}", _RENDER) from error
     except (ValueError, RecursionError) as error:
-        # A date that no calendar has, or a list in a list in a list ...
+        # A date that does not exist, or deeply nested lists.
         raise ConfigError(f"{name} cannot be read as YAML: {error}", _RENDER) from error
     if not isinstance(config, dict):
         raise ConfigError(f"{name} is not a mapping", _RENDER)
@@ -63,7 +62,7 @@ def parse_config(text: bytes, name: str) -> dict[str, Any]:
 
 
 def held(path: Path) -> str | None:
-    """The digest of a file as this container sees it, '' when it is not there, None when it cannot be read."""
+    """Return the digest of a file as this container sees it; "" when it is missing, None when it cannot be read."""
     try:
         return digests.of_file(path.read_bytes())
     except FileNotFoundError:
@@ -73,10 +72,10 @@ def held(path: Path) -> str | None:
 
 
 def read_master_key(path: Path) -> str:
-    """The master key, without the line end an editor leaves.
+    """Return the master key, without the line end that an editor leaves.
 
     Raises:
-        KeyFileError: missing, unreadable, empty, LiteLLM's example, or not one printable word.
+        KeyFileError: the file is missing, unreadable or empty, or holds LiteLLM's example or more than one printable word.
     """
     try:
         key = path.read_text(encoding="ascii").strip()
@@ -88,17 +87,17 @@ def read_master_key(path: Path) -> str:
     if not key:
         raise KeyFileError(f"the master key file {path} is empty", _NEW_KEY)
     if key == "sk-1234":
-        raise KeyFileError(f"the master key file {path} holds the example key everybody knows", _NEW_KEY)
+        raise KeyFileError(f"the master key file {path} holds LiteLLM's well-known example key", _NEW_KEY)
     if not key.isprintable() or " " in key:
         raise KeyFileError(f"the master key file {path} holds more than one word", _NEW_KEY)
     return key
 
 
 def combined_ca_bundle(folder: Path, scratch: Path = Path("/tmp")) -> Path | None:
-    """The system's authorities plus every *.crt and *.pem of `folder` in one new file; None without any.
+    """Write the system's authorities and every *.crt and *.pem of `folder` into one new file. Return it; None when there are none.
 
     Raises:
-        CertificateError: a file cannot be read, is not a PEM certificate, or `scratch` cannot be written.
+        CertificateError: a file cannot be read or is not a PEM certificate, or `scratch` cannot be written.
     """
     try:
         extra = sorted(file for file in folder.iterdir() if file.suffix in {".crt", ".pem"})
@@ -123,10 +122,10 @@ def combined_ca_bundle(folder: Path, scratch: Path = Path("/tmp")) -> Path | Non
 def _pem(file: Path) -> bytes:
     try:
         content = file.read_bytes()
-        # The TLS library would take a broken bundle for an empty one, and each call would fail much later.
+        # The TLS library takes a broken bundle for an empty one, so each call would fail much later.
         ssl.create_default_context(cafile=file)
     except OSError as error:
-        # ssl.SSLError is an OSError too, and its strerror is a riddle of OpenSSL's.
+        # ssl.SSLError is an OSError too, but its strerror helps nobody.
         reason = "not a PEM certificate" if isinstance(error, ssl.SSLError) else error.strerror
         raise CertificateError(f"{file} cannot be used: {reason}", "put only PEM certificates there") from error
     return content

@@ -1,8 +1,8 @@
-"""Requests that a starting worker sends itself, before anybody else does: the first of a kind is several times slower.
+"""Requests that a starting worker sends itself before clients do: the first request of a kind is several times slower.
 
-`warm_up` reaches no model: LiteLLM answers with a text that it is given. `warm_providers` reaches none either: it goes through the client of
-each kind of provider, which sends nothing. `try_modes` calls the model of every mode that has a local one. Touches the app it is handed and,
-in `warm_providers`, this process's HTTP clients and logging.
+`warm_up` reaches no model: LiteLLM responds with a given text. `warm_providers` reaches none either: it goes through the client of each kind
+of provider, which sends nothing. `try_modes` calls the model of every mode that has a local one. Touches the app it is handed and, in
+`warm_providers`, this process's HTTP clients and logging.
 """
 
 import asyncio
@@ -23,21 +23,23 @@ from io3ops_gateway.policy.policy import Policy
 from io3ops_shared.names import INTERNAL
 from io3ops_shared.policy import ModePolicy
 
-SECONDS = 50.0
-ASKED: dict[str, tuple[str, dict[str, Any]]] = {
+# For the model of a mode to answer, in `try_modes`.
+MODE_SECONDS = 50.0
+# A short request (path, body) for each task.
+REQUESTS: dict[str, tuple[str, dict[str, Any]]] = {
     "chat": ("/v1/chat/completions", {"messages": [{"role": "user", "content": "ok"}], "max_tokens": 1}),
     "embeddings": ("/v1/embeddings", {"input": "ok"}),
 }
-# What a kind of provider is asked, by task. Each endpoint imports and prepares something of its own; one stream does so for all streams.
+# The requests for a kind of provider, by task. Each endpoint imports and prepares something of its own; one stream does so for all streams.
 PROVIDER_CALLS: dict[str, tuple[tuple[str, dict[str, Any]], ...]] = {
     "chat": (
-        ASKED["chat"],
-        (ASKED["chat"][0], {**ASKED["chat"][1], "stream": True}),
+        REQUESTS["chat"],
+        (REQUESTS["chat"][0], {**REQUESTS["chat"][1], "stream": True}),
         ("/v1/completions", {"prompt": "ok", "max_tokens": 1}),
         ("/v1/responses", {"input": "ok", "max_output_tokens": 16}),
-        ("/v1/messages", ASKED["chat"][1]),
+        ("/v1/messages", REQUESTS["chat"][1]),
     ),
-    "embeddings": (ASKED["embeddings"],),
+    "embeddings": (REQUESTS["embeddings"],),
     "images": (("/v1/images/generations", {"prompt": "ok"}),),
     "speech": (("/v1/audio/speech", {"input": "ok", "voice": "alloy"}),),
     "moderations": (("/v1/moderations", {"input": "ok"}),),
@@ -47,23 +49,21 @@ PROVIDERS_SECONDS = 20.0
 
 
 async def warm_up(edge: Edge) -> None:
-    """LiteLLM's whole way, streamed and not, without a model.
+    """Send requests through all of LiteLLM, streamed and not, which it answers without a model.
 
     Raises:
-        StartError: it answers with an error, so it would answer everybody so.
+        StartError: it responds with an error, so it would do the same to every client.
     """
-    for task, (path, body) in ASKED.items():
+    for task, (path, body) in REQUESTS.items():
         mode = next((m for m in edge.policy.modes.values() if m.task == task and INTERNAL in m.groups), None)
         if mode is None:
             continue
         app = edge.warm_up(mode, "ok" if task == "chat" else [0.5, 0.5])
         for more in ({}, {"stream": True}) if task == "chat" else ({},):
-            status, answer = await call(app, path, {**body, "model": mode.groups[INTERNAL], **more})
+            status, response = await call(app, path, {**body, "model": mode.groups[INTERNAL], **more})
             if status != 200:
-                raise StartError(
-                    f"a rehearsal in mode {mode.name} failed: {_said(status, answer)}",
-                    "`io3ops logs gateway` shows more",
-                )
+                what = f"the warm-up of mode {mode.name} failed: {_error(status, response)}"
+                raise StartError(what, "`io3ops logs gateway` shows more")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -109,72 +109,76 @@ def _providers(policy: Policy) -> list[_Provider]:
 
 
 async def _failure(app: App, path: str, body: dict[str, Any]) -> str:
-    """Return why a request failed, '' when it did not."""
+    """Return why a request failed; "" when it did not."""
     try:
-        status, answer = await call(app, path, body)
+        status, response = await call(app, path, body)
     except Exception as error:
         return one_line(error)
-    return "" if status == 200 else _said(status, answer)
+    return "" if status == 200 else _error(status, response)
 
 
 @contextmanager
 def _without_litellms_log() -> Iterator[None]:
-    """LiteLLM logs a page for each failure; `_warn` says it in one line."""
-    before = logging.root.manager.disable
+    """Log nothing while the block runs: LiteLLM logs a page for each failure, and `_warn` writes one line."""
+    level = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
         yield
     finally:
-        logging.disable(before)
+        logging.disable(level)
 
 
-def _warn(why: str) -> None:
-    print(f"gateway: a provider's first call may be slow: {why}", file=sys.stderr, flush=True)
+def _warn(reason: str) -> None:
+    print(f"gateway: a provider's first call may be slow: {reason}", file=sys.stderr, flush=True)
 
 
 async def try_modes(edge: Edge) -> None:
-    """One short call to the model of each mode that serves internal prompts, all at the same time.
+    """Send one short request to the model of each mode that serves internal prompts, all at the same time.
 
     Raises:
-        StartError: a mode does not answer.
+        StartError: naming each mode that fails.
     """
-
-    async def one(name: str, path: str, body: dict[str, Any]) -> str:
-        try:
-            async with asyncio.timeout(SECONDS):
-                status, answer = await call(edge.owned, path, {**body, "model": f"{name}:{INTERNAL}"})
-        except TimeoutError:
-            return f"mode {name}: no answer within {SECONDS:g} s"
-        return "" if status == 200 else f"mode {name}: {_said(status, answer)}"
-
-    tried = [
-        one(m.name, *ASKED[m.task]) for m in edge.policy.modes.values() if m.task in ASKED and INTERNAL in m.groups
-    ]
-    failed = [found for found in await asyncio.gather(*tried) if found]
-    if failed:
-        raise StartError(
-            "; ".join(failed), "correct runtime/routing.yaml, or see what the model's server says (`io3ops logs`)"
-        )
+    modes = [mode for mode in edge.policy.modes.values() if mode.task in REQUESTS and INTERNAL in mode.groups]
+    failures = [failure for failure in await asyncio.gather(*(_mode_failure(edge, mode) for mode in modes)) if failure]
+    if failures:
+        hint = "correct runtime/routing.yaml, or read the log of the model's server (`io3ops logs`)"
+        raise StartError("; ".join(failures), hint)
 
 
-async def call(app: Any, path: str, body: dict[str, Any]) -> tuple[int, bytes]:
-    """(status, body) of one POST to an ASGI app in this process."""
-    data = orjson.dumps(body)
-    given = False
-    status, parts = 0, bytearray()
+async def _mode_failure(edge: Edge, mode: ModePolicy) -> str:
+    """Return why the model of a mode does not answer; "" when it does."""
+    path, body = REQUESTS[mode.task]
+    try:
+        async with asyncio.timeout(MODE_SECONDS):
+            status, response = await call(edge.owned, path, {**body, "model": f"{mode.name}:{INTERNAL}"})
+    except TimeoutError:
+        return f"mode {mode.name}: no answer within {MODE_SECONDS:g} s"
+    return "" if status == 200 else f"mode {mode.name}: {_error(status, response)}"
 
-    async def receive() -> Message:
-        nonlocal given
-        if given:
+
+class _Call:
+    """One request to an ASGI app in this process, whose client never disconnects, and its response."""
+
+    def __init__(self, body: bytes) -> None:
+        self.status = 0
+        self.parts = bytearray()
+        self._body = body
+        self._received = False
+
+    async def receive(self) -> Message:
+        if self._received:
             await asyncio.Event().wait()
-        given = True
-        return {"type": "http.request", "body": data, "more_body": False}
+        self._received = True
+        return {"type": "http.request", "body": self._body, "more_body": False}
 
-    async def send(message: Message) -> None:
-        nonlocal status
-        status = message.get("status", status)
-        parts.extend(message.get("body", b""))
+    async def send(self, message: Message) -> None:
+        self.status = message.get("status", self.status)
+        self.parts.extend(message.get("body", b""))
 
+
+async def call(app: App, path: str, body: dict[str, Any]) -> tuple[int, bytes]:
+    """Send one POST to an ASGI app in this process. Return (status, body) of its response."""
+    data = orjson.dumps(body)
     headers = [
         (b"host", b"localhost"),
         (b"content-type", b"application/json"),
@@ -185,13 +189,15 @@ async def call(app: Any, path: str, body: dict[str, Any]) -> tuple[int, bytes]:
         "raw_path": path.encode(), "query_string": b"", "root_path": "", "headers": headers, "client": ("127.0.0.1", 0),
         "server": ("127.0.0.1", 0), "state": {},
     }  # fmt: skip
-    await app(scope, receive, send)
-    return status, bytes(parts)
+    made = _Call(data)
+    await app(scope, made.receive, made.send)
+    return made.status, bytes(made.parts)
 
 
-def _said(status: int, answer: bytes) -> str:
+def _error(status: int, response: bytes) -> str:
+    """Put an error response into one line, whatever its shape."""
     try:
-        message = orjson.loads(answer)["error"]["message"]
+        message = orjson.loads(response)["error"]["message"]
     except (orjson.JSONDecodeError, KeyError, TypeError):
-        message = answer[:200].decode("utf-8", "replace")
+        message = response[:200].decode("utf-8", "replace")
     return f"HTTP {status}: {' '.join(str(message).split())[:300]}"

@@ -1,4 +1,4 @@
-"""Forks workers, speaks with them, and notices how they ended. Touches: the children, their channels, and the parent's log."""
+"""Fork workers, exchange messages with them, and notice how they end. Touches: the children, their channels, and the parent's log."""
 
 import errno
 import json
@@ -13,8 +13,12 @@ from io3ops_gateway.errors import StartError, one_line
 from io3ops_gateway.server.rollout import KILL, Order, Worker
 
 
-def fork(live: Callable[[socket.socket], NoReturn]) -> tuple[int, socket.socket]:
-    """The pid of a child that runs `live` with its end of a channel, and the parent's end."""
+def fork(run: Callable[[socket.socket], NoReturn]) -> tuple[int, socket.socket]:
+    """Start a child that runs `run` with its end of a channel. Return its pid and the parent's end.
+
+    Raises:
+        StartError: the system has no room for another process or socket.
+    """
     sys.stdout.flush()
     sys.stderr.flush()
     ends: tuple[socket.socket, ...] = ()
@@ -28,19 +32,19 @@ def fork(live: Callable[[socket.socket], NoReturn]) -> tuple[int, socket.socket]
     if not pid:
         try:
             ours.close()
-            live(theirs)
+            run(theirs)
         except BaseException as error:
-            tell(f"a worker failed: {one_line(error)}")
+            log(f"a worker failed: {one_line(error)}")
         finally:
-            # Whatever happens there, a child must never come back into the parent's loop.
+            # A child must never return into the parent's loop.
             os._exit(70)
     theirs.close()
     ours.setblocking(False)
     return pid, ours
 
 
-def hear(worker: Worker) -> list[dict[str, Any]] | None:
-    """What it has said since the last time; None when it will say no more."""
+def read_events(worker: Worker) -> list[dict[str, Any]] | None:
+    """Return the events that a worker has sent since the last call; None when it will send no more."""
     try:
         part = worker.channel.recv(65_536)
     except BlockingIOError:
@@ -49,25 +53,26 @@ def hear(worker: Worker) -> list[dict[str, Any]] | None:
         part = b""
     if not part:
         return None
-    *lines, worker.heard = (worker.heard + part).split(b"\n")
+    *lines, worker.unread = (worker.unread + part).split(b"\n")
     return [json.loads(line) for line in lines]
 
 
-def order(orders: list[Order]) -> None:
-    for worker, word in orders:
-        if word == KILL:
+def carry_out(orders: list[Order]) -> None:
+    """Send each worker its command, or kill it."""
+    for worker, command in orders:
+        if command == KILL:
             os.kill(worker.pid, signal.SIGKILL)
         else:
             try:
-                worker.channel.send(word)
+                worker.channel.send(command)
             except OSError as error:
-                # It has ended; the kernel tells in a moment.
+                # It has ended, and SIGCHLD will say so.
                 if error.errno not in (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.EBADF):
                     raise
 
 
 def ended() -> Iterator[tuple[int, str]]:
-    """Each child that has ended, and how: "ended with exit code 3"."""
+    """Yield each child that has ended, and how: "ended with exit code 3"."""
     while True:
         try:
             pid, status = os.waitpid(-1, os.WNOHANG)
@@ -75,16 +80,17 @@ def ended() -> Iterator[tuple[int, str]]:
             return
         if not pid:
             return
-        yield pid, _why(status)
+        yield pid, _reason(status)
 
 
-def _why(status: int) -> str:
+def _reason(status: int) -> str:
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
-        # Not each of them has a name.
+        # Some signals have no name.
         return f"was ended by signal {signal.strsignal(number) or number}"
     return f"ended with exit code {os.waitstatus_to_exitcode(status)}"
 
 
-def tell(line: str) -> None:
+def log(line: str) -> None:
+    """Write one line to the container's log."""
     print(f"gateway: {line}", file=sys.stderr, flush=True)

@@ -62,7 +62,7 @@ def test_a_change_is_made_when_nobody_is_leaving_any_more() -> None:
     life = Life()
     first, second = life.serve(2), life.serve()
     assert life.all.changed() == []
-    first.workers[0].left()
+    first.workers[0].confirm_left()
     assert life.all.changed() == []
     first.workers.pop()
     third = life.begin()
@@ -124,7 +124,7 @@ def test_a_place_is_given_a_few_times_and_anew_to_who_has_served() -> None:
     life = Life()
     (worker,) = life.serve().workers
     assert [life.all.may_replace(worker) for _ in range(4)] == [True] * 4
-    life.now += rollout.WHILE + 1
+    life.now += rollout.STABLE_SECONDS + 1
     assert life.all.may_replace(worker)
     life.now -= 5
     assert [life.all.may_replace(worker) for _ in range(5)] == [True] * 4 + [False]

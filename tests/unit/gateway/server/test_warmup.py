@@ -98,7 +98,7 @@ def test_a_gateway_of_nothing_but_far_modes_has_nothing_to_rehearse(tmp_path: Pa
 def test_a_rehearsal_that_fails_is_the_end_of_a_start(tmp_path: Path) -> None:
     inner = Inner()
     inner.statuses["near"] = 500
-    with pytest.raises(StartError, match="a rehearsal in mode near failed: HTTP 500: no near"):
+    with pytest.raises(StartError, match="the warm-up of mode near failed: HTTP 500: no near"):
         asyncio.run(warmup.warm_up(an_edge(inner, tmp_path)))
 
 
@@ -186,7 +186,7 @@ def test_all_modes_that_do_not_answer_are_named(tmp_path: Path) -> None:
 
 
 def test_a_mode_that_hangs_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(warmup, "SECONDS", 0.02)
+    monkeypatch.setattr(warmup, "MODE_SECONDS", 0.02)
     inner = Inner()
     inner.hangs.add("open")
     with pytest.raises(StartError, match=r"mode open: no answer within 0\.02 s;"):
@@ -195,7 +195,7 @@ def test_a_mode_that_hangs_is_not_waited_for(tmp_path: Path, monkeypatch: pytest
 
 @pytest.mark.parametrize("answer", [b"", b"no json", b"[]", b'{"error": "x"}', b'{"error": null}', b"\xff"])
 def test_an_answer_of_any_form_is_a_reason(answer: bytes) -> None:
-    assert warmup._said(502, answer).startswith("HTTP 502: ")
+    assert warmup._error(502, answer).startswith("HTTP 502: ")
 
 
 # -- who asks, over a connection
