@@ -236,7 +236,7 @@ def test_nothing_is_said_of_the_stop_where_nobody_can_read_it(left: bool, tmp_pa
                 answer.context.budget.reschedule(asyncio.get_running_loop().time())
                 with pytest.raises(TimeoutError):
                     await task
-            assert answer.sent == before and answer.context.record.outcome == ""
+            assert answer.sent == before and answer.context.record.outcome is None
 
     run(test)
 
@@ -288,7 +288,7 @@ def test_the_record_says_how_the_lane_served(tmp_path: Path) -> None:
         async with lane_to(stream(ollama_line("hi"), OLLAMA_DONE), tmp_path, window=4096) as (_, rig):
             context = (await rig.ask(STREAM)).context
             record, (attempt,) = context.record, context.record.attempts
-            assert (record.path, record.stream, record.outcome) == ("lane", True, "")
+            assert (record.path, record.stream, record.outcome) == ("lane", True, None)
             assert (record.usage.prompt, record.usage.completion, record.usage.finish_reason) == (3, 2, "stop")
             assert (attempt.status, attempt.error, attempt.timings["eval_duration"]) == (200, "", 7_000_000)
             assert attempt.ended and attempt.deployment.name == NAME

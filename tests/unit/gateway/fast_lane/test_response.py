@@ -67,7 +67,7 @@ async def failure(
             and attempt.status == outcome.status
             and attempt.ended
         )
-        assert answer.context.record.outcome == "", "the request has not failed yet"
+        assert answer.context.record.outcome is None, "the request has not failed yet"
         return rig, outcome
 
 
@@ -266,7 +266,7 @@ def test_a_complete_stream_may_end_as_it_likes(ending: Script, tmp_path: Path, m
             for _ in range(2):
                 answer = await rig.ask(STREAM)
                 assert answer.served and answer.text() == "hi" and answer.events()[-1] == "[DONE]"
-                assert answer.context.record.outcome == "" and answer.context.record.attempts[0].error == ""
+                assert answer.context.record.outcome is None and answer.context.record.attempts[0].error == ""
             assert [received.connection for received in server.received] == [0, 1], (
                 "such a connection is not used again"
             )
