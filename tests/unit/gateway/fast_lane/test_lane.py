@@ -87,6 +87,16 @@ def test_the_server_gets_only_the_headers_that_it_needs(tmp_path: Path) -> None:
     run(test)
 
 
+def test_an_id_that_the_client_chose_is_made_unique_for_the_server(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with lane_to(whole(OLLAMA_WHOLE), tmp_path) as (server, rig):
+            answer = await rig.ask(chosen=True)
+            sent = server.received[0].headers["x-request-id"]
+            assert sent != answer.context.record.id and sent.startswith(answer.context.record.id)
+
+    run(test)
+
+
 def test_a_providers_key_is_sent_to_it_alone(tmp_path: Path) -> None:
     (tmp_path / "served").write_text("sk-of-the-server\n")
 
@@ -169,11 +179,33 @@ def test_internal_and_public_prompts_share_no_connection(tmp_path: Path) -> None
 
 
 def test_no_cookie_is_kept(tmp_path: Path) -> None:
+    """Through a proxy, because aiohttp itself takes no cookie from an address without a name."""
+
     async def test() -> None:
-        async with lane_to(whole(OLLAMA_WHOLE, headers="set-cookie: of=someone\r\n"), tmp_path) as (server, rig):
-            await rig.ask()
-            await rig.ask()
-            assert all("cookie" not in received.headers for received in server.received)
+        async with model_server(whole(OLLAMA_WHOLE, headers="set-cookie: of=someone\r\n")) as proxy:
+            rig = Rig("http://models.lan:11434", tmp_path, proxy=proxy.url)
+            try:
+                assert (await rig.ask()).served and (await rig.ask()).served
+            finally:
+                await rig.close()
+            assert ["cookie" in received.headers for received in proxy.received] == [False, False]
+
+    run(test)
+
+
+def test_requests_do_not_wait_for_each_other(tmp_path: Path) -> None:
+    """How many run at once is limited by `gateway: parallel:` and by the server, not by the connections."""
+
+    async def test() -> None:
+        async with (
+            lane_to(stream(ollama_line("one"), then=silence), tmp_path) as (_, rig),
+            rig.asking(STREAM) as (first, one),
+            rig.asking(STREAM) as (second, two),
+        ):
+            await first.arrived.wait()
+            await second.arrived.wait()
+            for task in (one, two):
+                task.cancel()
 
     run(test)
 
@@ -219,6 +251,19 @@ def test_a_stream_says_that_the_gateway_stops(tmp_path: Path) -> None:
     run(test)
 
 
+def test_nothing_is_said_of_a_stop_that_is_none(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with lane_to(stream(ollama_line("one"), then=silence), tmp_path) as (_, rig):
+            async with rig.asking(STREAM) as (answer, task):
+                await answer.arrived.wait()
+                task.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+            assert not answer.ended and answer.context.record.attempts[0].error == "stopped"
+
+    run(test)
+
+
 @pytest.mark.parametrize("left", [False, True])
 def test_nothing_is_said_of_the_stop_where_nobody_can_read_it(left: bool, tmp_path: Path) -> None:
     """Before the first byte the edge answers with an error; and a client that has left reads nothing."""
@@ -236,7 +281,7 @@ def test_nothing_is_said_of_the_stop_where_nobody_can_read_it(left: bool, tmp_pa
                 answer.context.budget.reschedule(asyncio.get_running_loop().time())
                 with pytest.raises(TimeoutError):
                     await task
-            assert answer.sent == before and answer.context.record.outcome == ""
+            assert answer.sent == before and answer.context.record.outcome is None
 
     run(test)
 
@@ -288,7 +333,7 @@ def test_the_record_says_how_the_lane_served(tmp_path: Path) -> None:
         async with lane_to(stream(ollama_line("hi"), OLLAMA_DONE), tmp_path, window=4096) as (_, rig):
             context = (await rig.ask(STREAM)).context
             record, (attempt,) = context.record, context.record.attempts
-            assert (record.path, record.stream, record.outcome) == ("lane", True, "")
+            assert (record.path, record.stream, record.outcome) == ("lane", True, None)
             assert (record.usage.prompt, record.usage.completion, record.usage.finish_reason) == (3, 2, "stop")
             assert (attempt.status, attempt.error, attempt.timings["eval_duration"]) == (200, "", 7_000_000)
             assert attempt.ended and attempt.deployment.name == NAME
