@@ -113,7 +113,7 @@ class ResponseRelay:
         )
 
     async def _read(self, upstream: aiohttp.ClientResponse) -> bytes:
-        """Return the next bytes, b'' at the end. aiohttp's own timeout stops counting at a malformed chunk; this one does not."""
+        """Return the next bytes, b'' at the end. aiohttp's own timeout starts anew with each byte, even of a chunk's header; this one does not."""
         try:
             async with asyncio.timeout(self._upstream.first if self._call.stream else self._upstream.timeout):
                 return bytes(await upstream.content.readany())

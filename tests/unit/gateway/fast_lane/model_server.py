@@ -213,8 +213,8 @@ class Rig:
         /,
         *,
         kind: str = "ollama",
-        seconds: float = 30.0,
-        first: float = 30.0,
+        seconds: float = 600.0,
+        first: float = 600.0,
         proxy: str | None = None,
         **deployment: Any,
     ) -> None:
@@ -244,16 +244,17 @@ class Rig:
 
     @asynccontextmanager
     async def asking(
-        self, body: Mapping[str, Any] = CHAT, slots: tuple[str, ...] = (), **decided: Any
+        self, body: Mapping[str, Any] = CHAT, slots: tuple[str, ...] = (), *, chosen: bool = False, **decided: Any
     ) -> AsyncIterator[tuple[Answer, asyncio.Task[None]]]:
-        """Begin a request as the edge does, in a task with a budget of its own."""
+        """Begin a request as the edge does, in a task with a budget of its own. `chosen`: the client chose the request's id."""
         answer = Answer(a_context(None, slots, **decided))
         context = answer.context
+        context.record.chosen = chosen
         context.response = ResponseWriter(answer.send, [])
         ready = asyncio.Event()
 
         async def serve() -> None:
-            async with asyncio.timeout(None) as context.budget:
+            async with asyncio.timeout(3600) as context.budget:
                 ready.set()
                 planned = self.lane.plan(context.admitted, body)
                 assert planned is not None
@@ -265,6 +266,8 @@ class Rig:
             yield answer, task
         finally:
             await asyncio.gather(task, return_exceptions=True)
+        ends = [message for message in answer.sent if message.get("more_body") is False]
+        assert not ends or answer.sent.index(ends[0]) == len(answer.sent) - 1, "nothing follows the end"
 
     async def close(self) -> None:
         for session in self.lane._sessions.values():

@@ -87,6 +87,16 @@ def test_the_server_gets_only_the_headers_that_it_needs(tmp_path: Path) -> None:
     run(test)
 
 
+def test_an_id_that_the_client_chose_is_made_unique_for_the_server(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with lane_to(whole(OLLAMA_WHOLE), tmp_path) as (server, rig):
+            answer = await rig.ask(chosen=True)
+            sent = server.received[0].headers["x-request-id"]
+            assert sent != answer.context.record.id and sent.startswith(answer.context.record.id)
+
+    run(test)
+
+
 def test_a_providers_key_is_sent_to_it_alone(tmp_path: Path) -> None:
     (tmp_path / "served").write_text("sk-of-the-server\n")
 
@@ -169,11 +179,33 @@ def test_internal_and_public_prompts_share_no_connection(tmp_path: Path) -> None
 
 
 def test_no_cookie_is_kept(tmp_path: Path) -> None:
+    """Through a proxy, because aiohttp itself takes no cookie from an address without a name."""
+
     async def test() -> None:
-        async with lane_to(whole(OLLAMA_WHOLE, headers="set-cookie: of=someone\r\n"), tmp_path) as (server, rig):
-            await rig.ask()
-            await rig.ask()
-            assert all("cookie" not in received.headers for received in server.received)
+        async with model_server(whole(OLLAMA_WHOLE, headers="set-cookie: of=someone\r\n")) as proxy:
+            rig = Rig("http://models.lan:11434", tmp_path, proxy=proxy.url)
+            try:
+                assert (await rig.ask()).served and (await rig.ask()).served
+            finally:
+                await rig.close()
+            assert ["cookie" in received.headers for received in proxy.received] == [False, False]
+
+    run(test)
+
+
+def test_requests_do_not_wait_for_each_other(tmp_path: Path) -> None:
+    """How many run at once is limited by `gateway: parallel:` and by the server, not by the connections."""
+
+    async def test() -> None:
+        async with (
+            lane_to(stream(ollama_line("one"), then=silence), tmp_path) as (_, rig),
+            rig.asking(STREAM) as (first, one),
+            rig.asking(STREAM) as (second, two),
+        ):
+            await first.arrived.wait()
+            await second.arrived.wait()
+            for task in (one, two):
+                task.cancel()
 
     run(test)
 
@@ -215,6 +247,19 @@ def test_a_stream_says_that_the_gateway_stops(tmp_path: Path) -> None:
             assert answer.ended and answer.events()[-1]["error"]["code"] == "stopping" and answer.text() == "one"
             record = answer.context.record
             assert (record.outcome, record.error, record.attempts[0].error) == ("stopping", "stopping", "stopped")
+
+    run(test)
+
+
+def test_nothing_is_said_of_a_stop_that_is_none(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with lane_to(stream(ollama_line("one"), then=silence), tmp_path) as (_, rig):
+            async with rig.asking(STREAM) as (answer, task):
+                await answer.arrived.wait()
+                task.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+            assert not answer.ended and answer.context.record.attempts[0].error == "stopped"
 
     run(test)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import socket
 from collections.abc import Awaitable, Callable
@@ -31,8 +32,9 @@ from tests.unit.gateway.fast_lane.model_server import (
     whole,
 )
 
+from io3ops_gateway.codec import sse
 from io3ops_gateway.fast_lane import response
-from io3ops_gateway.fast_lane.response import blames_server, failed_attempt
+from io3ops_gateway.fast_lane.response import ResponseRelay, blames_server, failed_attempt
 from io3ops_gateway.request.attempt_outcome import AttemptOutcome
 
 
@@ -85,6 +87,7 @@ def test_a_whole_response(tmp_path: Path) -> None:
             found = json.loads(answer.body)
             assert found["model"] == "m" and found["choices"][0]["message"]["content"] == "hi"
             assert answer.context.record.stream is False
+            assert answer.context.budget.when() is None, "the mode's total time is until the response begins"
 
     run(test)
 
@@ -110,6 +113,28 @@ def test_an_error_goes_to_litellm_as_it_came(status: int, body: dict[str, Any], 
         assert (outcome.status, outcome.content_type) == (status, "application/json")
         assert json.loads(outcome.body) == {"error": "no"}
         assert rig.planned() == (status in (400, 413)), "only some errors speak against the server"
+
+    run(test)
+
+
+@pytest.mark.parametrize("body", [CHAT, STREAM], ids=["whole", "stream"])
+def test_an_errors_body_is_no_response(body: dict[str, Any], tmp_path: Path) -> None:
+    """Even where it reads like one."""
+
+    async def test() -> None:
+        _, outcome = await failure(whole(OLLAMA_WHOLE, 503), body, tmp_path)
+        assert outcome.status == 503 and json.loads(outcome.body) == OLLAMA_WHOLE
+
+    run(test)
+
+
+def test_a_response_is_not_unpacked(tmp_path: Path) -> None:
+    """No encoding was asked for, and a small packed response could be of any size."""
+    packed = gzip.compress(json.dumps(OLLAMA_WHOLE).encode())
+
+    async def test() -> None:
+        _, outcome = await failure(whole(packed, headers="content-encoding: gzip\r\n"), CHAT, tmp_path)
+        assert outcome.body == packed
 
     run(test)
 
@@ -177,6 +202,27 @@ def test_a_silent_server(head: bytes, body: dict[str, Any], patience: dict[str, 
     run(test)
 
 
+@pytest.mark.parametrize(
+    ("body", "patience"), [(CHAT, {"seconds": 0.1}), (STREAM, {"first": 0.1})], ids=["whole", "stream"]
+)
+def test_a_server_that_sends_bytes_and_says_nothing(
+    body: dict[str, Any], patience: dict[str, Any], tmp_path: Path
+) -> None:
+    """Here byte after byte of a chunk's header: aiohttp's own timeout starts anew with each."""
+
+    async def drip(connection: Connection) -> None:
+        await connection.send(STREAM_HEAD + b"5;")
+        while True:
+            await connection.send(b"x")
+            await asyncio.sleep(0.01)
+
+    async def test() -> None:
+        _, outcome = await failure(drip, body, tmp_path, **patience)
+        assert (outcome.status, outcome.error) == (0, "ReadTimeout")
+
+    run(test)
+
+
 def test_a_server_that_is_not_there(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -219,7 +265,7 @@ def test_a_status_that_speaks_against_the_server() -> None:
 
 def test_events_are_relayed_as_they_come(tmp_path: Path) -> None:
     async def test() -> None:
-        heard = asyncio.Event()
+        heard, done = asyncio.Event(), asyncio.Event()
 
         async def gated(connection: Connection) -> None:
             await connection.send(STREAM_HEAD)
@@ -227,6 +273,8 @@ def test_events_are_relayed_as_they_come(tmp_path: Path) -> None:
             await heard.wait()
             await connection.chunk(ollama_line("two"))
             await connection.chunk(OLLAMA_DONE)
+            # The end comes only after the client has got everything.
+            await done.wait()
             await connection.chunk(b"")
 
         async with lane_to(gated, tmp_path) as (server, rig):
@@ -234,11 +282,14 @@ def test_events_are_relayed_as_they_come(tmp_path: Path) -> None:
                 await answer.arrived.wait()
                 assert answer.text() == "one " and not answer.ended
                 heard.set()
+                while not answer.ended:
+                    await asyncio.sleep(0.001)
+                done.set()
                 await task
             assert answer.served and answer.ended and answer.text() == "one two" and answer.events()[-1] == "[DONE]"
             assert answer.headers["content-type"].startswith("text/event-stream")
             assert answer.headers["x-accel-buffering"] == "no" and answer.headers["cache-control"] == "no-cache"
-            assert "content-length" not in answer.headers
+            assert "content-length" not in answer.headers and answer.context.budget.when() is None
             assert (await rig.ask(STREAM)).served
             assert [received.connection for received in server.received] == [0, 0], "both were read to the end"
 
@@ -270,6 +321,38 @@ def test_a_complete_stream_may_end_as_it_likes(ending: Script, tmp_path: Path, m
             assert [received.connection for received in server.received] == [0, 1], (
                 "such a connection is not used again"
             )
+
+    run(test)
+
+
+@pytest.mark.parametrize("ending", [close, reset, silence], ids=["close", "reset", "silence"])
+def test_a_served_stream_is_complete_with_its_finish_reason(ending: Script, tmp_path: Path) -> None:
+    """Some servers send no `[DONE]` after it."""
+    choice = {"index": 0, "delta": {"role": "assistant", "content": "hi"}, "finish_reason": "stop"}
+    chunk = json.dumps(SERVED | {"object": "chat.completion.chunk", "choices": [choice]}).encode()
+
+    async def test() -> None:
+        script = stream(b"data: " + chunk + b"\n\n", then=ending)
+        async with lane_to(script, tmp_path, kind="openai_compatible", first=0.1) as (_, rig):
+            answer = await rig.ask(STREAM)
+            assert answer.served and answer.text() == "hi" and answer.events()[-1] == "[DONE]"
+            assert answer.context.record.outcome is None and rig.planned()
+
+    run(test)
+
+
+def test_a_line_without_an_end_cuts_the_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sse, "LINE_BYTES", 1_000_000)
+
+    async def endless(connection: Connection) -> None:
+        while True:
+            await connection.chunk(b"x" * 100_000)
+
+    async def test() -> None:
+        async with lane_to(stream(ollama_line("one"), then=endless), tmp_path) as (_, rig):
+            answer = await rig.ask(STREAM)
+            assert answer.served and answer.ended and answer.events()[-1]["error"]["code"] == "upstream_cut"
+            assert answer.text() == "one" and answer.context.record.attempts[0].error == "cut" and not rig.planned()
 
     run(test)
 
@@ -317,11 +400,35 @@ def test_an_error_in_a_stream_is_the_servers_own(tmp_path: Path) -> None:
         pytest.param([b'{"model": "a"'], b'{"model": "a"', id="half a line"),
     ],
 )
-def test_a_stream_that_begins_with_something_else(parts: list[bytes], whole_body: bytes, tmp_path: Path) -> None:
+def test_a_stream_that_begins_with_something_else(
+    parts: list[bytes], whole_body: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """LiteLLM reads all of it from the outcome, so that its error can quote it."""
+    read = asyncio.Event()
+
+    class Told(ResponseRelay):
+        async def _read(self, upstream: aiohttp.ClientResponse) -> bytes:
+            part = await super()._read(upstream)
+            read.set()
+            return part
+
+    async def apart(connection: Connection) -> None:
+        """Send each part once the one before was read, so that no two are read as one."""
+        await connection.send(STREAM_HEAD)
+        for part in parts:
+            read.clear()
+            await connection.chunk(part)
+            await read.wait()
+            if b"}\n" in part:
+                # From here on the relay knows that it does not recognise the stream, and reads in another way.
+                read.set()
+                read.clear = lambda: None  # type: ignore[method-assign]
+        await connection.chunk(b"")
+
+    monkeypatch.setattr("io3ops_gateway.fast_lane.lane.ResponseRelay", Told)
 
     async def test() -> None:
-        rig, outcome = await failure(stream(*parts), STREAM, tmp_path)
+        rig, outcome = await failure(apart, STREAM, tmp_path)
         assert (outcome.status, outcome.content_type) == (200, "application/x-ndjson")
         assert outcome.body == whole_body and not rig.planned()
 
