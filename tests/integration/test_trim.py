@@ -1,6 +1,6 @@
-"""What is taken out of LiteLLM, in the real image: it is there before, it is gone after, and LiteLLM serves with it and without.
+"""LiteLLM's internals in the real image: what is removed was there and is gone, and a name that is missing stops the start.
 
-A new LiteLLM that calls one of these things otherwise fails here, and not in front of users.
+A new LiteLLM that renames one of them fails here, and not in front of users.
 """
 
 from __future__ import annotations
@@ -9,21 +9,27 @@ import json
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 from tests.clone import Clone, until
 
+from io3ops_gateway.litellm_proxy import trim
+
 pytestmark = pytest.mark.containers
 
-LOOK = """
+IMPORTED = """
 import json, sys
 from pathlib import Path
-from io3ops_gateway.litellm_proxy import startup, trim
+from io3ops_gateway.errors import StartError
+from io3ops_gateway.litellm_proxy import compat, startup, trim
 from io3ops_gateway.policy import endpoints
 from io3ops_gateway.server.launcher import OURS
 startup.prepare_environment(__import__("os").environ, config=Path("/none"), key="sk-of-nobody-at-all", ca_bundle=None)
 startup.import_litellm(OURS)
+"""
+LOOK = """
 import litellm
 from litellm.litellm_core_utils import litellm_logging
 from litellm.llms.ollama.common_utils import OllamaModelInfo
@@ -50,15 +56,54 @@ def look():
         "diagnose": litellm_logging.diagnose_zero_cost.__module__,
         "priced": [OllamaModelInfo._is_static_ollama_model(name) for name in ("ollama/llama2", "Llama2", "io3ops/none:1")],
         "usage": litellm.Router._increment_deployment_usage.__module__,
-        "lists": [name for name in trim.LISTS if isinstance(getattr(litellm, name, None), list)],
-        "absent": [name for name in trim.ABSENT if name in sys.modules],
+        "lists": [symbol.attribute for symbol in compat.CALLBACK_LISTS if isinstance(symbol.find(), list)],
+        "absent": [name for name in compat.ABSENT_MODULES if name in sys.modules],
     }
 
 before = look()
-other = trim.before("9.9.9")
+other = trim.install("9.9.9")
 untouched = look()
-said = trim.before()
-print(json.dumps({"before": before, "untouched": untouched, "after": look(), "other": other, "said": said}))
+reason = trim.install()
+print(json.dumps({"before": before, "untouched": untouched, "after": look(), "other": other, "reason": reason}))
+"""
+# Each name is taken away, looked for, and put back.
+MISSING = """
+from enum import EnumType
+
+def taken(symbol):
+    place, name = symbol._place()
+    if symbol.on_instances:
+        kept = {n: m for n, m in vars(place).items() if compat._names_attribute(type("x", (), {n: m}), name)}
+        for method in kept:
+            setattr(place, method, lambda self: None)
+    elif isinstance(place, EnumType):
+        # A member cannot be deleted.
+        place, kept = sys.modules[symbol.module], {place.__name__: place}
+        setattr(place, *kept, None)
+    else:
+        kept = {name: vars(place)[name]}
+        delattr(place, name)
+    return place, kept
+
+def gone(symbol):
+    place, kept = taken(symbol)
+    try:
+        compat.check((*compat.REQUIRED, *compat.TRIMMED))
+    except StartError as error:
+        return error.what
+    finally:
+        for name, member in kept.items():
+            setattr(place, name, member)
+
+compat.check((*compat.REQUIRED, *compat.TRIMMED))
+answers = {s.path: gone(s) for s in (*compat.REQUIRED, *compat.TRIMMED)}
+del litellm.Router._increment_deployment_usage
+try:
+    startup.install_patches(trimmed=True)
+    stopped = ""
+except StartError as error:
+    stopped = f"{error.what}; {error.hint}"
+print(json.dumps({"answers": answers, "stopped": stopped, "assigned": hasattr(litellm.Router, "_increment_deployment_usage")}))
 """
 
 
@@ -68,12 +113,17 @@ def image(running: Clone) -> str:
     return found.stdout.strip()
 
 
-def test_everything_that_is_trimmed_was_there(running: Clone, image: str) -> None:
-    done = running.docker(
-        "run", "--rm", "--network", "none", "--entrypoint", "/opt/gateway/bin/python", image, "-c", LOOK
-    )
+def run(running: Clone, image: str, program: str) -> dict[str, Any]:
+    """Return what a program prints last, run with the image's Python where LiteLLM has been imported."""
+    python = ("--entrypoint", "/opt/gateway/bin/python")
+    done = running.docker("run", "--rm", "--network", "none", *python, image, "-c", IMPORTED + program)
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout.splitlines()[-1])
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def test_everything_that_is_trimmed_was_there(running: Clone, image: str) -> None:
+    found = run(running, image, LOOK)
     before, after = found["before"], found["after"]
     assert len(before["middlewares"]) > 5 and "LazyFeatureMiddleware" in before["middlewares"]
     assert after["middlewares"] == ["LazyFeatureMiddleware"]
@@ -84,22 +134,29 @@ def test_everything_that_is_trimmed_was_there(running: Clone, image: str) -> Non
     assert "zero_cost_diagnostic" in before["diagnose"] and after["diagnose"] == "io3ops_gateway.litellm_proxy.trim"
     assert (before["usage"], after["usage"]) == ("litellm.router", "io3ops_gateway.litellm_proxy.trim")
     assert before["priced"] == after["priced"] == [True, True, False], "the same answers, sooner"
-    assert len(after["lists"]) == 5, "who is told of a call"
+    assert len(after["lists"]) == 5, "the callbacks of a call"
     assert len(after["absent"]) == 3
-    assert found["said"] == ""
+    assert found["reason"] == ""
+    # Another version is left alone, and the reason returned.
+    assert "LiteLLM 9.9.9 is not" in found["other"] and found["untouched"] == before
 
 
-def test_another_litellm_is_left_alone_and_said_to_be(running: Clone, image: str) -> None:
-    done = running.docker(
-        "run", "--rm", "--network", "none", "--entrypoint", "/opt/gateway/bin/python", image, "-c", LOOK
+def test_a_name_that_is_gone_stops_the_start_and_is_named(running: Clone, image: str) -> None:
+    """To assign to it would do nothing, and nobody would know: LiteLLM 1.110 has no `Router._increment_deployment_usage`."""
+    found = run(running, image, "import litellm\n" + MISSING)
+    for path, answer in found["answers"].items():
+        assert answer is not None and f"has no {path} (used to " in answer, path
+    assert len(found["answers"]) > 50
+    expected = f"LiteLLM {trim.VERSION} has no litellm.router.Router._increment_deployment_usage (used to "
+    assert (
+        found["stopped"].startswith(expected) and "build the gateway image with the locked versions" in found["stopped"]
     )
-    found = json.loads(done.stdout.splitlines()[-1])
-    assert "LiteLLM 9.9.9 is not" in found["other"] and found["untouched"] == found["before"]
+    assert not found["assigned"]
 
 
 @pytest.fixture
 def untrimmed(running: Clone, image: str) -> Iterator[str]:
-    """The address of a gateway of the same table with LiteLLM as it comes."""
+    """The address of a gateway of the same table, with LiteLLM unchanged."""
     name = f"{running.project}-untrimmed"
     folder = Path(running.path)
     argv = ["docker", "run", "-d", "--init", "--name", name, "--network", f"{running.project}_runtime", "--user", "0"]
@@ -131,11 +188,11 @@ def untrimmed(running: Clone, image: str) -> Iterator[str]:
         running.docker("rm", "-f", name)
 
 
-def test_with_the_switch_off_litellm_serves_as_it_comes(running: Clone, untrimmed: str) -> None:
+def test_with_the_switch_off_an_unchanged_litellm_serves(running: Clone, untrimmed: str) -> None:
     headers = {"Host": "localhost", "Authorization": f"Bearer {running.key()}"}
     body = {"model": "executor", "max_tokens": 3, "messages": [{"role": "user", "content": "hello"}]}
     with httpx.Client(trust_env=False, timeout=60, headers=headers) as client:
-        # A field that is not plain takes the first past the lane, too.
+        # A field that the lane does not know takes the first request to LiteLLM, too.
         for path, more in (("chat/completions", {"guided_regex": "x"}), ("messages", {})):
             answer = client.post(f"{untrimmed}/v1/{path}", json=body | more)
             assert answer.status_code == 200, answer.text
