@@ -119,6 +119,15 @@ class Clone:
             self.docker("rmi", "-f", image)
 
 
+def expect(done: subprocess.CompletedProcess[str], code: int, *words: str) -> None:
+    """The stable exit code, the layer in brackets, a hint, no traceback."""
+    assert done.returncode == code, done.stdout + done.stderr
+    assert f"error E{code} [" in done.stderr and "\nhint: " in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr
+    for word in words:
+        assert word in done.stderr, done.stderr
+
+
 def until(what: str, check: Callable[[], bool], timeout: float = 60) -> None:
     """Poll until true; a timeout says what was waited for."""
     deadline = time.monotonic() + timeout

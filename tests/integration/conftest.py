@@ -1,21 +1,12 @@
-"""Clones without a stack of their own, and one running stack for tests that look at its containers."""
+"""Running stacks that tests share."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from tests.clone import Clone
 from tests.integration.request_log import TABLE, Bench, Upstream, reserved
-
-
-@pytest.fixture
-def clone(tmp_path: Path) -> Iterator[Clone]:
-    """A clone of its own; nothing runs in it yet."""
-    made = Clone.make(tmp_path)
-    yield made
-    made.remove()
 
 
 @pytest.fixture(scope="session")

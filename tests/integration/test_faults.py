@@ -8,7 +8,6 @@ import shutil
 import signal
 import socket
 import socketserver
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -16,109 +15,35 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.clone import Clone, free_port, until
+from tests.clone import Clone, expect, free_port, until
 
 from io3ops.operations.stack.images import GATEWAY_INPUTS, digest
 
-
-def expect(done: subprocess.CompletedProcess[str], code: int, *words: str) -> None:
-    """The stable exit code, the layer in brackets, a hint, no traceback."""
-    assert done.returncode == code, done.stdout + done.stderr
-    assert f"error E{code} [" in done.stderr and "\nhint: " in done.stderr, done.stderr
-    assert "Traceback" not in done.stderr
-    for word in words:
-        assert word in done.stderr, done.stderr
+pytestmark = pytest.mark.containers
 
 
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        (None, "runtime/routing.yaml is missing"),
-        (b"", "the file is empty"),
-        (b"\x7fELF\x00\xff", "not UTF-8"),
-        (b"version: 1\nmodes:\n\texecutor: {}\n", "runtime/routing.yaml:3:1: a tab"),
-        (b"version: 1\nversion: 1\n", "runtime/routing.yaml:2:1: 'version' stands here twice"),
-        (b"version: 1\nmods: {}\n", "did you mean 'modes'?"),
-    ],
-    ids=["missing", "empty", "binary", "tab", "duplicate", "unknown"],
-)
-def test_a_bad_table_stops_up_before_anything_else(clone: Clone, content: bytes | None, words: str) -> None:
-    table = clone.path / "runtime/routing.yaml"
-    rendered = (clone.path / "runtime/litellm.yaml").read_bytes()
-    table.unlink() if content is None else table.write_bytes(content)
-    expect(clone.io3ops("up", DOCKER_HOST="unix:///nowhere.sock"), 10, words)
-    assert (clone.path / "runtime/litellm.yaml").read_bytes() == rendered
-    assert not (clone.path / ".env").exists()
-
-
-def test_a_hand_edited_litellm_yaml_is_shown_and_kept(clone: Clone) -> None:
-    path = clone.path / "runtime/litellm.yaml"
-    path.write_text(path.read_text().replace("num_ctx: 4096", "num_ctx: 512"))
-    edited = path.read_text()
-    expect(clone.io3ops("render-config"), 15, "-      num_ctx: 512")
-    assert path.read_text() == edited
-    assert clone.io3ops("render-config", "--force").returncode == 0
-    assert "num_ctx: 512" not in path.read_text()
-
-
-def test_an_open_key_file_is_refused(clone: Clone) -> None:
-    key = clone.path / ".io3ops/secrets/master_key"
-    key.parent.mkdir(parents=True)
-    key.write_text("sk-io3-" + "k" * 40)
-    key.chmod(0o644)
-    done = clone.io3ops("up")
-    expect(done, 12, "io3ops key --rotate")
-    assert "kkkk" not in done.stderr
-
-
-def test_a_broken_env_file_is_named(clone: Clone) -> None:
-    (clone.path / ".env").write_text("IO3OPS_PORT=4100\nthis is no line\n")
-    expect(clone.io3ops("up"), 11, "this is no line")
-
-
-def test_an_impossible_setting_is_named(clone: Clone) -> None:
-    expect(clone.io3ops("up", IO3OPS_PORT="99999"), 16, "IO3OPS_PORT='99999'")
-    expect(clone.io3ops("status", IO3OPS_GPU="voodoo"), 16, "auto, none, nvidia, amd")
-
-
-def test_a_clone_that_cannot_be_written(clone: Clone) -> None:
-    """Root may write anywhere, so for root the folder is mounted read-only in a mount namespace of its own."""
-    clone.path.chmod(0o555)
-    readonly = 'mount --bind "$PWD" "$PWD" && mount -o remount,bind,ro "$PWD" && cd "$PWD" && exec "$@"'
-    wrap = ("unshare", "--mount", "sh", "-c", readonly, "sh") if os.geteuid() == 0 else ()
-    expect(clone.run(*wrap, "sh", "scripts/bootstrap.sh", "host"), 13, "cannot be written")
-    expect(clone.run(*wrap, sys.executable, "-m", "io3ops", "up"), 13, "cannot be written")
-    clone.path.chmod(0o755)
-    assert not (clone.path / ".venv").exists() and not (clone.path / ".io3ops").exists()
-
-
-@pytest.mark.containers
 def test_no_engine_and_none_may_be_installed(clone: Clone, tmp_path: Path) -> None:
     """A PATH with Python's programs only: no docker command at all."""
     expect(clone.io3ops("up", PATH=str(tmp_path), IO3OPS_INSTALL_DOCKER="never"), 20, "IO3OPS_INSTALL_DOCKER=never")
     assert not (clone.path / ".env").exists()
 
 
-@pytest.mark.containers
 def test_a_remote_engine_that_does_not_answer(clone: Clone) -> None:
     expect(clone.io3ops("up", DOCKER_HOST="tcp://127.0.0.1:9"), 21, "DOCKER_HOST")
 
 
-@pytest.mark.containers
 def test_a_taken_port(clone: Clone) -> None:
     with socket.create_server(("127.0.0.1", clone.port)):
         expect(clone.io3ops("up"), 40, str(clone.port), "IO3OPS_PORT")
     assert clone.container("gateway") == ""
 
 
-@pytest.mark.containers
 def test_another_clones_project_is_left_alone(running: Clone, clone: Clone) -> None:
     expect(clone.io3ops("up", IO3OPS_PROJECT=running.project), 43, str(running.path))
     expect(clone.io3ops("down", IO3OPS_PROJECT=running.project), 43)
     assert running.container("gateway")
 
 
-@pytest.mark.containers
 def test_an_image_build_without_network(clone: Clone) -> None:
     """A changed input forces a build, and the mirror is a closed port."""
     with open(clone.path / "images/gateway/build-env.sh", "a") as file:
@@ -127,7 +52,6 @@ def test_an_image_build_without_network(clone: Clone) -> None:
     assert clone.container("gateway") == ""
 
 
-@pytest.mark.containers
 def test_a_gateway_that_dies_at_its_start(clone: Clone) -> None:
     """Its last lines are shown, and at once: the limit of this wait is an hour."""
     (clone.path / "src/io3ops_gateway/__main__.py").write_text("raise SystemExit('the cat ate the config')\n")
@@ -135,7 +59,6 @@ def test_a_gateway_that_dies_at_its_start(clone: Clone) -> None:
     expect(clone.io3ops("up", IO3OPS_WAIT_TIMEOUT="3600", timeout=300), 41, "the cat ate the config", "gateway")
 
 
-@pytest.mark.containers
 def test_a_wrong_model_hash_then_the_right_one(running: Clone) -> None:
     """A small package stands in for a model; nothing of it is kept and the stack goes on."""
     table = running.path / "runtime/routing.yaml"
@@ -154,7 +77,6 @@ def test_a_wrong_model_hash_then_the_right_one(running: Clone) -> None:
     assert running.io3ops("up").returncode == 0
 
 
-@pytest.mark.containers
 @pytest.mark.parametrize("declared", [93, 0], ids=["known size", "unknown size"])
 def test_a_disk_too_small_for_a_model(clone: Clone, declared: int) -> None:
     """A models volume of 60 MB: noticed before the fetch when the size is known, else when it is full."""
@@ -169,7 +91,6 @@ def test_a_disk_too_small_for_a_model(clone: Clone, declared: int) -> None:
     )
 
 
-@pytest.mark.containers
 def test_two_ups_at_once(clone: Clone) -> None:
     first = clone.start("up")
     try:
@@ -186,7 +107,6 @@ def test_two_ups_at_once(clone: Clone) -> None:
         first.communicate(timeout=120)
 
 
-@pytest.mark.containers
 def test_ctrl_c_at_each_step_and_the_next_up_continues(clone: Clone) -> None:
     """Interrupted when a step was announced, again and again, until nothing is left to interrupt."""
     interrupted = []
@@ -257,7 +177,6 @@ def engine_socket(tmp_path: Path) -> Iterator[EngineSocket]:
     made.cut()
 
 
-@pytest.mark.containers
 @pytest.mark.parametrize("step", ["stack", "models", "gateway"])
 def test_an_engine_that_stops_in_the_middle(clone: Clone, engine_socket: EngineSocket, step: str) -> None:
     process = clone.start("up", DOCKER_HOST=f"unix://{engine_socket.path}")
@@ -274,7 +193,6 @@ def test_an_engine_that_stops_in_the_middle(clone: Clone, engine_socket: EngineS
     assert clone.key(), "what was made is kept"
 
 
-@pytest.mark.containers
 def test_a_proxy_in_the_environment_is_not_asked_for_local_traffic(running: Clone) -> None:
     """A dead proxy: whatever went to it would fail."""
     dead: dict[str, Any] = {
@@ -287,7 +205,6 @@ def test_a_proxy_in_the_environment_is_not_asked_for_local_traffic(running: Clon
     assert running.io3ops("health", **dead).returncode == 0
 
 
-@pytest.mark.containers
 def test_edits_between_our_lines_of_env_are_undone_and_said(running: Clone) -> None:
     env = running.path / ".env"
     good = env.read_text()
@@ -297,7 +214,6 @@ def test_edits_between_our_lines_of_env_are_undone_and_said(running: Clone) -> N
     assert env.read_text() == good
 
 
-@pytest.mark.containers
 def test_a_start_that_failed_is_not_taken_for_done(running: Clone, tmp_path: Path) -> None:
     """The gateway cannot be told once: the next `up` must still hand the new table to it."""
     docker = shutil.which("docker")
@@ -315,14 +231,12 @@ def test_a_start_that_failed_is_not_taken_for_done(running: Clone, tmp_path: Pat
         assert running.io3ops("up").returncode == 0
 
 
-@pytest.mark.containers
 def test_a_taken_new_port_keeps_the_old_one_serving(running: Clone) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         expect(running.io3ops("up", IO3OPS_PORT=str(other.getsockname()[1])), 40)
     assert running.json("health")["ok"]
 
 
-@pytest.mark.containers
 def test_a_rotated_key_can_be_read_by_a_gateway_that_starts_again(running: Clone) -> None:
     key = running.path / ".io3ops/secrets/master_key"
     before = (key.stat().st_uid, key.stat().st_gid)
@@ -331,16 +245,6 @@ def test_a_rotated_key_can_be_read_by_a_gateway_that_starts_again(running: Clone
     assert running.io3ops("up").returncode == 0
 
 
-def test_without_an_engine_every_command_says_so(clone: Clone) -> None:
-    dead: dict[str, Any] = {"DOCKER_HOST": "tcp://127.0.0.1:9"}
-    for command in ("logs", "down"):
-        expect(clone.io3ops(command, **dead), 21)
-    done = clone.io3ops("logs", PATH="/nowhere")
-    expect(done, 20)
-    assert "IO3OPS_INSTALL_DOCKER" not in done.stderr
-
-
-@pytest.mark.containers
 def test_a_failed_fetch_takes_nothing_down(running: Clone) -> None:
     """The table is switched when its models are there; until then the old one serves."""
     table = running.path / "runtime/routing.yaml"
@@ -358,7 +262,6 @@ def test_a_failed_fetch_takes_nothing_down(running: Clone) -> None:
     assert running.io3ops("smoke").returncode == 0
 
 
-@pytest.mark.containers
 def test_a_port_written_to_env_moves_the_gateway(running: Clone) -> None:
     """As README says: a line below the block, and nothing in the environment."""
     env, port = running.path / ".env", free_port()
@@ -374,7 +277,6 @@ def test_a_port_written_to_env_moves_the_gateway(running: Clone) -> None:
     assert running.json("health")["ok"]
 
 
-@pytest.mark.containers
 def test_a_paused_runtime_is_named_and_woken(running: Clone) -> None:
     running.docker("pause", running.container("runtime"))
     assert "runtime (paused)" in running.io3ops("health").stdout
@@ -382,7 +284,6 @@ def test_a_paused_runtime_is_named_and_woken(running: Clone) -> None:
     assert running.json("health")["ok"]
 
 
-@pytest.mark.containers
 def test_an_interrupted_smoke_test_is_made_up_for(running: Clone) -> None:
     table = running.path / "runtime/routing.yaml"
     before = table.read_text("utf-8")
@@ -401,7 +302,6 @@ def test_an_interrupted_smoke_test_is_made_up_for(running: Clone) -> None:
         assert running.io3ops("up").returncode == 0
 
 
-@pytest.mark.containers
 def test_dry_run_foresees_what_up_does(running: Clone) -> None:
     """In states in which the running stack is not what it will be."""
     assert running.io3ops("key", "--rotate").returncode == 0
@@ -414,7 +314,6 @@ def test_dry_run_foresees_what_up_does(running: Clone) -> None:
     assert running.io3ops("up").returncode == 0
 
 
-@pytest.mark.containers
 def test_unused_models_are_shown_and_removed_on_request(running: Clone) -> None:
     assert (
         running.docker(

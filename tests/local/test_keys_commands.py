@@ -106,7 +106,7 @@ def test_revoking_keeps_the_name_taken_and_twice_is_fine(clone: Clone) -> None:
     ("args", "code", "words"),
     [
         (("add", "owner"), 18, "master key"),
-        (("add", "Alice"), 18, "not a name"),
+        (("add", "Alice"), 18, "is not a valid name"),
         (("add", "bob", "--mode", "executer"), 18, "did you mean 'executor'"),
         (("add", "bob", "--parallel", "0"), 2, "parallel"),
         (("add", "bob", "--data-class", "secret"), 2, "data-class"),

@@ -1,7 +1,4 @@
-"""`logs` and `top` as a user runs them: files that are renamed under a follower, containers that come and go, and a terminal that is given back.
-
-The containers are small ones of a project of their own, labelled as Compose does it: what is tried is how their lines are read.
-"""
+"""`logs` and `top` as a user runs them: files that are renamed under a follower, and a terminal that is given back."""
 
 from __future__ import annotations
 
@@ -13,52 +10,16 @@ import signal
 import subprocess
 import sys
 import termios
-import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.clone import Clone, until
+from tests.follower import Follower, record
 
 # Nothing answers there, so that no test depends on an engine.
 AWAY: dict[str, Any] = {"DOCKER_HOST": "tcp://127.0.0.1:9"}
-
-
-class Follower:
-    """A running `io3ops logs -f --json`, and the lines that it has printed."""
-
-    def __init__(self, clone: Clone, *args: str, **env: str) -> None:
-        self.process = clone.start("logs", "-f", "--json", *args, **env)
-        self.seen: list[dict[str, Any]] = []
-        self._thread = threading.Thread(target=self._read, daemon=True)
-        self._thread.start()
-
-    def _read(self) -> None:
-        assert self.process.stdout
-        for line in self.process.stdout:
-            self.seen.append(json.loads(line))
-
-    @property
-    def texts(self) -> list[str]:
-        return [str(one.get("text", one.get("id"))) for one in self.seen]
-
-    def has(self, *texts: str) -> None:
-        until(f"{texts} in {self.texts}", lambda: set(texts) <= set(self.texts), 20)
-
-    def end(self, number: int = signal.SIGINT) -> int:
-        self.process.send_signal(number)
-        code = self.process.wait(10)
-        self._thread.join(5)
-        assert self.process.stdout and self.process.stderr
-        self.errors = self.process.stderr.read()
-        self.process.stdout.close()
-        self.process.stderr.close()
-        return code
-
-
-def record(identity: str, **fields: Any) -> str:
-    return json.dumps({"v": 1, "time": "2026-11-24T18:00:00Z", "id": identity, "mode": "m", "ms": 1} | fields) + "\n"
 
 
 def test_the_request_log_is_followed_over_its_renaming_without_an_engine(clone: Clone) -> None:
@@ -90,96 +51,6 @@ def test_what_needs_no_engine_is_shown_without_one(clone: Clone) -> None:
     assert done.returncode == 0 and "no request log" in done.stderr and not done.stdout
     done = clone.io3ops("logs", "--layer", "engine", **AWAY)
     assert done.returncode == 0 and "runs elsewhere" in done.stderr
-
-
-# -- containers
-
-
-class Small:
-    """Containers that print what they are told, as services of the clone's project."""
-
-    def __init__(self, clone: Clone, image: str) -> None:
-        self.clone, self.image = clone, image
-
-    def run(self, service: str, *lines: str) -> str:
-        name, project = f"{self.clone.project}-{service}", self.clone.project
-        labels = [
-            f"com.docker.compose.{k}={v}"
-            for k, v in (("project", project), ("service", service), ("project.working_dir", self.clone.path))
-        ]
-        says = "; ".join(f"printf '{line}\\n'; sleep 0.01" for line in lines)
-        done = self.clone.docker(
-            "run", "-d", "--init", "--network", "none", "--name", name, *(w for label in labels for w in ("--label", label)),
-            "--entrypoint", "/bin/sh", self.image, "-c", f"{says}; touch /tmp/said; exec tail -n 0 -f /tmp/said",
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        return name
-
-    def say(self, name: str, text: str) -> None:
-        done = self.clone.docker("exec", name, "sh", "-c", f"echo {text} >> /tmp/said")
-        assert done.returncode == 0, done.stderr
-
-
-@pytest.fixture
-def small(clone: Clone, request: pytest.FixtureRequest) -> Small:
-    """Of an image that is here already; a stack is started only when there is none."""
-    here = clone.docker("images", "--format", "{{.ID}}", "io3ops/gateway").stdout.split()
-    if not here:
-        running: Clone = request.getfixturevalue("running")
-        here = [running.docker("inspect", "-f", "{{.Image}}", running.container("gateway")).stdout.strip()]
-    return Small(clone, here[0])
-
-
-@pytest.mark.containers
-def test_lines_of_all_containers_are_merged_by_time(small: Small) -> None:
-    small.run("gateway", "g1", "\\033[31mred\\033[0m\\033]0;title\\a", "call job-7")
-    small.run("runtime", "r1", "r2")
-    small.run("elsewhere", "of no layer")
-    clone = small.clone
-
-    def lines(*args: str) -> list[dict[str, Any]]:
-        done = clone.io3ops("logs", "--json", *args)
-        assert done.returncode == 0, done.stderr
-        return [json.loads(line) for line in done.stdout.splitlines()]
-
-    both = ("--layer", "gateway", "--layer", "runtime")
-    until("they have said all", lambda: len(lines(*both)) == 5, 20)
-    found = lines(*both)
-    assert [one["time"] for one in found] == sorted(one["time"] for one in found)
-    assert {(one["layer"], one["text"]) for one in found} >= {("gateway", "g1"), ("runtime", "r1"), ("runtime", "r2")}
-    assert [one["text"] for one in lines(*both, "--tail", "2")] == [one["text"] for one in found[-2:]]
-    assert [one["text"] for one in lines("runtime", "--tail", "1")] == ["r2"]
-    assert [one["text"] for one in lines(*both, "--id", "job-7")] == ["call job-7"]
-    assert lines(*both, "--since", "2099-01-01") == []
-    plain = clone.io3ops("logs", "gateway").stdout
-    assert plain.replace("\n", "").isprintable() and plain.splitlines()[1].endswith("gateway  red")
-
-
-@pytest.mark.containers
-def test_containers_are_followed_when_they_stop_restart_and_are_replaced(small: Small) -> None:
-    gateway, runtime = small.run("gateway", "g1"), small.run("runtime", "r1")
-    docker = small.clone.docker
-    follower = Follower(small.clone)
-    try:
-        follower.has("g1", "r1")
-        docker("kill", runtime)
-        small.say(gateway, "g2")
-        follower.has("g2")
-        docker("restart", "-t", "0", gateway)
-        until("it begins again", lambda: follower.texts.count("g1") == 2, 20)
-        docker("rm", "-f", gateway)
-        assert small.run("gateway", "replaced") == gateway
-        follower.has("replaced")
-        docker("start", runtime)
-        until("it begins again", lambda: follower.texts.count("r1") == 2, 20)
-        # One that was not there when it began.
-        small.run("egress", "e1")
-        follower.has("e1")
-    finally:
-        code = follower.end()
-    assert code == 0 and "Traceback" not in follower.errors, follower.errors
-    ours = [text for text in follower.texts if text in ("g1", "g2", "r1", "replaced", "e1")]
-    assert ours.count("g2") == ours.count("replaced") == ours.count("e1") == 1, "no line comes twice"
 
 
 # -- the live view
