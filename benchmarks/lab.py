@@ -24,7 +24,7 @@ import yaml
 
 from io3ops.adapters import files
 from io3ops.console import Console, Mode
-from io3ops.operations.stack import images
+from io3ops.operations.stack import build_images, images
 from io3ops.routing.load import parse_table
 from io3ops.routing.plan import Plan, make_plan
 from io3ops.routing.render import render
@@ -186,7 +186,7 @@ def gateway_image(its: Tools) -> str:
     decided = images.decide(its, runs_runtime=False)
     if decided.missing:
         with Console(Mode.PLAIN).step("images", "the gateway's is not built yet") as step:
-            images.ensure(its, decided, step)
+            build_images.build(its, decided, step)
     return decided.gateway.tag
 
 
@@ -197,8 +197,8 @@ def other_image(its: Tools, target: str) -> str:
     if its.engine.image_id(tag) is not None:
         return tag
     print(f"building {tag}", file=sys.stderr, flush=True)
-    local = (images.BASE_FROM_REGISTRY, images.BASE_FROM_PACKAGES)
-    base = next((base for base in local if its.engine.image_id(base)), images.BASE_FROM_REGISTRY)
+    local = (build_images.BASE_FROM_REGISTRY, build_images.BASE_FROM_PACKAGES)
+    base = next((base for base in local if its.engine.image_id(base)), build_images.BASE_FROM_REGISTRY)
     builder = docker("context", "show") or "default"
     argv = ["buildx", "--builder", builder, "build", "--progress=plain", "--load", "--provenance=false", "--tag", tag]
     argv += ["--file", str(OTHERS / "Dockerfile"), "--target", target, "--build-arg", f"BASE={base}"]

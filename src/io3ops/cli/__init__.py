@@ -1,1 +1,1 @@
-"""The command line: flags -> one operation -> console -> exit code."""
+"""The command line: each command parses its options, calls one operation, prints the result and returns the exit code."""

@@ -1,9 +1,13 @@
-"""What all commands share: the group `main`, and how a function becomes a command. Operations are imported when called: `--help` stays quick."""
+"""What the commands share: the group `main`, the decorator that makes a command, and questions to the user.
+
+Commands import their operations when they are called, so that `--help` stays fast.
+"""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,63 +21,44 @@ if TYPE_CHECKING:
     from io3ops.console import Console
     from io3ops.tools import Tools
 
-# What `io3ops --help` says of each command; click would cut the first sentence of the long help in the middle.
-SHORT = {
-    "up": "Bring the stack to what the table says",
-    "down": "Stop the stack; nothing is lost",
-    "status": "What runs: containers, modes, models",
-    "health": "Probe every layer, one line each",
-    "pull": "Fetch the table's missing models",
-    "models": "Installed, loaded and unused models",
-    "smoke": "One real call per mode",
-    "logs": "Every layer's log, merged by time",
-    "logs prune": "Remove old request logs now",
-    "trace": "One request, part by part",
-    "usage": "What went where: requests, tokens, times",
-    "top": "A live view of the stack",
-    "record": "Keep prompts and answers, for a while",
-    "record on": "Keep a mode's prompts and answers",
-    "record off": "End it",
-    "key": "Where the key is; print or rotate it",
-    "keys": "Client keys: list, add, revoke",
-    "keys add": "Make a key and print it once",
-    "keys revoke": "End a key, within a second",
-    "secrets": "The providers' API keys: list, set, remove",
-    "secrets set": "Store a provider's API key",
-    "secrets remove": "Remove a provider's API key",
-    "audit": "Prompts that left by an override",
-    "preset": "Show or apply a ready table",
-    "render-config": "Render litellm.yaml from the table",
-    "routes": "The table as a table; edit it",
-    "explain": "Who serves a mode when something fails",
-    "graph": "The routing picture",
-    "apply": "Hand the table to the running gateway",
-    "verify-isolation": "Try to get out of each container",
-    "bench": "What the gateway costs, measured",
-}
-# Written here too: reading it from the language would load the whole table for `--help`.
+# Repeated here because an import of the language would load all of the table's code for `--help`.
 DATA_CLASS = click.Choice(["internal", "public"])
 
 
-def command(
-    name: str, *, reports: bool = True, group: bool | type[click.Group] = False
-) -> Callable[[Callable[..., int | None]], click.Command]:
-    """A command whose function gets (tools, console, **flags) and returns an exit code; `reports` adds --json.
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="io3ops")
+def main() -> None:
+    """One local control plane for LLMs: a routing table, the gateway (LiteLLM) and the runtime (Ollama).
 
-    `group`: it has commands of its own (named `keys add`), and the function is what it does without one; or click's class for that.
+    Edit runtime/routing.yaml, then run `io3ops up`. Applications call modes at http://127.0.0.1:4000/v1.
+
+    \b
+    Exit codes: 0 success, 1 a check failed, 2 wrong command line, 130 interrupted. Any other code is an error's number
+    (E20 exits with 20); docs/reference/errors.md lists them.
+    """
+
+
+def command(
+    name: str, short: str, *, reports: bool = True, group: bool | type[click.Group] = False
+) -> Callable[[Callable[..., int | None]], click.Command]:
+    """Make a command of a function that gets (tools, console, **options) and returns an exit code.
+
+    `short`: its line in the list of commands, because click would cut the long help in the middle of a sentence. `reports`: add
+    `--json`. `group`: the command has subcommands, named like `keys add`, and the function runs when none is given; a class
+    replaces click's own.
     """
 
     def decorate(function: Callable[..., int | None]) -> click.Command:
         @wraps(function)
-        def call(**flags: Any) -> None:
+        def call(**options: Any) -> None:
             context = click.get_current_context()
             if context.invoked_subcommand:
                 return
             # `io3ops keys --json add NAME` means the same as `io3ops keys add NAME --json`.
             above = context.parent.params if context.parent else {}
-            console = _console(flags.pop("as_json", False) or above.get("as_json", False))
+            console = _console(options.pop("as_json", False) or above.get("as_json", False))
             try:
-                code = function(_tools(), console, **flags)
+                code = function(_tools(), console, **options)
             except Io3opsError as error:
                 console.error(name, error)
                 code = error.exit_code
@@ -81,24 +66,47 @@ def command(
 
         if reports:
             call = click.option(
-                "--json", "as_json", is_flag=True, help="Print one JSON object (events go to stderr as JSON lines)."
+                "--json", "as_json", is_flag=True, help="Print one JSON object; events go to stderr as JSON lines."
             )(call)
         *above, last = name.split()
         parent = main.commands[above[0]] if above else main
         assert isinstance(parent, click.Group)
         if group:
             kind = click.Group if group is True else group
-            return parent.group(last, cls=kind, short_help=SHORT[name], invoke_without_command=True)(call)
-        return parent.command(last, short_help=SHORT[name])(call)
+            return parent.group(last, cls=kind, short_help=short, invoke_without_command=True)(call)
+        return parent.command(last, short_help=short)(call)
 
     return decorate
 
 
 def asdict(value: Any) -> dict[str, Any]:
-    # dataclasses costs a tenth of `--help`, which does not need it.
+    """Return a dataclass as a dictionary."""
+    # `--help` does not need dataclasses, whose import takes a tenth of its time.
     import dataclasses
 
     return dataclasses.asdict(value)
+
+
+def run_lock(tools: Tools) -> AbstractContextManager[None]:
+    """Hold the clone's run lock, so that one command at a time changes the stack. Raises AlreadyRunning."""
+    from io3ops.adapters.files import exclusive
+
+    return exclusive(tools.settings.state / "lock")
+
+
+def confirmed(console: Console, question: str, *, yes: bool, warning: str) -> bool:
+    """Ask before something is removed; return whether to continue. `yes`: the user has confirmed it already.
+
+    Raises UsageError with `warning` when there is no terminal to ask.
+    """
+    if yes:
+        return True
+    if not sys.stdin.isatty():
+        raise click.UsageError(f"{warning}: confirm it with --yes")
+    if click.confirm(question, err=True):
+        return True
+    console.note("nothing was removed")
+    return False
 
 
 def _console(as_json: bool) -> Console:
@@ -121,16 +129,3 @@ def _tools() -> Tools:
     root = find_root(environment, Path.cwd())
     _, own_lines = read_env(root / ".env")
     return make_tools(read_settings(environment, root, own_lines))
-
-
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(__version__, prog_name="io3ops")
-def main() -> None:
-    """One local control plane for LLMs: a routing table, the gateway (LiteLLM) and the runtime (Ollama).
-
-    Edit runtime/routing.yaml, then run `io3ops up`. Applications talk to modes at http://127.0.0.1:4000/v1.
-
-    \b
-    Exit codes: 0 done, 1 a check failed, 2 wrong command line, 130 interrupted;
-    every other one names the error (E20 = 20); README.md lists them all.
-    """

@@ -1,6 +1,6 @@
-"""The live view of `io3ops top`, drawn by rich: the only printer beside `console`, and imported by that command alone.
+"""The live view of `io3ops top`, drawn by rich. Besides `console` the only module that prints; only `top` imports it.
 
-Touches the terminal: its other screen, its keys, its cursor. All are put back, however the view ends.
+Changes the terminal's screen, keyboard mode and cursor, and restores them however the view ends.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ QUIT = b"qQ\x03\x04"
 
 
 def watch(look: Callable[[], Snapshot]) -> None:
-    """Show what `look` finds, each second, until q or Ctrl-C."""
+    """Draw the snapshot that `look` returns, every second, until q or Ctrl-C."""
     console = Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
     live = Live(console=console, screen=True, auto_refresh=False)
     with contextlib.suppress(KeyboardInterrupt), _endings(), _keys() as quits, live:
@@ -42,6 +42,7 @@ def watch(look: Callable[[], Snapshot]) -> None:
 
 
 def picture(seen: Snapshot, height: int) -> RenderableType:
+    """Render a snapshot within the terminal's height."""
     parts: list[RenderableType] = [_line(f"{top_text.head(seen)}  q quits", "bold")]
     for section in top_text.fit(top_text.sections(seen), height):
         parts += [Text(""), _table(section)]
@@ -55,7 +56,7 @@ def _table(section: Section) -> Table:
     for name, side in section.columns:
         table.add_column(Text(name), justify="right" if side == RIGHT else "left", no_wrap=True, overflow="ellipsis")
     for row, style in zip(section.rows, section.styles, strict=True):
-        # Text, not str: what stands in it is no markup.
+        # Use Text, because rich would interpret a str as markup.
         table.add_row(*(Text(cell) for cell in row), style=style)
     return table
 
@@ -66,7 +67,7 @@ def _line(text: str, style: str) -> Text:
 
 @contextlib.contextmanager
 def _keys() -> Iterator[Callable[[float], bool]]:
-    """A function that waits for so many seconds, and says whether a key ended the view meanwhile."""
+    """Yield a function that waits for some seconds and returns whether a key ended the view."""
     if not sys.stdin.isatty():
         never = threading.Event()
         yield never.wait
@@ -78,7 +79,7 @@ def _keys() -> Iterator[Callable[[float], bool]]:
         if not select.select([descriptor], [], [], seconds)[0]:
             return False
         pressed = os.read(descriptor, 1024)
-        # Nothing at all: the terminal is gone.
+        # No bytes: the terminal was closed.
         return not pressed or any(key in QUIT for key in pressed)
 
     try:
@@ -90,7 +91,7 @@ def _keys() -> Iterator[Callable[[float], bool]]:
 
 @contextlib.contextmanager
 def _endings() -> Iterator[None]:
-    """Signals that would end this process at once, with the terminal as it is, end it in order."""
+    """Let signals end the view in order, so that the terminal is restored."""
 
     def leave(number: int, _frame: FrameType | None) -> None:
         raise SystemExit(128 + number)

@@ -1,4 +1,4 @@
-"""The commands that show what happens now: `logs`, `top`. Like all of them: flags -> one operation -> console -> exit code."""
+"""The commands that show logs and activity: `logs`, `logs prune` and `top`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from io3ops.cli.command import asdict, command
+from io3ops.cli.command import asdict, command, confirmed
 from io3ops.cli.times import TIME_HELP, time_of
 
 if TYPE_CHECKING:
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from io3ops.operations.logs.lines import Line
     from io3ops.tools import Tools
 
-# Written here too: reading it from the operation would load much for `--help`.
+# Repeated here because an import of the operation would load much for `--help`.
 LAYERS = ("gateway", "runtime", "egress", "observer", "outlet", "loader", "engine", "requests")
-# As long as `top --once` waits for a layer that does not answer.
+# How long `top --once` waits for a layer that does not answer.
 FIRST_SECONDS = 5.0
 
 
 class Logs(click.Group):
-    """`io3ops logs gateway` says the same as `io3ops logs --layer gateway`."""
+    """Accepts `io3ops logs gateway` for `io3ops logs --layer gateway`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         takes = {name for p in self.params if isinstance(p, click.Option) and not p.is_flag for name in p.opts}
@@ -37,17 +37,17 @@ class Logs(click.Group):
         return super().parse_args(ctx, words)
 
 
-@command("logs", reports=False, group=Logs)
-@click.option("-f", "--follow", is_flag=True, help="Keep printing new lines, until Ctrl-C.")
+@command("logs", "Show every layer's log, merged by time", reports=False, group=Logs)
+@click.option("-f", "--follow", is_flag=True, help="Continue with new lines until Ctrl-C.")
 @click.option(
-    "--layer", "layers", multiple=True, type=click.Choice(LAYERS), help="Only this one; repeatable. Unset: all."
+    "--layer", "layers", multiple=True, type=click.Choice(LAYERS), help="A layer to show; repeatable. Unset: all."
 )
 @click.option("--id", "identity", default="", metavar="ID", help="Only lines of the request with this id.")
-@click.option("--since", default="", metavar="TIME", help=f"Show only lines from then on. {TIME_HELP}")
+@click.option("--since", default="", metavar="TIME", help=f"Only lines from this time on. {TIME_HELP}")
 @click.option(
     "--tail",
     metavar="N|all",
-    help="The last so many lines of all layers together; unset: 200, and all with --since or --id.",
+    help="Number of last lines, of all layers together. Unset: 200, or all with --since or --id.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
 def logs(
@@ -59,9 +59,9 @@ def logs(
     since: str,
     tail: str | None,
 ) -> int:
-    """Print what every layer wrote, by time: the containers, the engine, and one line per request. No prompt is in it.
+    """Print the logs of all layers, merged by time: the containers, the engine, and one line per request. They contain no prompts.
 
-    A request's line stands at its end, and says how long it took. `io3ops logs gateway` is the same as --layer gateway.
+    A request's line appears when the request ends, with its duration. `io3ops logs gateway` means --layer gateway.
     """
     from io3ops.operations.logs import lines as log_lines
     from io3ops.operations.logs.logs import logs as operation
@@ -84,35 +84,35 @@ def logs(
     return 0
 
 
-@command("logs prune")
+@command("logs prune", "Remove old request logs now")
 @click.option(
-    "--keep-days", type=click.IntRange(0, 100_000), metavar="N", help="Remove what is older. Unset: the table's."
+    "--keep-days",
+    type=click.IntRange(0, 100_000),
+    metavar="N",
+    help="Remove files that are older. Unset: the table's value.",
 )
 @click.option(
     "--budget-mb",
     type=click.IntRange(0, 10_000_000),
     metavar="N",
-    help="Remove the oldest beyond that. Unset: the table's.",
+    help="Remove the oldest files beyond this size. Unset: the table's value.",
 )
-@click.option("--all", "everything", is_flag=True, help="Remove all of them. Asks first.")
-@click.option("--yes", is_flag=True, help="Answer yes to --all.")
+@click.option("--all", "everything", is_flag=True, help="Remove every request log. Asks first.")
+@click.option("--yes", is_flag=True, help="Answer yes to the question of --all.")
 def prune(
     tools: Tools, console: Console, keep_days: int | None, budget_mb: int | None, everything: bool, yes: bool
 ) -> int:
-    """Remove old request logs at once; the gateway does it by itself too, as `logs:` in the table says."""
+    """Remove old request logs now. The gateway also does so by itself, as `logs:` in the table sets it."""
     if yes and not everything:
-        raise click.UsageError("--yes belongs to --all")
-    if everything and not yes:
-        if not sys.stdin.isatty():
-            raise click.UsageError("--all removes every request log: confirm it with --yes")
-        if not click.confirm(f"Remove all request logs in {tools.settings.logs}?", err=True):
-            console.note("nothing was removed")
-            return 0
+        raise click.UsageError("--yes requires --all")
+    question = f"Remove all request logs in {tools.settings.logs}?"
+    if everything and not confirmed(console, question, yes=yes, warning="--all removes every request log"):
+        return 0
     from io3ops.operations.request_log import prune as prune_logs
     from io3ops.operations.table import config
 
     if keep_days is None or budget_mb is None:
-        # Only then the table is needed, which may have problems.
+        # Read the table only when it is needed: it may have problems.
         kept = config.load(tools.settings).table.log
         keep_days = kept.keep_days if keep_days is None else keep_days
         budget_mb = kept.budget_mb if budget_mb is None else budget_mb
@@ -121,18 +121,18 @@ def prune(
     text = (
         f"removed {count} file{'s' if count != 1 else ''}, {done.freed / 1e6:,.1f} MB"
         if count
-        else "nothing is that old"
+        else "no file is old enough"
     )
     console.result("logs prune", asdict(done), text)
     return 0
 
 
-@command("top")
-@click.option("--once", is_flag=True, help="Print what is seen now, as text, and end.")
+@command("top", "Show a live view of the stack")
+@click.option("--once", is_flag=True, help="Print the current state as text and exit.")
 def top(tools: Tools, console: Console, once: bool) -> int:
-    """Show what every layer does now, again each second: containers, loaded models, requests, the last errors. q quits.
+    """Show containers, loaded models, requests and the last errors, updated every second. q quits.
 
-    Where there is no terminal, and with --json, it is printed once.
+    Without a terminal, and with --json, the state is printed once.
     """
     from io3ops.operations.top import text as top_text
     from io3ops.operations.top.top import Top

@@ -1,4 +1,4 @@
-"""Flags -> one operation -> console -> exit code. Operations are imported when called: `--help` stays quick."""
+"""The entry point: runs the command line and turns every outcome into an exit code."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import click
 from io3ops import __version__
 
 # Each of these adds its commands to `main`.
-from io3ops.cli import keys, logs, recording, stack, table, usage  # noqa: F401
+from io3ops.cli import bench, checks, keys, logs, models, privacy, stack, table, usage  # noqa: F401
 from io3ops.cli.command import main
 
 INTERRUPTED = 130
@@ -19,28 +19,28 @@ BUG = 70
 
 
 def run() -> None:
-    """The entry point: every outcome becomes an exit code, and a user's mistake never a traceback."""
-    # A command lives for seconds and makes no cycles worth looking for; on a large table the search takes half of the time.
+    """Run the command line. A user's mistake never shows a traceback; a bug does."""
+    # A command lives for seconds and makes few cycles; on a large table the collector would take half of the time.
     gc.disable()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            # A terminal without UTF-8 gets a question mark for a tick, not a crash.
+            # On a terminal without UTF-8, print a question mark instead of failing.
             stream.reconfigure(errors="replace")
     try:
-        # Outside its standalone mode click turns Exit into a return value.
+        # Without its standalone mode, click returns the exit code instead of exiting.
         sys.exit(main(standalone_mode=False))
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        sys.stderr.write("\ninterrupted; nothing is lost, the same command continues\n")
+        sys.stderr.write("\ninterrupted; nothing is lost, run the same command again to continue\n")
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
-        # `io3ops logs | head`: the reader has seen enough.
+        # `io3ops logs | head` closes the pipe when it has enough lines.
         sys.stderr.close()
         sys.exit(0)
     except Exception:
-        # Not a user's mistake, so the traceback is what the report needs.
+        # This is a bug, so the report needs the traceback.
         import traceback
 
         sys.stderr.write(
@@ -49,12 +49,12 @@ def run() -> None:
         sys.exit(BUG)
 
 
-@main.command("completion", short_help="Completion script for a shell")
+@main.command("completion", short_help="Print a shell's completion script")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
-    """Print the completion script of a shell: eval "$(io3ops completion bash)"."""
+    """Print the completion script of a shell, for: eval "$(io3ops completion bash)"."""
     from click.shell_completion import get_completion_class
 
-    found = get_completion_class(shell)
-    assert found is not None
-    click.echo(found(main, {}, "io3ops", "_IO3OPS_COMPLETE").source())
+    completion_class = get_completion_class(shell)
+    assert completion_class is not None
+    click.echo(completion_class(main, {}, "io3ops", "_IO3OPS_COMPLETE").source())

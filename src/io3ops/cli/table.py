@@ -1,4 +1,4 @@
-"""The commands for the routing table. Like all of them: flags -> one operation -> console -> exit code."""
+"""The commands for the routing table: `preset`, `render-config`, `routes`, `explain` and `graph`."""
 
 from __future__ import annotations
 
@@ -14,18 +14,17 @@ if TYPE_CHECKING:
     from io3ops.tools import Tools
 
 
-@command("preset")
+@command("preset", "Show the presets, or put one in place")
 @click.argument("name", required=False, type=click.Choice(["starter", "laptop", "workstation"]))
-@click.option("--force", is_flag=True, help="Replace a table of your own (kept as routing.yaml.bak).")
+@click.option("--force", is_flag=True, help="Replace your own table; a copy is kept as routing.yaml.bak.")
 def preset(tools: Tools, console: Console, name: str | None, force: bool) -> int:
-    """Show the ready routing tables, or put one in place: io3ops preset laptop."""
+    """Show the presets, which are ready routing tables, or put one in place: io3ops preset laptop."""
     from io3ops.operations.table import preset as operation
 
     if name:
         changed = operation.apply(tools.settings, name, force=force)
-        console.result(
-            "preset", {"applied": name, "changed": changed}, f"runtime/routing.yaml is now preset {name}; run `make up`"
-        )
+        text = f"runtime/routing.yaml is now the preset {name}; run `make up`"
+        console.result("preset", {"applied": name, "changed": changed}, text)
         return 0
     found = operation.all_presets()
     best = operation.recommend(tools.machine, tools.machine.memory, found)
@@ -39,14 +38,14 @@ def preset(tools: Tools, console: Console, name: str | None, force: bool) -> int
     return 0
 
 
-@command("render-config")
-@click.option("--check", is_flag=True, help="Write nothing; show the difference and exit 1 when there is one.")
+@command("render-config", "Render litellm.yaml from the table")
+@click.option("--check", is_flag=True, help="Write nothing; print the difference and exit with 1 if there is one.")
 @click.option("--stdout", "to_stdout", is_flag=True, help="Print the file instead of writing it.")
 @click.option(
     "--validate",
     "with_loader",
     is_flag=True,
-    help="First hold it against LiteLLM's own loader, in the gateway image (seconds).",
+    help="First test the file with LiteLLM's own loader, in the gateway's image (takes seconds).",
 )
 @click.option("--force", is_flag=True, help="Overwrite a litellm.yaml that was edited by hand.")
 def render_config(tools: Tools, console: Console, check: bool, to_stdout: bool, with_loader: bool, force: bool) -> int:
@@ -74,13 +73,13 @@ def render_config(tools: Tools, console: Console, check: bool, to_stdout: bool, 
     return 0
 
 
-@command("routes")
+@command("routes", "Show or edit the routing table")
 @click.argument("action", type=click.Choice(["edit"]), required=False)
-@click.option("--resolved", is_flag=True, help="Every value that is in effect, and where it comes from.")
+@click.option("--resolved", is_flag=True, help="Show every value in effect and its origin.")
 def routes(tools: Tools, console: Console, action: str | None, resolved: bool) -> int:
-    """The routing table as a table.
+    """Show the modes of the routing table.
 
-    `io3ops routes edit` opens it in $EDITOR, checks it, shows what changes, and renders it; a table with problems is not taken.
+    `io3ops routes edit` opens the table in $EDITOR, checks it, shows the changes and renders it. A table with problems is not saved.
     """
     from io3ops.operations.table import routes as operation
 
@@ -97,12 +96,12 @@ def routes(tools: Tools, console: Console, action: str | None, resolved: bool) -
     return 0
 
 
-@command("explain")
+@command("explain", "Predict who serves a mode when something fails")
 @click.argument("mode")
 @click.option(
     "--data-class",
     type=DATA_CLASS,
-    help="What key or request say; without it, nothing.",
+    help="Data class set by the key or the request (default: unmarked).",
 )
 @click.option(
     "--fail", multiple=True, metavar="NAME", help="A deployment, model or provider that fails, or `all`; repeatable."
@@ -116,21 +115,21 @@ def routes(tools: Tools, console: Console, action: str | None, resolved: bool) -
 def explain(
     tools: Tools, console: Console, mode: str, data_class: DataClass | None, fail: tuple[str, ...], status: str
 ) -> int:
-    """Which deployment is tried when, with which time limits, and what ends the chain."""
+    """Predict which deployments a request to MODE tries, in which order and with which time limits, and how it ends."""
     from io3ops.operations.table import routes as operation
     from io3ops.routing import explain as explaining
 
     if status not in explaining.STATUSES:
         raise click.UsageError(f"--status {status!r} is not one of {', '.join(explaining.STATUSES)}")
-    found = operation.explain(tools.settings, mode, data_class=data_class or "", fail=fail, status=status)
-    console.result("explain", asdict(found), explaining.text(found, status))
+    path = operation.explain(tools.settings, mode, data_class=data_class or "", fail=fail, status=status)
+    console.result("explain", asdict(path), explaining.text(path, status))
     return 0
 
 
-@command("graph")
-@click.option("--svg", is_flag=True, help="SVG instead of Mermaid.")
+@command("graph", "Print the routing picture")
+@click.option("--svg", is_flag=True, help="Print SVG instead of Mermaid.")
 def graph(tools: Tools, console: Console, svg: bool) -> int:
-    """Print the routing picture; render-config keeps the one in docs/routing.md current."""
+    """Print the routing picture. `render-config` updates the one in docs/routing.md."""
     from io3ops.operations.table import routes as operation
 
     picture = operation.graph(tools.settings, "svg" if svg else "mermaid")

@@ -1,4 +1,4 @@
-"""The commands that read the request log: `usage`, `trace`. Like all of them: flags -> one operation -> console -> exit code."""
+"""The commands that read the request log: `usage` and `trace`."""
 
 from __future__ import annotations
 
@@ -14,26 +14,32 @@ if TYPE_CHECKING:
     from io3ops.console import Console
     from io3ops.tools import Tools
 
-# Written here too: reading them from the operation would load DuckDB for `--help`.
+# Repeated here because an import of the operation would load DuckDB for `--help`.
 DIMENSIONS = ("mode", "model", "key", "client", "outcome", "error", "day", "hour")
 
 
-@command("usage")
-@click.option("--since", default="today", show_default=True, metavar="TIME", help=f"Start of the range. {TIME_HELP}")
+@command("usage", "Count requests, tokens, times and costs")
+@click.option(
+    "--since",
+    default="today",
+    show_default=True,
+    metavar="TIME",
+    help=f"Start of the range. {TIME_HELP}",
+)
 @click.option(
     "--until",
     default="now",
     show_default=True,
     metavar="TIME",
-    help="End of the range (exclusive); same forms as --since.",
+    help="End of the range (exclusive); same formats as --since.",
 )
-@click.option("--by", multiple=True, type=click.Choice(DIMENSIONS), help="Group by it; repeatable. Unset: mode.")
-@click.option("--csv", "as_csv", is_flag=True, help="The groups as CSV on stdout.")
-@click.option("--plot", is_flag=True, help="Also draw requests over time, and times by group.")
+@click.option("--by", multiple=True, type=click.Choice(DIMENSIONS), help="Group by this; repeatable. Unset: mode.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print the groups as CSV.")
+@click.option("--plot", is_flag=True, help="Also draw requests over time, and durations by group.")
 def usage(tools: Tools, console: Console, since: str, until: str, by: tuple[str, ...], as_csv: bool, plot: bool) -> int:
-    """What went where: requests, errors, tokens, times and costs, from the request log.
+    """Count requests, errors, tokens, durations and costs from the request log.
 
-    Days and hours are this machine's. It asks nobody and works when the stack does not run.
+    Days and hours are in this machine's time zone. Needs no running stack.
     """
     from datetime import UTC, datetime
 
@@ -41,11 +47,11 @@ def usage(tools: Tools, console: Console, since: str, until: str, by: tuple[str,
     from io3ops.operations.usage.usage import usage as count
 
     if as_csv and (plot or console.mode == "json"):
-        raise click.UsageError("--csv goes with neither --json nor --plot")
+        raise click.UsageError("--csv cannot be combined with --json or --plot")
     now = datetime.now(UTC)
     begin, end = time_of("--since", since, now), time_of("--until", until, now)
     if begin >= end:
-        raise click.UsageError("--since is not before --until")
+        raise click.UsageError("--since must be before --until")
     found = count(tools.settings.logs, begin, end, tuple(dict.fromkeys(by)) or ("mode",), timeline=plot)
     if as_csv:
         console.result("usage", {}, usage_text.comma_separated(found))
@@ -54,26 +60,26 @@ def usage(tools: Tools, console: Console, since: str, until: str, by: tuple[str,
     return 0
 
 
-@command("trace")
+@command("trace", "Show one request, part by part")
 @click.argument("request", default="last", metavar="[ID|last]")
-@click.option("--failed", is_flag=True, help="The last one that did not end well.")
-@click.option("--mode", default="", metavar="MODE", help="The last one of this mode.")
+@click.option("--failed", is_flag=True, help="The last request that failed.")
+@click.option("--mode", default="", metavar="MODE", help="The last request of this mode.")
 def trace(tools: Tools, console: Console, request: str, failed: bool, mode: str) -> int:
-    """One request, part by part: who served it, after which attempts, and where its time went.
+    """Show one request, part by part: who served it, after which attempts, and where its time went.
 
-    ID is what the answer's x-request-id says; its first letters do, 8 at least, when no other begins so.
+    ID is the x-request-id of the response; a unique prefix of at least 8 characters is enough.
     """
     from io3ops.operations.trace import text as trace_text
     from io3ops.operations.trace import trace as operation
     from io3ops.operations.trace.advice import advice
 
     if request != "last" and (failed or mode):
-        raise click.UsageError("--failed and --mode look for the last one: give no id with them")
+        raise click.UsageError("--failed and --mode search for the last request: do not combine them with an id")
     logs = tools.settings.logs
     found = operation.last(logs, failed=failed, mode=mode) if request == "last" else operation.find(logs, request)
     parts = operation.waterfall(found)
     said = advice(found, parts, operation.keep_alive(tools.settings, found))
-    # The console's mode is about stderr; this goes to stdout.
+    # The console's mode describes stderr, but the result goes to stdout.
     colour = console.mode == "tty" and sys.stdout.isatty()
     text = trace_text.text(found, parts, said, console.width, colour=colour)
     console.result("trace", trace_text.data(found, parts, said), text)

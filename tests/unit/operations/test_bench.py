@@ -20,8 +20,20 @@ from io3ops.console import Console, Mode
 from io3ops.errors import CheckFailed, ContainerDied, GatewayError, SettingInvalid
 from io3ops.operations.bench import bench
 from io3ops.operations.bench import text as bench_text
-from io3ops.operations.bench.numbers import Answer, Difference, Report, Row, Sample, Spread, difference, report, spread
-from io3ops.operations.bench.requests import PROMPT, Case, Wish, cases, choose, job
+from io3ops.operations.bench.numbers import (
+    Answer,
+    Difference,
+    Report,
+    Row,
+    Sample,
+    Spread,
+    Way,
+    What,
+    difference,
+    report,
+    spread,
+)
+from io3ops.operations.bench.requests import PROMPT, Case, Options, cases, choose, job
 from io3ops.operations.stack import images
 from io3ops.operations.stack import project as stack
 from io3ops.routing.load import parse_table
@@ -64,7 +76,10 @@ def of(plan: Plan, mode: str) -> tuple[Case, ...]:
     return cases(plan, choose(plan, [mode])[0][0], KEY)
 
 
-def ways(direct: list[float], gateway: list[float], *, what: str = "chat", at_once: int = 1) -> list[Sample]:
+WAYS: tuple[Way, ...] = ("direct", "gateway")
+
+
+def ways(direct: list[float], gateway: list[float], *, what: What = "chat", at_once: int = 1) -> list[Sample]:
     """Rounds of one request each, in ms."""
     return [
         Sample(
@@ -76,7 +91,7 @@ def ways(direct: list[float], gateway: list[float], *, what: str = "chat", at_on
             seconds=ms / 1000,
             answers=(Answer(seconds=ms / 1000, first=ms / 4000, tokens=32, served="", error=""),),
         )
-        for way, values in (("direct", direct), ("gateway", gateway))
+        for way, values in zip(WAYS, (direct, gateway), strict=True)
         for n, ms in enumerate(values)
     ]
 
@@ -91,7 +106,7 @@ def found(samples: list[Sample], *notes: str) -> Report:
 def test_the_first_local_mode_of_each_task_is_measured_and_clouds_are_named_as_not_called(plan: Plan) -> None:
     chosen, notes = choose(plan, [])
     assert [d.name for d in chosen] == ["executor.1.main", "embed.1.vec"]
-    assert notes == ("never called, only a cloud serves it: away",)
+    assert notes == ("not called, because only a cloud serves it: away",)
 
 
 def test_modes_can_be_chosen_by_name_and_alias_and_each_is_measured_once(plan: Plan) -> None:
@@ -101,7 +116,7 @@ def test_modes_can_be_chosen_by_name_and_alias_and_each_is_measured_once(plan: P
 
 
 def test_a_cloud_mode_is_never_called_not_even_when_asked(plan: Plan) -> None:
-    assert choose(plan, ["second", "away"])[1] == ("never called, only a cloud serves it: away",)
+    assert choose(plan, ["second", "away"])[1] == ("not called, because only a cloud serves it: away",)
     with pytest.raises(CheckFailed) as caught:
         choose(plan, ["away"])
     assert "only a cloud" in caught.value.details
@@ -155,11 +170,11 @@ def test_a_server_outside_the_stack_is_reached_as_the_gateway_reaches_it(plan: P
 
 def test_a_server_that_wants_a_key_is_measured_through_the_gateway_only(plan: Plan) -> None:
     chat, stream = of(plan, "keyed")
-    assert chat.direct is None and "wants a key" in chat.why
-    asked = job([chat], Wish(modes=(), rounds=1, parallel=1, seconds=1), 5)
+    assert chat.direct is None and "needs an API key, which only the gateway has" in chat.why
+    asked = job([chat], Options(modes=(), rounds=1, parallel=1, seconds=1), 5)
     assert list(asked["cases"][0]["ways"]) == ["gateway"]
     notes = bench.one_way([chat, stream], [])
-    assert notes == [f"keyed, {w}: only the gateway is measured: {chat.why}" for w in ("chat", "stream")]
+    assert notes == [f"keyed, {w}: measured through the gateway only: {chat.why}" for w in ("chat", "stream")]
 
 
 def test_the_owners_key_is_only_for_the_gateway(plan: Plan) -> None:
@@ -171,7 +186,7 @@ def test_the_owners_key_is_only_for_the_gateway(plan: Plan) -> None:
 
 @pytest.mark.parametrize(("rounds", "bursts"), [(1, 1), (5, 5), (6, 6), (20, 6), (100, 25)])
 def test_bursts_are_fewer_than_rounds_but_enough_to_tell(rounds: int, bursts: int) -> None:
-    assert Wish(modes=(), rounds=rounds, parallel=4, seconds=60).bursts == bursts
+    assert Options(modes=(), rounds=rounds, parallel=4, seconds=60).bursts == bursts
 
 
 # -- what the numbers say
@@ -206,7 +221,10 @@ def test_what_slows_both_ways_of_a_round_is_no_difference() -> None:
     (row, *_) = found(ways(direct, [d + 4 for d in direct])).rows
     assert row.verdict == "measured" and row.difference and row.direct
     assert row.difference.median == pytest.approx(4) and row.direct.high - row.direct.low > 100
-    assert "comes later by 4.00 ms (1 %) through the gateway (95 % sure: +4.00 to +4.00 ms)" in bench_text.sentence(row)
+    assert (
+        "comes later by 4.00 ms (1 %) through the gateway (95 % confidence: +4.00 to +4.00 ms)"
+        in bench_text.sentence(row)
+    )
 
 
 def test_a_difference_below_the_noise_is_called_not_measurable() -> None:
@@ -214,7 +232,7 @@ def test_a_difference_below_the_noise_is_called_not_measurable() -> None:
     (row, *_) = found(ways(direct, [100 + d for d in (-9, -7, -5, -3, 1, 1, 3, 5, 7, 9)])).rows
     assert row.verdict == "below the noise"
     said = bench_text.sentence(row)
-    assert "is smaller than the spread of the pairs" in said and said.endswith("not measurable here")
+    assert "is within the noise of the pairs" in said and said.endswith("not measurable here")
 
 
 def test_few_pairs_tell_nothing_however_far_apart() -> None:
@@ -270,7 +288,7 @@ def test_different_work_is_said() -> None:
     samples[-1] = Sample(
         mode="executor", what="chat", at_once=1, round=0, way="gateway", seconds=0.1, answers=(longer,)
     )
-    assert any("32 tokens direct and 64 through the gateway" in n for n in found(samples).notes)
+    assert any("32 tokens directly and 64 through the gateway" in n for n in found(samples).notes)
     assert not found(ways([1.0], [2.0])).notes
 
 
@@ -396,7 +414,7 @@ def measured(
         ),
     )
     monkeypatch.setattr(images, "gateway_image", lambda _: "io3ops/gateway:x")
-    return it, lambda: bench.bench(tools, Wish(modes=modes, rounds=1, parallel=2, seconds=5))
+    return it, lambda: bench.bench(tools, Options(modes=modes, rounds=1, parallel=2, seconds=5))
 
 
 def test_the_key_goes_by_stdin_and_is_in_no_argument(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -473,12 +491,12 @@ def test_a_stack_that_does_not_run_is_said_before_anything_starts(
 # -- the flags
 
 
-def called(monkeypatch: pytest.MonkeyPatch, result: Report, *flags: str) -> tuple[int, str, list[Wish]]:
+def called(monkeypatch: pytest.MonkeyPatch, result: Report, *flags: str) -> tuple[int, str, list[Options]]:
     """Exit code, stdout, and what was asked for."""
-    wishes: list[Wish] = []
+    wishes: list[Options] = []
     out = io.StringIO()
 
-    def stand_in(_tools: object, wish: Wish, _show: object) -> Report:
+    def stand_in(_tools: object, wish: Options, _show: object) -> Report:
         wishes.append(wish)
         return result
 
@@ -493,8 +511,8 @@ def called(monkeypatch: pytest.MonkeyPatch, result: Report, *flags: str) -> tupl
 def test_flags_become_a_wish(monkeypatch: pytest.MonkeyPatch) -> None:
     flags = ["--mode", "a", "--mode", "b", "--rounds", "3", "--parallel", "1", "--seconds", "9"]
     code, _, wishes = called(monkeypatch, found(ways([1.0], [2.0])), *flags)
-    assert code == 0 and wishes == [Wish(modes=("a", "b"), rounds=3, parallel=1, seconds=9)]
-    assert called(monkeypatch, found([]))[2] == [Wish(modes=(), rounds=20, parallel=4, seconds=60)]
+    assert code == 0 and wishes == [Options(modes=("a", "b"), rounds=3, parallel=1, seconds=9)]
+    assert called(monkeypatch, found([]))[2] == [Options(modes=(), rounds=20, parallel=4, seconds=60)]
 
 
 @pytest.mark.parametrize(

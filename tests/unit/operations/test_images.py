@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from io3ops.errors import BuildOffline
-from io3ops.operations.stack import images
+from io3ops.operations.stack import build_images, images
 from io3ops.settings import read_settings
 
 
@@ -34,9 +34,9 @@ def tools(root: Path, here: set[str], *, registry: bool = False, **environment: 
     )
 
 
-def runtime(it: Any) -> tuple[str, str]:
+def runtime(it: Any) -> tuple[images.Origin, str]:
     found = images.decide(it, runs_runtime=True).runtime
-    return found.how, found.tag
+    return found.origin, found.tag
 
 
 def test_an_image_that_is_there_asks_no_registry(root: Path) -> None:
@@ -46,18 +46,18 @@ def test_an_image_that_is_there_asks_no_registry(root: Path) -> None:
 
 def test_without_a_registry_the_runtime_is_built_and_with_one_taken(root: Path) -> None:
     it = tools(root, set())
-    assert runtime(it)[0] == "build" and max(it.asked) <= 3, "an unreachable registry costs at most 3 s"
-    assert runtime(tools(root, set(), registry=True))[0] == "official"
-    assert runtime(tools(root, {images.OFFICIAL}))[0] == "official", "the vendor's image is here already"
+    assert runtime(it)[0] is images.Origin.BUILD and max(it.asked) <= 3, "an unreachable registry costs at most 3 s"
+    assert runtime(tools(root, set(), registry=True))[0] is images.Origin.OFFICIAL
+    assert runtime(tools(root, {images.OFFICIAL}))[0] is images.Origin.OFFICIAL, "the vendor's image is here already"
 
 
 def test_the_setting_decides(root: Path) -> None:
     it = tools(root, {images.OFFICIAL}, registry=True, IO3OPS_IMAGES="build")
-    assert runtime(it)[0] == "build" and it.asked == []
+    assert runtime(it)[0] is images.Origin.BUILD and it.asked == []
     with pytest.raises(BuildOffline):
         runtime(tools(root, set(), IO3OPS_IMAGES="registry"))
     built = f"io3ops/ollama:{images.OLLAMA_VERSION}-built"
-    assert runtime(tools(root, {built}, registry=True, IO3OPS_IMAGES="registry"))[0] == "official"
+    assert runtime(tools(root, {built}, registry=True, IO3OPS_IMAGES="registry"))[0] is images.Origin.OFFICIAL
 
 
 def test_every_file_that_a_build_reads_is_in_the_name(tmp_path: Path) -> None:
@@ -96,9 +96,9 @@ def test_one_version_of_ollama_is_named_everywhere(root: Path) -> None:
 def test_an_index_with_a_password_reaches_a_build_only_as_a_secret(root: Path, tmp_path: Path) -> None:
     secret = "https://me:hunter2@index.example/simple"
     it = tools(root, set(), PIP_INDEX_URL=secret, UV_INDEX=secret, GOPROXY=secret, HTTPS_PROXY=secret)
-    image = images.Image(name="gateway", tag="t", how="build", cause="c")
-    with images._secrets(it) as found:
-        argv = images._argv(it, image, "base", found)
+    image = images.Image(name="gateway", tag="t", origin=images.Origin.BUILD, cause="c")
+    with build_images._secrets(it) as found:
+        argv = build_images._argv(it, image, "base", found)
         assert not [a for a in argv if "hunter2" in a]
         files = [Path(a.split("src=")[1]) for a in argv if "src=" in a]
         assert len([f for f in files if "hunter2" in f.read_text("utf-8")]) == 3

@@ -37,17 +37,22 @@ def test_one_answer_from_outside_is_a_way_out(word: str) -> None:
     [
         ([], [["172.17.0.1", "eth0", True]], "ok", "none"),
         ([], [], "ok", "none"),
-        ([["10.239.3.30", "eth1", False]], [["172.17.0.1", "eth0", True]], "ok", "10.239.3.30, which nobody has"),
-        ([["172.18.0.1", "eth1", True]], [["172.17.0.1", "eth0", True]], "failed", "172.18.0.1 on eth1: `io3ops up`"),
+        ([["10.239.3.30", "eth1", False]], [["172.17.0.1", "eth0", True]], "ok", "10.239.3.30, which no machine has"),
+        ([["172.18.0.1", "eth1", True]], [["172.17.0.1", "eth0", True]], "failed", "172.18.0.1 on eth1; `io3ops up`"),
         ([["10.239.3.30", "eth1", False], ["fe80::1", "eth1", True]], [], "failed", "fe80::1"),
-        ([["10.239.3.30", "eth1", False]], [["172.17.0.1", "eth0", False]], "open", "nor on an ordinary"),
+        (
+            [["10.239.3.30", "eth1", False]],
+            [["172.17.0.1", "eth0", False]],
+            "open",
+            "neither at that of an ordinary container",
+        ),
     ],
 )
 def test_a_default_route_must_lead_to_nobody(
     ways: list[list[Any]], control: list[list[Any]], state: str, words: str
 ) -> None:
     """Silence proves nothing: a packet that nobody answers has left all the same."""
-    found = isolation.way("gateway", ways, control)
+    found = isolation.default_route("gateway", ways, control)
     assert (found.about, found.state) == ("gateway: no default route", state) and words in found.detail
 
 

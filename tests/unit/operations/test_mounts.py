@@ -206,10 +206,10 @@ def test_what_the_gateway_holds_is_taken(clone: Settings, engine: Engine, monkey
     clone.keys_file.write_bytes(b"new")
     held = iter([sha(b"old"), sha(b"new")])
     monkeypatch.setattr(confirm, "PATIENCE", 60.0)
-    found = confirm.seen(asking(clone, engine, lambda: next(held)), confirm.KEYS, clone.keys_file)
+    found = confirm.confirm(asking(clone, engine, lambda: next(held)), confirm.KEYS, clone.keys_file)
     assert found.state == "taken" and found.settled, "it is asked again before it is taken to be blind"
     clone.keys_file.unlink()
-    assert confirm.seen(asking(clone, engine, ""), confirm.KEYS, clone.keys_file).taken
+    assert confirm.confirm(asking(clone, engine, ""), confirm.KEYS, clone.keys_file).state is confirm.State.TAKEN
 
 
 @pytest.mark.parametrize(
@@ -219,8 +219,8 @@ def test_what_the_gateway_holds_is_taken(clone: Settings, engine: Engine, monkey
         (None, "not_taken", "does not see it"),
         ("", "not_taken", "does not see it"),
         ("old release", "unknown", "older release"),
-        (GatewayError("the gateway does not answer to commands"), "unknown", "does not answer to commands"),
-        (KeyboardInterrupt(), "unknown", "was not waited for"),
+        (GatewayError("the gateway does not answer commands"), "unknown", "does not answer commands"),
+        (KeyboardInterrupt(), "unknown", "was interrupted before the running gateway confirmed it"),
     ],
 )
 def test_what_it_does_not_say_is_not_claimed(
@@ -230,7 +230,7 @@ def test_what_it_does_not_say_is_not_claimed(
     asked = asking(clone, engine, held)
     if isinstance(held, KeyboardInterrupt):
         asked.control.status = interrupted
-    found = confirm.seen(asked, confirm.KEYS, clone.keys_file)
+    found = confirm.confirm(asked, confirm.KEYS, clone.keys_file)
     error = found.problem()
     assert found.state == state and not found.settled and words in error.message
     assert error.exit_code == 63 and error.message.startswith("saved, but") and "io3ops up" in error.hint
@@ -245,7 +245,7 @@ def test_without_a_gateway_of_this_clone_it_holds_from_the_next_start(
     clone: Settings, engine: Engine, gateway: Container | None
 ) -> None:
     clone.keys_file.write_bytes(b"new")
-    found = confirm.seen(asking(clone, engine, sha(b"old"), gateway), confirm.KEYS, clone.keys_file)
+    found = confirm.confirm(asking(clone, engine, sha(b"old"), gateway), confirm.KEYS, clone.keys_file)
     assert found.state == "none" and found.settled
 
 
@@ -255,13 +255,13 @@ def test_an_engine_that_does_not_answer_means_no_gateway_only_where_nothing_list
 ) -> None:
     monkeypatch.setattr(machine, "port_free", lambda _port: free)
     lost: Any = EngineLost("the Docker engine stopped answering")
-    found = confirm.seen(asking(clone, engine, "", lost), confirm.KEYS, clone.keys_file)
+    found = confirm.confirm(asking(clone, engine, "", lost), confirm.KEYS, clone.keys_file)
     assert found.state == state
 
 
 def test_a_folder_that_the_command_writes_about_must_be_the_same(clone: Settings, engine: Engine) -> None:
     asked = asking(clone, engine, "")
-    assert confirm.seen(asked, confirm.KEYS, clone.keys_file, [clone.content]).taken
+    assert confirm.confirm(asked, confirm.KEYS, clone.keys_file, [clone.content]).state is confirm.State.TAKEN
     swap(clone.content)
-    found = confirm.seen(asked, confirm.KEYS, clone.keys_file, [clone.content])
+    found = confirm.confirm(asked, confirm.KEYS, clone.keys_file, [clone.content])
     assert found.state == "not_taken" and ".io3ops/content" in found.why

@@ -17,7 +17,7 @@ from io3ops.adapters.docker_engine import Container
 from io3ops.errors import PortTaken
 from io3ops.operations.checks import health
 from io3ops.operations.privacy import isolation
-from io3ops.operations.stack import images, observe, project
+from io3ops.operations.stack import images, mounted_files, observe, project
 from io3ops.routing.load import parse_table, parse_with_warnings
 from io3ops.routing.plan import Plan, make_plan
 from io3ops.routing.render import render
@@ -51,9 +51,9 @@ def test_without_it_there_is_nothing_of_it(settings: Settings) -> None:
     off = plan("")
     assert not off.observe.on and off.collector == "" and off.collectors == ()
     assert observe.overlays(off) == () and observe.services(off) == () and observe.variables(settings, off) == {}
-    handed = project.handed_out(settings, off)
+    handed = mounted_files.wanted(settings, off)
     assert handed.observer == {} and handed.outlet == {}
-    project.hand_out(settings, handed, None)
+    mounted_files.write(settings, handed, None)
     assert not settings.observer_folder.exists() and not settings.outlet_folder.exists()
 
 
@@ -100,17 +100,17 @@ def test_the_outlet_lets_through_the_collector_and_nothing_else(
     found = plan(f"observe: {{otlp_url: '{url}'}}")
     assert found.collector == seen and found.collectors == (pair,)
     assert observe.variables(settings, found)["IO3OPS_OTLP_URL"] == seen
-    text = project.handed_out(settings, found).outlet["egress.conf"].decode()
+    text = mounted_files.wanted(settings, found).outlet["egress.conf"].decode()
     assert text.count("http_access allow") == 1 and f"dstdomain -n {pair[1]}\n" in text and f"port {pair[2]}\n" in text
     assert "api.openai.com" not in text
-    assert pair[1] not in project.handed_out(settings, found).egress["egress.conf"].decode()
+    assert pair[1] not in mounted_files.wanted(settings, found).egress["egress.conf"].decode()
 
 
 def test_what_is_handed_out_comes_and_goes_with_the_table(settings: Settings) -> None:
     for section in (BOTH, "observe: {metrics_port: 1}", ""):
-        wanted = project.handed_out(settings, plan(section))
-        project.hand_out(settings, wanted, None)
-        assert project.in_hand(settings) == wanted
+        wanted = mounted_files.wanted(settings, plan(section))
+        mounted_files.write(settings, wanted, None)
+        assert mounted_files.on_disk(settings) == wanted
     assert list(settings.outlet_folder.iterdir()) == [] == list(settings.observer_folder.iterdir())
 
 
@@ -166,7 +166,7 @@ def test_health_asks_the_observer_itself(monkeypatch: pytest.MonkeyPatch, settin
     monkeypatch.setattr(project, "own_containers", lambda _tools: {"observer": OBSERVER})
     look: Any = SimpleNamespace(tools=SimpleNamespace(settings=settings, engine=engine), plan=plan(BOTH))
     assert health._observer(look) == (
-        "has read the log to its end; metrics at http://127.0.0.1:9464/metrics, traces to http://localhost:4318"
+        "has read the whole log; metrics at http://127.0.0.1:9464/metrics, traces to http://localhost:4318"
     )
     with pytest.raises(health._Broken, match="lag_seconds"):
         health._observer(look)
@@ -175,7 +175,7 @@ def test_health_asks_the_observer_itself(monkeypatch: pytest.MonkeyPatch, settin
 def test_isolation_knows_whose_port_it_is() -> None:
     def one(service: str, host: str) -> str:
         bound = {"9464/tcp": [{"HostIp": host, "HostPort": "9464"}]}
-        findings = isolation.given({service: {"NetworkSettings": {"Ports": bound}}}, {})
+        findings = isolation.exposed({service: {"NetworkSettings": {"Ports": bound}}}, {})
         return next(f.state for f in findings if f.about == f"{service}: ports")
 
     assert (one("observer", "127.0.0.1"), one("observer", "0.0.0.0"), one("outlet", "127.0.0.1")) == (

@@ -31,8 +31,8 @@ def plan(root: Path) -> Plan:
     ("listed", "words"),
     [
         (("executor", "synthesizer", "governance"), "missing: embed"),
-        (("executor", "synthesizer", "governance", "embed", "gpt-4o"), "surplus: gpt-4o"),
-        ((), "surplus: none"),
+        (("executor", "synthesizer", "governance", "embed", "gpt-4o"), "unexpected: gpt-4o"),
+        ((), "unexpected: none"),
     ],
 )
 def test_other_modes_than_the_tables_are_named(plan: Plan, listed: tuple[str, ...], words: str) -> None:

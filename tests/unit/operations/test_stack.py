@@ -15,7 +15,7 @@ import pytest
 from io3ops.adapters import machine, owners
 from io3ops.adapters.docker_engine import Container
 from io3ops.errors import ContainerDied, ForeignStack, NotReady, PortTaken
-from io3ops.operations.stack import project
+from io3ops.operations.stack import ownership, project, waiting
 from io3ops.settings import Settings, read_settings
 
 GATEWAY = Container(
@@ -50,11 +50,11 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return now
 
 
-READY = project.Waiting(service="gateway", what="the gateway", ready=lambda c: c.health == "healthy")
+READY = waiting.Waiting(service="gateway", what="the gateway", ready=lambda c: c.health == "healthy")
 
 
 def test_a_wait_ends_when_ready(clock: list[float]) -> None:
-    assert project.wait(tools(GATEWAY, GATEWAY, replace(GATEWAY, health="healthy")), READY, 0) == pytest.approx(0.2)
+    assert waiting.wait(tools(GATEWAY, GATEWAY, replace(GATEWAY, health="healthy")), READY, 0) == pytest.approx(0.2)
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_a_wait_ends_when_ready(clock: list[float]) -> None:
     [
         (replace(GATEWAY, status="exited", exit_code=78), "exit code 78"),
         (replace(GATEWAY, status="restarting", restarts=1), "exit code"),
-        (replace(GATEWAY, restarts=3), "started again 3 times"),
+        (replace(GATEWAY, restarts=3), "was restarted 3 times"),
         (replace(GATEWAY, status="exited", oom_killed=True), "out of memory"),
         (None, "there is no gateway container"),
     ],
@@ -70,18 +70,18 @@ def test_a_wait_ends_when_ready(clock: list[float]) -> None:
 )
 def test_a_wait_ends_at_once_when_the_container_does(clock: list[float], later: Container | None, words: str) -> None:
     with pytest.raises(ContainerDied, match=words) as caught:
-        project.wait(tools(GATEWAY, later), READY, 0)
+        waiting.wait(tools(GATEWAY, later), READY, 0)
     assert clock[0] < 1000.5 and caught.value.hint
     assert later is None or caught.value.details == "its last words"
 
 
 def test_restarts_of_an_earlier_time_do_not_end_a_wait(clock: list[float]) -> None:
-    project.wait(tools(replace(GATEWAY, restarts=2), replace(GATEWAY, restarts=2, health="healthy")), READY, 2)
+    waiting.wait(tools(replace(GATEWAY, restarts=2), replace(GATEWAY, restarts=2, health="healthy")), READY, 2)
 
 
 def test_a_wait_has_an_end(clock: list[float]) -> None:
     with pytest.raises(NotReady, match="health starting") as caught:
-        project.wait(tools(GATEWAY, timeout="7"), READY, 0)
+        waiting.wait(tools(GATEWAY, timeout="7"), READY, 0)
     assert 1007 < clock[0] < 1008 and caught.value.details == "its last words"
 
 
@@ -100,7 +100,7 @@ def test_the_gateway_is_never_root_outside_its_container(
     monkeypatch.setattr(os, "geteuid", lambda: uid)
     monkeypatch.setattr(os, "getegid", lambda: uid)
     monkeypatch.setattr(owners, "of_nobody", lambda: 2_100_010_001)
-    assert project.container_user({"SecurityOptions": options}) == owner
+    assert ownership.container_user({"SecurityOptions": options}) == owner
 
 
 def test_another_clones_containers_are_left_alone_and_a_removed_clones_are_not(tmp_path: Path) -> None:
@@ -163,8 +163,8 @@ def test_a_rootless_engines_key_file_stays_this_users(monkeypatch: pytest.Monkey
     """Root in its containers is this user outside: a chown to 0 is neither possible nor wanted."""
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     monkeypatch.setattr(os, "getegid", lambda: 1000)
-    assert project.key_owner({"SecurityOptions": ["name=rootless"]}) == (1000, 1000)
-    assert project.key_owner({}) == (1000, 1000)
+    assert ownership.key_owner({"SecurityOptions": ["name=rootless"]}) == (1000, 1000)
+    assert ownership.key_owner({}) == (1000, 1000)
 
 
 def test_where_the_engine_moves_ids_up_the_files_belong_to_the_moved_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,8 +172,8 @@ def test_where_the_engine_moves_ids_up_the_files_belong_to_the_moved_one(monkeyp
     info = {"SecurityOptions": ["name=seccomp", "name=userns"], "DockerRootDir": "/var/lib/docker/165536.231072"}
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(owners, "known", lambda number: number in (175_537, 241_074))
-    assert project.container_user(info) == (10_003, 10_003), "the first is a user of the host, the second a group"
-    assert project.key_owner(info) == (175_539, 241_075)
+    assert ownership.container_user(info) == (10_003, 10_003), "the first is a user of the host, the second a group"
+    assert ownership.key_owner(info) == (175_539, 241_075)
 
 
 def test_everything_of_the_gateways_is_looked_at_and_no_link_is_followed(tmp_path: Path) -> None:
@@ -187,8 +187,10 @@ def test_everything_of_the_gateways_is_looked_at_and_no_link_is_followed(tmp_pat
         path.write_text("x")
     (tmp_path / "shadow").write_text("x")
     (mine.logs / "requests-1.jsonl").symlink_to(tmp_path / "shadow")
-    found = list(project.belongings(mine))
+    found = list(ownership.owned_files(mine))
     assert set(paths) <= set(found) and {p.parent for p in paths[1:]} <= set(found)
     assert len(found) == len(set(found)) == 2 * len(paths) - 1
     me = os.geteuid()
-    assert project.strangers(mine, (me, me)) == () and set(project.strangers(mine, (me + 1, me))) == set(found)
+    assert ownership.wrongly_owned(mine, (me, me)) == () and set(ownership.wrongly_owned(mine, (me + 1, me))) == set(
+        found
+    )

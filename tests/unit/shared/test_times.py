@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from io3ops.cli import logs as cli_logs
-from io3ops.cli import recording as cli_recording
+from io3ops.cli import privacy as cli_privacy
 from io3ops.cli import usage as cli_usage
 from io3ops.cli.times import time_of
 from io3ops.routing.kinds import Duration
@@ -205,7 +205,7 @@ def test_logs_and_usage_accept_the_same_times(text: str) -> None:
         (cli_logs.logs, ["--since", "soon"]),
         (cli_usage.usage, ["--since", "soon"]),
         (cli_usage.usage, ["--until", "soon"]),
-        (cli_recording.record_on, ["--mode", "m", "--for", "soon"]),
+        (cli_privacy.record_on, ["--mode", "m", "--for", "soon"]),
     ],
     ids=["logs --since", "usage --since", "usage --until", "record on --for"],
 )
@@ -220,7 +220,7 @@ def test_help_lists_the_same_forms_everywhere() -> None:
     for command in (cli_logs.logs, cli_usage.usage):
         since = next(p for p in command.params if "--since" in p.opts)
         assert isinstance(since, click.Option) and TIME_FORMS in str(since.help) and since.metavar == "TIME"
-    wanted = next(p for p in cli_recording.record_on.params if "--for" in p.opts)
+    wanted = next(p for p in cli_privacy.record_on.params if "--for" in p.opts)
     assert isinstance(wanted, click.Option) and wanted.metavar == "DURATION"
     for form in re.findall(r"[0-9]+[a-z0-9]+", str(wanted.help)):
         parse_duration(form)

@@ -1,1 +1,1 @@
-"""`io3ops bench`: what the gateway costs, measured."""
+"""`io3ops bench`: measures what the gateway costs."""

@@ -1,7 +1,7 @@
-"""`io3ops bench`: the running stack measured, direct to the runtime against through the gateway.
+"""`io3ops bench`: measures the running stack, comparing direct calls to the runtime with calls through the gateway.
 
-`io3ops_gateway/scripts/measure.py` does it, in a throw-away container in the stack's network: both ways begin in the same place and
-end at the same model.
+`io3ops_gateway/scripts/measure.py` sends the requests, from a temporary container in the stack's network: both paths begin at
+the same place and end at the same model.
 """
 
 from __future__ import annotations
@@ -14,11 +14,9 @@ from typing import Any
 
 from io3ops.errors import ContainerDied, GatewayError
 from io3ops.operations.bench.numbers import Answer, Report, Sample, report
-from io3ops.operations.bench.requests import Case, Wish, cases, choose, job
-from io3ops.operations.stack import images, owner_key
-from io3ops.operations.stack import project as stack
+from io3ops.operations.bench.requests import Case, Options, cases, choose, job
+from io3ops.operations.stack import images, owner_key, project
 from io3ops.operations.table import config
-from io3ops.routing.plan import Plan
 from io3ops.tools import Tools
 
 PYTHON = "/opt/gateway/bin/python"
@@ -26,111 +24,117 @@ SCRIPT = "/opt/io3ops/io3ops_gateway/scripts/measure.py"
 
 
 @dataclass
-class _Heard:
-    """What the measuring program has said so far."""
+class _Results:
+    """The measuring program's results so far."""
 
     samples: list[Sample] = field(default_factory=list)
     warm: list[dict[str, Any]] = field(default_factory=list)
     done: dict[str, Any] = field(default_factory=dict)
 
 
-def bench(tools: Tools, wish: Wish, show: Callable[[str], None] = lambda _: None) -> Report:
-    """Measure the running stack. Raises ContainerDied when it does not run, CheckFailed when there is nothing to measure."""
+def bench(tools: Tools, options: Options, show: Callable[[str], None] = lambda _: None) -> Report:
+    """Measure the running stack.
+
+    Raises ContainerDied when it does not run; CheckFailed when there is nothing to measure; GatewayError when no mode answers.
+    """
     plan = config.load(tools.settings).plan
-    chosen, notes = choose(plan, wish.modes)
-    found = stack.own_containers(tools)
-    missing = [s for s in stack.services(plan) if s not in found or not found[s].running]
+    chosen, notes = choose(plan, options.modes)
+    containers = project.own_containers(tools)
+    missing = [s for s in project.services(plan) if s not in containers or not containers[s].running]
     if missing:
         raise ContainerDied(f"not running: {', '.join(missing)}", hint="`make up` starts the stack")
     listed = [case for deployment in chosen for case in cases(plan, deployment, owner_key.read(tools.settings))]
-    heard = _measure(tools, plan, listed, job(listed, wish, tools.settings.load_timeout), show)
-    refused = [w for w in heard.warm if w["error"] and w["way"] == "gateway"]
+    results = _measure(tools, listed, job(listed, options, tools.settings.load_timeout), show)
+    refused = [w for w in results.warm if w["error"] and w["way"] == "gateway"]
     if len(refused) == len(listed):
         raise GatewayError(
             "no mode answers through the gateway",
             details="\n".join(f"{listed[w['case']].mode}, {listed[w['case']].what}: {w['error']}" for w in refused),
-            hint="`io3ops health --deep` shows which layer fails; `io3ops apply` hands it a changed table",
+            hint="`io3ops health --deep` shows which layer fails; if you changed the table, run `io3ops apply`",
         )
-    # A first request that failed is an error like others; its way was not measured.
-    samples = [*(_failed(listed[w["case"]], w) for w in refused), *heard.samples]
-    notes = (*notes, *one_way(listed, heard.warm), *elsewhere(listed, heard.samples))
-    return report(samples, notes, heard.done["seconds"], cut=heard.done["cut"])
+    # Count a first request that failed as an error too; its path was not measured.
+    samples = [*(_failed(listed[w["case"]], w) for w in refused), *results.samples]
+    notes = (*notes, *one_way(listed, results.warm), *elsewhere(listed, results.samples))
+    return report(samples, notes, results.done["seconds"], cut=results.done["cut"])
 
 
 # -- pure
 
 
 def one_way(listed: Sequence[Case], warm: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Where only the gateway was measured, and why."""
-    found = [f"{c.mode}, {c.what}: only the gateway is measured: {c.why}" for c in listed if c.why]
-    through = {said["case"] for said in warm if said["way"] == "gateway" and not said["error"]}
-    for said in warm:
-        case = listed[said["case"]]
-        if said["error"] and said["way"] == "direct" and said["case"] in through and case.direct:
-            where = f"{case.direct['url']} does not answer from the stack's network ({said['error']})"
-            found.append(f"{case.mode}, {case.what}: only the gateway is measured: {where}")
-    return found
+    """Return a note for each case that was measured through the gateway only, with the reason."""
+    notes = [f"{c.mode}, {c.what}: measured through the gateway only: {c.why}" for c in listed if c.why]
+    served = {first["case"] for first in warm if first["way"] == "gateway" and not first["error"]}
+    for first in warm:
+        case = listed[first["case"]]
+        if first["error"] and first["way"] == "direct" and first["case"] in served and case.direct:
+            why = f"{case.direct['url']} does not answer from the stack's network ({first['error']})"
+            notes.append(f"{case.mode}, {case.what}: measured through the gateway only: {why}")
+    return notes
 
 
 def elsewhere(listed: Sequence[Case], samples: Sequence[Sample]) -> list[str]:
-    """Where the gateway sent requests to another deployment than to the first, which is the one that was asked direct."""
+    """Return a note for each case that another deployment than the first, which the direct calls use, served in part."""
     first = {(c.mode, c.what): c.deployment for c in listed}
     served = {(s.mode, s.what, a.served) for s in samples for a in s.answers if s.way == "gateway" and a.served}
-    return [f"{m}, {w}: {n} served a part of it, not {first[m, w]}" for m, w, n in sorted(served) if n != first[m, w]]
+    return [
+        f"{m}, {w}: {n} served some requests instead of {first[m, w]}" for m, w, n in sorted(served) if n != first[m, w]
+    ]
 
 
-# -- what has to be run
+# -- what must be run
 
 
-def _measure(
-    tools: Tools, plan: Plan, listed: Sequence[Case], asked: Mapping[str, Any], show: Callable[[str], None]
-) -> _Heard:
-    project = tools.settings.project
-    name = f"{project}-bench-{secrets.token_hex(4)}"
+def _measure(tools: Tools, listed: Sequence[Case], task: Mapping[str, Any], show: Callable[[str], None]) -> _Results:
+    network = f"{tools.settings.project}_runtime"
+    name = f"{tools.settings.project}-bench-{secrets.token_hex(4)}"
     outside = any(c.direct and c.direct["proxy"] for c in listed)
-    # --init: a signal ends the program, which is no process 1 then.
-    options = ["--interactive", "--init", "--name", name, *(["--network", f"{project}_egress"] if outside else [])]
-    argv = images.contained(tools, images.gateway_image(tools), PYTHON, network=f"{project}_runtime", options=options)
-    heard = _Heard()
+    # --init: as process 1 the program would ignore signals.
+    options = ["--interactive", "--init", "--name", name]
+    options += ["--network", f"{tools.settings.project}_egress"] if outside else []
+    argv = images.contained(tools, images.gateway_image(tools), PYTHON, network=network, options=options)
+    results = _Results()
     try:
         done = tools.processes.stream(
-            # The key is in the job: stdin is the one place where nobody else can read it.
+            # The task contains the key, and stdin is the only place where no other program can read it.
             [*argv, "-I", SCRIPT],
-            lambda line: _hear(line, listed, heard, show),
-            stdin=json.dumps(asked).encode() + b"\n",
+            lambda line: _read(line, listed, results, show),
+            stdin=json.dumps(task).encode() + b"\n",
         )
     except BaseException:
         tools.processes.run([tools.engine.command(), "rm", "--force", name])
         raise
-    if not done.ok or not heard.done:
+    if not done.ok or not results.done:
         raise GatewayError(
             f"the measuring program ended early (exit code {done.code})", details=done.tail(4), hint="run it again"
         )
-    return heard
+    return results
 
 
-def _hear(line: str, listed: Sequence[Case], heard: _Heard, show: Callable[[str], None]) -> None:
+def _read(line: str, listed: Sequence[Case], results: _Results, show: Callable[[str], None]) -> None:
+    """Read one line of the measuring program's output."""
     if not line.startswith('{"kind": '):
         return
-    said = json.loads(line)
-    kind = said.pop("kind")
+    event = json.loads(line)
+    kind = event.pop("kind")
     if kind == "progress":
-        show(said["text"])
+        show(event["text"])
     elif kind == "warm":
-        heard.warm.append(said)
+        results.warm.append(event)
     elif kind == "sample":
-        heard.samples.append(_sample(listed[said["case"]], said))
+        results.samples.append(_sample(listed[event["case"]], event))
     else:
-        heard.done = said
+        results.done = event
 
 
-def _sample(case: Case, said: Mapping[str, Any]) -> Sample:
-    place = {name: said[name] for name in ("at_once", "round", "way", "seconds")}
-    return Sample(mode=case.mode, what=case.what, **place, answers=tuple(Answer(**a) for a in said["answers"]))
+def _sample(case: Case, event: Mapping[str, Any]) -> Sample:
+    fields = {name: event[name] for name in ("at_once", "round", "way", "seconds")}
+    return Sample(mode=case.mode, what=case.what, **fields, answers=tuple(Answer(**a) for a in event["answers"]))
 
 
-def _failed(case: Case, said: Mapping[str, Any]) -> Sample:
-    answer = {n: said[n] for n in ("seconds", "first", "tokens", "served", "error")}
+def _failed(case: Case, first: Mapping[str, Any]) -> Sample:
+    """Return the sample of a first request that failed."""
+    answer = {name: first[name] for name in ("seconds", "first", "tokens", "served", "error")}
     return _sample(
-        case, {"at_once": 1, "round": -1, "way": said["way"], "seconds": said["seconds"], "answers": [answer]}
+        case, {"at_once": 1, "round": -1, "way": first["way"], "seconds": first["seconds"], "answers": [answer]}
     )

@@ -1,7 +1,7 @@
-"""What `io3ops bench` measured -> spreads and differences. Pure.
+"""Measurements of `io3ops bench` -> spreads and differences. Pure.
 
-The two ways are measured turn by turn, so each round is a pair, and what slows the machine for a while slows both. A
-difference counts only when the pairs leave no doubt about its sign.
+The two paths take turns, so each round is a pair, and a slow phase of the machine slows both. A difference counts only when the
+pairs leave no doubt about its sign.
 """
 
 from __future__ import annotations
@@ -10,15 +10,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import comb
 from statistics import median, quantiles
+from typing import Literal
 
-# The chance of a range that misses the true median; 6 pairs are the fewest for which there is such a range.
+What = Literal["chat", "stream", "embeddings"]
+Way = Literal["direct", "gateway"]
+# The probability that a range misses the true median. Fewer than 6 pairs have no such range.
 DOUBT = 0.05
 FEWEST = 6
 
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """One request. Times in seconds; `first`: until its first text, 0 when it was not streamed."""
+    """One request. Times in seconds; `first`: until the first text, 0 when it was not streamed."""
 
     seconds: float
     first: float
@@ -29,22 +32,23 @@ class Answer:
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """What one way did in one round: one request, or a burst of `at_once` clients that took `seconds`."""
+    """One round on one path: one request, or a burst of `at_once` clients that took `seconds`."""
 
     mode: str
-    what: str
+    what: What
     at_once: int
     round: int
-    way: str
+    way: Way
     seconds: float
     answers: tuple[Answer, ...]
 
     @property
     def failed(self) -> int:
+        """The number of requests that failed."""
         return sum(bool(a.error) for a in self.answers)
 
     def value(self, measure: str) -> float:
-        """Times in ms, of a burst the median of its requests; the others per second."""
+        """Return a measure: times in ms (the median of a burst's requests), the others per second."""
         if measure == "answer":
             return 1000 * median(a.seconds for a in self.answers)
         if measure == "first token":
@@ -54,7 +58,7 @@ class Sample:
 
 @dataclass(frozen=True, kw_only=True)
 class Spread:
-    """The median, and the middle half from `low` to `high`."""
+    """The median, and the middle half of the values from `low` to `high`."""
 
     median: float
     low: float
@@ -64,7 +68,7 @@ class Spread:
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """Gateway less direct: the median over the pairs, and where it lies with 95 % certainty (none for fewer than 6)."""
+    """Gateway minus direct: the median over the pairs, and its range with 95 % confidence (None for fewer than 6 pairs)."""
 
     median: float
     low: float | None
@@ -73,6 +77,7 @@ class Difference:
 
     @property
     def verdict(self) -> str:
+        """Whether the pairs show a difference."""
         if self.low is None or self.high is None:
             return "too few pairs"
         return "measured" if self.low > 0 or self.high < 0 else "below the noise"
@@ -80,10 +85,10 @@ class Difference:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One measure of one kind of request. `direct`, `difference`: None where only the gateway was measured."""
+    """One measure of one kind of request. `direct` and `difference`: None when only the gateway was measured."""
 
     mode: str
-    what: str
+    what: What
     at_once: int
     measure: str
     unit: str
@@ -94,18 +99,19 @@ class Row:
 
     @property
     def case(self) -> str:
+        """The kind of request, for people."""
         return f"{self.mode}, {self.what}, {f'{self.at_once} at a time' if self.at_once > 1 else 'one at a time'}"
 
     @property
     def headline(self) -> bool:
-        """The measure that says most about its case."""
+        """Whether this is the most important measure of its case."""
         leading = {"stream": "first token"}.get(self.what, "answer")
         return self.measure == ("requests" if self.at_once > 1 else leading)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """Everything that was found. `errors`: (what, how often); `cut`: the time was over before the rounds were."""
+    """All results. `errors`: (what, how often); `cut`: the time ended before the last round."""
 
     rows: tuple[Row, ...]
     requests: int
@@ -116,22 +122,23 @@ class Report:
 
 
 def spread(values: Sequence[float]) -> Spread:
+    """Return the spread of at least one value."""
     low, middle, high = quantiles(values, n=4, method="inclusive") if len(values) > 1 else [values[0]] * 3
     return Spread(median=middle, low=low, high=high, count=len(values))
 
 
 def difference(pairs: Iterable[tuple[float, float]]) -> Difference | None:
-    """Of (direct, gateway) pairs. The range is that of order statistics: it takes nothing for granted about the noise."""
-    found = sorted(gateway - direct for direct, gateway in pairs)
-    if not found:
+    """Return the difference of (direct, gateway) pairs. Its range comes from order statistics, which assume nothing about the noise."""
+    deltas = sorted(gateway - direct for direct, gateway in pairs)
+    if not deltas:
         return None
-    cut = _outside(len(found))
-    low, high = (found[cut], found[-1 - cut]) if cut is not None else (None, None)
-    return Difference(median=median(found), low=low, high=high, pairs=len(found))
+    cut = _outside(len(deltas))
+    low, high = (deltas[cut], deltas[-1 - cut]) if cut is not None else (None, None)
+    return Difference(median=median(deltas), low=low, high=high, pairs=len(deltas))
 
 
 def _outside(count: int) -> int | None:
-    """How many of the sorted values may be left out at each end; None when even all of them leave too much doubt."""
+    """Return how many sorted values may be dropped at each end; None when even all of them leave too much doubt."""
     found, chance = None, 0.0
     for left_out in range(count // 2):
         chance += 2 * comb(count, left_out) / 2**count
@@ -142,11 +149,11 @@ def _outside(count: int) -> int | None:
 
 
 def rows(samples: Sequence[Sample]) -> tuple[Row, ...]:
-    """The measures of every case, in the order in which they were measured. Rounds with an error count as errors only."""
+    """Return the measures of every case, in the order of measurement. Rounds with an error count as errors only."""
     good = [s for s in samples if not s.failed]
     found = []
     for mode, what, at_once in dict.fromkeys((s.mode, s.what, s.at_once) for s in good):
-        ways: dict[str, dict[int, Sample]] = {"direct": {}, "gateway": {}}
+        ways: dict[Way, dict[int, Sample]] = {"direct": {}, "gateway": {}}
         for sample in good:
             if (sample.mode, sample.what, sample.at_once) == (mode, what, at_once):
                 ways[sample.way][sample.round] = sample
@@ -181,6 +188,7 @@ def _row(measure: str, unit: str, direct: dict[int, Sample], gateway: dict[int, 
 
 
 def report(samples: Sequence[Sample], notes: Iterable[str], seconds: float, *, cut: bool) -> Report:
+    """Return the report of all samples."""
     errors: dict[str, int] = {}
     for sample in samples:
         for answer in sample.answers:
@@ -198,7 +206,7 @@ def report(samples: Sequence[Sample], notes: Iterable[str], seconds: float, *, c
 
 
 def unequal(samples: Sequence[Sample]) -> list[str]:
-    """Where the two ways did not do the same work: their times say less then."""
+    """Return a note for each case in which the two paths did different work, so that their times compare badly."""
     found = []
     tokens: dict[tuple[str, str], dict[str, list[int]]] = {}
     for sample in samples:
@@ -209,6 +217,6 @@ def unequal(samples: Sequence[Sample]) -> list[str]:
         direct, gateway = (median(ways.get(way) or [0]) for way in ("direct", "gateway"))
         if ways.get("direct") and ways.get("gateway") and direct != gateway:
             found.append(
-                f"{mode}, {what}: answers have {direct:g} tokens direct and {gateway:g} through the gateway: not the same work"
+                f"{mode}, {what}: answers have {direct:g} tokens directly and {gateway:g} through the gateway, so the work differs"
             )
     return found

@@ -1,4 +1,4 @@
-"""A bench report as sentences, as a table, as a picture, and as data. Pure: no colour, no terminal, always the same text."""
+"""Renders a bench report as sentences, a table, a picture and data. Pure: without colours, whatever the terminal."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from io3ops.operations.bench.numbers import FEWEST, Report, Row, Spread
 
 
 def data(report: Report) -> dict[str, Any]:
-    found = asdict(report) | {"errors": [{"error": what, "count": count} for what, count in report.errors]}
-    return found | {"in_words": [sentence(r) for r in report.rows if r.headline]}
+    """Return the report for programs."""
+    fields = asdict(report) | {"errors": [{"error": what, "count": count} for what, count in report.errors]}
+    return fields | {"in_words": [sentence(r) for r in report.rows if r.headline]}
 
 
 def text(report: Report, *, plot: bool) -> str:
-    """Everything for people; `plot` adds the picture."""
+    """Render the report for people; `plot` adds the picture."""
     parts = [table(report.rows), picture(report.rows) if plot else "", "\n".join(_words(report))]
     return "\n\n".join(p for p in parts if p)
 
@@ -29,7 +30,9 @@ def _words(report: Report) -> list[str]:
     )
     lines += [f"  {count} × {what}" for what, count in report.errors]
     if report.cut:
-        lines.append(f"the time was over before the rounds were ({report.seconds:.0f} s): `--seconds` gives more")
+        lines.append(
+            f"the time ({report.seconds:.0f} s) ended before the last round: raise `--seconds` for more rounds"
+        )
     return lines + [f"note: {n}" for n in report.notes]
 
 
@@ -37,7 +40,7 @@ def _words(report: Report) -> list[str]:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Medians with the middle half, and the difference of the pairs with the range that it is in, 95 % sure."""
+    """Render the medians with the middle half, and the difference of the pairs with its 95 % range."""
     if not rows:
         return ""
     lines: list[tuple[str, ...]] = [("", "direct", "through the gateway", "difference of the pairs", "")]
@@ -52,7 +55,7 @@ def table(rows: Sequence[Row]) -> str:
         )
     wide = [max(len(line[n]) for line in lines if line[1]) for n in range(4)]
     shown = ("  ".join(c.ljust(w) for c, w in zip(line, (*wide, 0), strict=True)).rstrip() for line in lines)
-    legend = "medians (with the middle half); of the differences the median (and where it is, 95 % sure)"
+    legend = "medians (middle half); for differences the median (95 % confidence range)"
     return "\n".join([*shown, "", legend])
 
 
@@ -73,7 +76,7 @@ def _difference(row: Row) -> str:
 
 
 def picture(rows: Iterable[Row]) -> str:
-    """Bars of what matters most, by case, and the differences around zero."""
+    """Draw bars of the main measures, and the differences around zero."""
     leading = [r for r in rows if r.headline]
     lines = []
     for row in leading:
@@ -88,7 +91,7 @@ def picture(rows: Iterable[Row]) -> str:
 
 
 def bar(found: Spread, top: float) -> str:
-    """From 0 to the end of the middle half, `top` being the whole width."""
+    """Draw a bar up to the end of the middle half; `top` is the whole width."""
     low, middle, high = (round(v / top * BAR) if top else 0 for v in (found.low, found.median, found.high))
     drawn = "█" * low + "▒" * (high - low)
     at = min(max(middle - 1, 0), BAR - 1)
@@ -113,31 +116,31 @@ def _around_zero(rows: Sequence[Row]) -> list[str]:
         cells[zero] = "┼" if start <= zero <= end else "┊"
         cells[place(one.median)] = "●"
         lines.append(f"{case:<{wide}}  {''.join(cells)}  {_signed(one.median)}")
-    return [*lines, "┊ ┼ no difference, ─ where it is, 95 % sure, ● the median of the pairs"]
+    return [*lines, "┊ ┼ no difference, ─ 95 % confidence range, ● median of the pairs"]
 
 
 # -- in words
 
 
 def sentence(row: Row) -> str:
-    """What the pairs say about a row, as plainly as it can be said."""
-    of = {"answer": "an answer", "first token": "the first token", "requests": "the rate of requests"}
-    found, what = row.difference, of.get(row.measure, row.measure)
+    """Describe one measure in one sentence."""
+    names = {"answer": "an answer", "first token": "the first token", "requests": "the rate of requests"}
+    found, what = row.difference, names.get(row.measure, row.measure)
     if found is None:
-        return f"{row.case}: {what} {_plain(row.gateway.median)} {row.unit} through the gateway; nothing to compare it with"
+        return f"{row.case}: {what} {_plain(row.gateway.median)} {row.unit} through the gateway; there is nothing to compare it with"
     if found.low is None or found.high is None:
-        return f"{row.case}: too few pairs to tell a difference from noise ({found.pairs}; {FEWEST} are needed)"
+        return f"{row.case}: {found.pairs} pairs are too few to tell a difference from noise ({FEWEST} are needed)"
     bounds = f"{_signed(found.low)} to {_signed(found.high)} {row.unit}"
     if row.verdict == "below the noise":
         return (
-            f"{row.case}: the difference ({_signed(found.median)} {row.unit}) is smaller than the spread of the pairs "
+            f"{row.case}: the difference ({_signed(found.median)} {row.unit}) is within the noise of the pairs "
             f"({bounds}): not measurable here"
         )
     assert row.direct is not None
     share = 100 * abs(found.median) / row.direct.median if row.direct.median else 0.0
     less, more = ("is lower", "is higher") if row.unit == "per s" else ("comes sooner", "comes later")
     change = f"{more if found.median > 0 else less} by {_plain(abs(found.median))} {row.unit} ({share:.0f} %)"
-    return f"{row.case}: {what} {change} through the gateway (95 % sure: {bounds})"
+    return f"{row.case}: {what} {change} through the gateway (95 % confidence: {bounds})"
 
 
 def _plain(value: float) -> str:

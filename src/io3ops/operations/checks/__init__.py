@@ -1,1 +1,1 @@
-"""`io3ops status` and `io3ops health`: what runs, and whether it works."""
+"""`io3ops status` and `io3ops health`: the state of the stack, and whether it works."""

@@ -1,4 +1,4 @@
-"""`io3ops status`: what runs now, from the engine's and the runtime's own words."""
+"""`io3ops status`: what runs now, as the engine and the runtime report it."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from dataclasses import dataclass
 from io3ops.adapters.docker_engine import EngineStatus
 from io3ops.errors import Io3opsError
 from io3ops.operations.models import models
-from io3ops.operations.privacy import recording as record
-from io3ops.operations.stack import engine
-from io3ops.operations.stack import project as stack
+from io3ops.operations.privacy import recording as recordings
+from io3ops.operations.stack import engine, project
 from io3ops.operations.table import config, preset
 from io3ops.tools import Tools
 
 
 @dataclass(frozen=True, kw_only=True)
 class Service:
+    """One container; `status` and `health` in Docker's words."""
+
     name: str
     status: str
     health: str
@@ -25,6 +26,8 @@ class Service:
 
 @dataclass(frozen=True, kw_only=True)
 class ModeLine:
+    """One mode and its models; `loaded`: whether the first one is in memory."""
+
     mode: str
     models: tuple[str, ...]
     loaded: bool
@@ -32,8 +35,11 @@ class ModeLine:
 
 @dataclass(frozen=True, kw_only=True)
 class Status:
-    """`drift`: litellm.yaml is not what the table says. `recording`: modes whose content is kept, and until which Unix time.
-    `problem`: why something could not be asked."""
+    """The state of the stack.
+
+    `drift`: litellm.yaml does not match the table. `recording`: modes whose content is recorded, with the Unix time of the end.
+    `problem`: why a part is unknown.
+    """
 
     running: bool
     project: str
@@ -48,7 +54,7 @@ class Status:
 
 
 def status(tools: Tools) -> Status:
-    """Raises TableInvalid; everything else that fails is said in `problem`."""
+    """Return the state of the stack; `problem` describes what failed. Raises TableInvalid or ForeignStack."""
     loaded_config = config.load(tools.settings)
     plan = loaded_config.plan
     state = engine.observe(tools)
@@ -57,18 +63,18 @@ def status(tools: Tools) -> Status:
     problem = "" if state.status is EngineStatus.READY else state.detail
     recording: dict[str, float] = {}
     try:
-        recording = record.look(tools.settings).modes
+        recording = recordings.look(tools.settings).modes
     except Io3opsError as error:
         problem = problem or error.message
-    wanted = stack.services(plan)
+    wanted = project.services(plan)
     if state.status is EngineStatus.READY:
-        found = stack.own_containers(tools)
+        containers = project.own_containers(tools)
         services = tuple(
             Service(
                 name=s,
-                status=found[s].status if s in found else "absent",
-                health=found[s].health if s in found else "",
-                image=found[s].image if s in found else "",
+                status=containers[s].status if s in containers else "absent",
+                health=containers[s].health if s in containers else "",
+                image=containers[s].image if s in containers else "",
             )
             for s in wanted
         )
@@ -99,20 +105,21 @@ def status(tools: Tools) -> Status:
 
 
 def text(found: Status) -> str:
+    """Render the state for people."""
     lines = [f"engine    {found.engine}", f"project   {found.project}"]
     lines += [f"{s.name:<9} {s.status}{', ' + s.health if s.health else ''}  {s.image}" for s in found.services]
     lines += [
         f"endpoint  {found.endpoint}",
-        f"table     {found.preset}{' (litellm.yaml differs: io3ops apply)' if found.drift else ''}",
+        f"table     {found.preset}{' (litellm.yaml differs; run `io3ops apply`)' if found.drift else ''}",
     ]
     lines += [f"  {m.mode:<12} {' → '.join(m.models)}{'  (loaded)' if m.loaded else ''}" for m in found.modes]
     if found.recording:
         lines.append(
-            f"recording {record.line(found.recording, time.time())}: prompts and answers are kept (io3ops record off)"
+            f"recording {recordings.line(found.recording, time.time())}: prompts and answers are recorded (`io3ops record off` stops it)"
         )
     if found.problem:
         lines.append(f"problem   {found.problem}")
     if not found.running:
         some = any(s.status == "running" for s in found.services)
-        lines.append(f"the stack {'runs only in part' if some else 'does not run'}: make up")
+        lines.append(f"the stack {'runs only in part' if some else 'does not run'}; `make up` starts it")
     return "\n".join(lines)

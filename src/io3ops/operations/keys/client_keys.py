@@ -1,4 +1,4 @@
-"""Client keys beside the owner's: made, listed, revoked. Only their hashes are kept; the gateway reads the same file."""
+"""`io3ops keys`: makes, lists and revokes client keys. Only their hashes are stored, in a file that the gateway reads."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from typing import Any
 
 from io3ops.adapters import files
 from io3ops.errors import KeysFileInvalid, NameInvalid
-from io3ops.operations.stack.project import gateway_user
+from io3ops.operations.stack.ownership import gateway_user
 from io3ops.operations.table import config
 from io3ops.routing import formats
+from io3ops.routing.language import DataClass, Unset
 from io3ops.routing.problems import did_you_mean, looks_secret, scrub
 from io3ops.settings import Settings
 from io3ops.tools import Tools
@@ -26,22 +27,23 @@ _TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z"
 
 @dataclass(frozen=True, kw_only=True)
 class ClientKey:
-    """What the file holds of one key. `data_class` '': it says nothing; `modes` (): all; `revoked` '': valid."""
+    """One key as stored. `data_class` '': the key does not decide; `modes` (): all; `revoked` '': the key is valid."""
 
     name: str
     sha256: str
     created: str
-    data_class: str = ""
+    data_class: DataClass | Unset = ""
     modes: tuple[str, ...] = ()
     limits: tuple[tuple[str, int], ...] = ()
     revoked: str = ""
 
     @property
     def fingerprint(self) -> str:
+        """The beginning of the hash, which names the key in logs."""
         return digests.key_id(self.sha256)
 
     def row(self) -> dict[str, Any]:
-        """For reports: without the hash, which nobody needs."""
+        """Return the key for reports, without its hash."""
         return {
             "name": self.name,
             "fingerprint": self.fingerprint,
@@ -57,13 +59,13 @@ class ClientKey:
 
 
 def parse(data: bytes, path: str) -> dict[str, ClientKey]:
-    """The keys in `data`. Raises KeysFileInvalid: what is not understood must neither be obeyed nor overwritten."""
+    """Return the keys in `data`. Raises KeysFileInvalid: a file that we do not understand must not be used or overwritten."""
     try:
         document = json.loads(data, object_pairs_hook=_once)
         if not isinstance(document, dict) or set(document) != {"version", "keys"}:
-            raise ValueError("it must hold `version` and `keys`, and nothing else")
+            raise ValueError("it must contain `version` and `keys` only")
         if document["version"] != 1 or isinstance(document["version"], bool):
-            raise ValueError(f"version {document['version']!r} is not known to this io3ops")
+            raise ValueError(f"unsupported version {document['version']!r}; this release reads version 1")
         if not isinstance(document["keys"], dict):
             raise ValueError("`keys` must be a mapping of names")
         found = {name: _entry(name, value) for name, value in document["keys"].items()}
@@ -73,12 +75,13 @@ def parse(data: bytes, path: str) -> dict[str, ClientKey]:
         why = "nested too deeply" if isinstance(error, RecursionError) else scrub(str(error))
         raise KeysFileInvalid(
             f"{path} is not a file of client keys: {why}",
-            hint="correct it, or move it away and make new keys (`io3ops keys add`); it was left as it is",
+            hint="correct it, or move it away and make new keys (`io3ops keys add`); the file is unchanged",
         ) from None
     return found
 
 
 def render(keys: Mapping[str, ClientKey]) -> bytes:
+    """Return the text of the file."""
     entries = {}
     for key in keys.values():
         entry: dict[str, Any] = {"sha256": key.sha256, "created": key.created}
@@ -88,38 +91,39 @@ def render(keys: Mapping[str, ClientKey]) -> bytes:
 
 
 def refusal(name: str, keys: Iterable[str]) -> str:
-    """Why a new key cannot have this name, '' when it can."""
+    """Return why a new key cannot have this name, '' when it can."""
     if looks_secret(name):
-        return "this looks like a key itself; a name is e.g. `alice`"
+        return "this looks like a key; choose a name such as `alice`"
     if wrong := formats.name(name):
         return wrong
     if name == OWNER:
-        return f"{OWNER!r} is the master key (`io3ops key`)"
-    # Also for a revoked one: an audit entry must always mean the same client.
-    return f"there is a key {name!r} already, or was; a name is never used twice" if name in keys else ""
+        return f"{OWNER!r} is the name of the owner's key (`io3ops key`)"
+    # Names of revoked keys stay reserved: an audit entry must always mean the same client.
+    return f"a key named {name!r} exists or was revoked" if name in keys else ""
 
 
 def text(keys: Iterable[ClientKey]) -> str:
+    """Render the keys for people."""
     rows = [("name", "fingerprint", "class", "modes", "limits", "created", "revoked")]
-    words = {"requests_per_minute": "requests/min", "tokens_per_minute": "tokens/min", "parallel": "at once"}
+    words = {"requests_per_minute": "requests/min", "tokens_per_minute": "tokens/min", "parallel": "concurrent"}
     for key in keys:
         limits = ", ".join(f"{value:,} {words[name]}" for name, value in key.limits)
         rows.append(
             (key.name, key.fingerprint, key.data_class, ", ".join(key.modes) or "all", limits, key.created, key.revoked)
         )
     if len(rows) == 1:
-        return "there is no client key besides the owner's; `io3ops keys add NAME` makes one"
+        return "there are no client keys; `io3ops keys add NAME` makes one"
     wide = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ("  ".join(f"{cell or '-':<{w}}" for cell, w in zip(row, wide, strict=True)) for row in rows)
     return "\n".join(line.rstrip() for line in lines)
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    # json keeps the last of two equal keys, and a rewrite would lose the first.
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a key stands in it twice")
-    return found
+    # Python's json keeps the last of two equal keys, and writing the file would lose the first.
+    unique = dict(pairs)
+    if len(unique) < len(pairs):
+        raise ValueError("it contains a duplicate key")
+    return unique
 
 
 def _entry(name: str, value: Any) -> ClientKey:
@@ -127,7 +131,7 @@ def _entry(name: str, value: Any) -> ClientKey:
         if not good:
             raise ValueError(f"{formats.quoted(name)}: {what}")
 
-    need(not formats.name(name) and name != OWNER, "cannot be a name")
+    need(not formats.name(name) and name != OWNER, "invalid name")
     need(isinstance(value, dict), "must be a mapping")
     unknown = sorted(set(value) - {"sha256", "created", "data_class", "modes", "limits", "revoked"})
     need(not unknown, f"unknown key {unknown[:1]}")
@@ -141,11 +145,11 @@ def _entry(name: str, value: Any) -> ClientKey:
     if "data_class" in value:
         need(value["data_class"] in DATA_CLASSES, f"`data_class` must be {' or '.join(DATA_CLASSES)}")
     modes = value.get("modes", [])
-    # An empty list could be read as every mode.
+    # An empty list could be mistaken for all modes.
     need(isinstance(modes, list) and (bool(modes) or "modes" not in value), "`modes` must name at least one")
-    need(all(isinstance(m, str) and not formats.name(m) for m in modes), "`modes` holds what cannot be a mode")
+    need(all(isinstance(m, str) and not formats.name(m) for m in modes), "`modes` contains an invalid name")
     limits = value.get("limits", {})
-    need(isinstance(limits, dict) and set(limits) <= set(LIMITS), f"`limits` may hold {', '.join(LIMITS)}")
+    need(isinstance(limits, dict) and set(limits) <= set(LIMITS), f"`limits` may contain {', '.join(LIMITS)}")
     need(all(type(n) is int and n > 0 for n in limits.values()), "`limits` must be whole numbers above 0")
     return ClientKey(
         name=name,
@@ -162,17 +166,22 @@ def _entry(name: str, value: Any) -> ClientKey:
 
 
 def load(settings: Settings) -> dict[str, ClientKey]:
-    """Every key by name. Raises KeysFileInvalid."""
+    """Return every key by name. Raises KeysFileInvalid."""
     data = files.read_bytes(settings.keys_file, KeysFileInvalid)
     return {} if data is None else parse(data, str(settings.keys_file.relative_to(settings.root)))
 
 
 def add(
-    tools: Tools, name: str, *, data_class: str = "", modes: Iterable[str] = (), limits: Mapping[str, int] | None = None
+    tools: Tools,
+    name: str,
+    *,
+    data_class: DataClass | Unset = "",
+    modes: Iterable[str] = (),
+    limits: Mapping[str, int] | None = None,
 ) -> tuple[ClientKey, str]:
-    """Make a key: what is kept of it, and the key itself, which is not kept.
+    """Make a key; return its stored part, and the key itself, which is stored nowhere.
 
-    Raises NameInvalid, KeysFileInvalid, NotWritable; TableInvalid when `modes` cannot be held against the table.
+    Raises NameInvalid, KeysFileInvalid or NotWritable; TableInvalid when the table, which knows the modes, has problems.
     """
     settings = tools.settings
     wanted = tuple(dict.fromkeys(modes))
@@ -180,12 +189,12 @@ def add(
     for mode in wanted:
         if mode not in known:
             raise NameInvalid(
-                f"there is no mode {mode!r}{did_you_mean(mode, known)}", hint="`io3ops routes` lists them"
+                f"unknown mode {mode!r}{did_you_mean(mode, known)}", hint="`io3ops routes` lists the modes"
             )
     with files.exclusive(settings.state / "keys.lock"):
         keys = load(settings)
         if why := refusal(name, keys):
-            raise NameInvalid(why, hint="choose another name; `io3ops keys` lists those that are taken")
+            raise NameInvalid(why, hint="choose another name; `io3ops keys` lists the names in use")
         value = f"sk-io3-{secrets.token_urlsafe(32)}"
         made = ClientKey(
             name=name,
@@ -200,14 +209,16 @@ def add(
 
 
 def revoke(tools: Tools, name: str) -> tuple[ClientKey, bool]:
-    """End a key: its entry, and False when it had been revoked before. Raises NameInvalid, KeysFileInvalid, NotWritable."""
+    """Revoke a key; return its entry, and False when it was revoked before. Raises NameInvalid, KeysFileInvalid or NotWritable."""
     if name == OWNER:
-        raise NameInvalid("the owner's key is not revoked but replaced", hint="`io3ops key --rotate`, then `io3ops up`")
+        hint = "replace it: run `io3ops key --rotate`, then `io3ops up`"
+        raise NameInvalid("the owner's key cannot be revoked", hint=hint)
     with files.exclusive(tools.settings.state / "keys.lock"):
         keys = load(tools.settings)
         if name not in keys:
             raise NameInvalid(
-                f"there is no client key {scrub(repr(name))}{did_you_mean(name, keys)}", hint="`io3ops keys` lists them"
+                f"unknown client key {scrub(repr(name))}{did_you_mean(name, keys)}",
+                hint="`io3ops keys` lists the client keys",
             )
         if keys[name].revoked:
             return keys[name], False

@@ -1,4 +1,4 @@
-"""`io3ops down`: stop everything, lose nothing; with `purge`, remove the models and the state too."""
+"""`io3ops down`: stops the stack and keeps its data; with `purge` it removes the models and the state too."""
 
 from __future__ import annotations
 
@@ -14,33 +14,35 @@ from io3ops.tools import Tools
 
 @dataclass(frozen=True, kw_only=True)
 class DownResult:
+    """Services that were stopped, and volumes and folders that were removed."""
+
     stopped: tuple[str, ...]
     removed: tuple[str, ...]
 
 
 def down(tools: Tools, console: Console, *, purge: bool = False) -> DownResult:
-    """Raises EngineNotRunning when there is no engine to ask, ForeignStack for another clone's project."""
+    """Stop the stack. Raises an engine error when the engine does not answer; ForeignStack for another clone's project."""
     settings = tools.settings
-    engine.require(tools, "without it nothing of the stack runs; `make up` starts it")
-    found = tools.engine.containers(settings.project)
-    project.check_owner(settings, found)
+    engine.require(tools, "without the engine the stack does not run; `make up` starts both")
+    containers = tools.engine.containers(settings.project)
+    project.check_owner(settings, containers)
     volumes = tools.engine.volumes(settings.project) if purge else ()
-    if found or volumes:
+    if containers or volumes:
         with console.step(
-            "stop", f"{', '.join(sorted(found)) or 'no container'} of project {settings.project}"
+            "stop", f"{', '.join(sorted(containers)) or 'no container'} of project {settings.project}"
         ) as step:
             tools.compose.down(compose_variables(tools), volumes=purge)
             tools.engine.remove_networks(settings.project)
             step.outcome = (
                 "removed containers, networks and models"
                 if purge
-                else "containers removed; models, key and config are kept"
+                else "removed containers and networks; models, key and configuration are kept"
             )
     else:
-        console.skip("stop", "nothing runs")
+        console.skip("stop", "the stack does not run")
     removed = list(volumes)
     if purge and settings.state.exists():
-        with console.step("purge", "key, certificates and our part of .env") as step:
+        with console.step("purge", "keys, certificates and io3ops' part of .env") as step:
             for path in (
                 settings.state / "secrets",
                 settings.state / "ca",
@@ -54,4 +56,4 @@ def down(tools: Tools, console: Console, *, purge: bool = False) -> DownResult:
                 removed.append(str(path.relative_to(settings.root)))
             files.remove_env_block(settings.env_file)
             step.outcome = "removed"
-    return DownResult(stopped=tuple(sorted(found)), removed=tuple(removed))
+    return DownResult(stopped=tuple(sorted(containers)), removed=tuple(removed))

@@ -1,4 +1,4 @@
-"""One real round trip per mode, through the gateway, as an application would make it."""
+"""`io3ops smoke`: one real request per mode through the gateway, as an application would send it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PROMPT = "Say hello in one short sentence."
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """One mode's round trip: `detail` says what came back or what failed."""
+    """The request to one mode. `detail`: the answer or the failure, for people."""
 
     mode: str
     ok: bool
@@ -27,22 +27,22 @@ class Check:
 
 
 def check_modes(gateway: GatewayHttp, plan: Plan) -> None:
-    """Raises ModesDiffer unless the gateway lists exactly the table's modes."""
+    """Raise ModesDiffer unless the gateway lists exactly the table's modes."""
     listed, expected = set(gateway.modes()), set(plan.modes)
     if listed != expected:
         missing = ", ".join(sorted(expected - listed)) or "none"
         surplus = ", ".join(sorted(listed - expected)) or "none"
         raise ModesDiffer(
             "the gateway lists other modes than runtime/routing.yaml",
-            details=f"missing: {missing}\nsurplus: {surplus}",
-            hint="`make up` renders and restarts it",
+            details=f"missing: {missing}\nunexpected: {surplus}",
+            hint="`make up` renders the table and restarts the gateway",
         )
 
 
 def smoke(
     settings: Settings, plan: Plan, key: str, show: Callable[[str], None] = lambda _: None, *, cloud: bool = False
 ) -> tuple[Check, ...]:
-    """Every mode in the table's order; a failing one does not stop the rest. `cloud`: as public prompts, which may leave."""
+    """Call every mode, in the table's order, even when one fails. `cloud`: send public prompts, which may leave this machine."""
     gateway = GatewayHttp(settings.base_url, key)
     try:
         checks = []
@@ -60,28 +60,28 @@ def _one(settings: Settings, gateway: GatewayHttp, plan: Plan, mode: str, *, clo
     data_class: DataClass = "public" if cloud and plan.group(mode, "public") else "internal"
     if plan.group(mode, data_class) is None:
         return Check(
-            mode=mode, ok=True, seconds=0, detail="not called: only a cloud serves it (`io3ops smoke --cloud`)"
+            mode=mode, ok=True, seconds=0, detail="not called: only a cloud serves it; `io3ops smoke --cloud` calls it"
         )
     try:
         if plan.task(mode) not in ("chat", "embeddings"):
             return Check(
-                mode=mode, ok=True, seconds=0, detail=f"not called: {plan.task(mode)} would cost more than a word"
+                mode=mode, ok=True, seconds=0, detail=f"not called: a request for {plan.task(mode)} is expensive"
             )
         if plan.task(mode) == "embeddings":
             answer = gateway.embed(mode, PROMPT, data_class=data_class, timeout=settings.load_timeout)
-            said = f"{answer.dimensions} dimensions"
+            content = f"{answer.dimensions} dimensions"
         else:
             answer = gateway.chat(mode, PROMPT, data_class=data_class, max_tokens=16, timeout=settings.load_timeout)
-            said = f"{answer.tokens} tokens"
+            content = f"{answer.tokens} tokens"
     except Io3opsError as error:
         return Check(mode=mode, ok=False, seconds=time.monotonic() - started, detail=error.message)
     return Check(
-        mode=mode, ok=True, seconds=answer.seconds, detail=f"{said}, served by {answer.deployment or 'unknown'}"
+        mode=mode, ok=True, seconds=answer.seconds, detail=f"{content}, served by {answer.deployment or 'unknown'}"
     )
 
 
 def failure(checks: tuple[Check, ...]) -> CheckFailed | None:
-    """The error of a smoke test with failing modes."""
+    """Return the error for a test with failing modes, None when all answer."""
     bad = [c for c in checks if not c.ok]
     if not bad:
         return None
@@ -92,8 +92,13 @@ def failure(checks: tuple[Check, ...]) -> CheckFailed | None:
     )
 
 
+def text(checks: tuple[Check, ...]) -> str:
+    """Render the checks for people."""
+    return "\n".join(f"{'✓' if c.ok else '✗'} {c.mode:<12} {c.seconds:5.2f} s  {c.detail}" for c in checks)
+
+
 def junit(checks: tuple[Check, ...]) -> str:
-    """The checks as a JUnit report, for CI."""
+    """Render the checks as a JUnit report, for CI."""
     cases = []
     for check in checks:
         head = f'    <testcase classname="smoke" name={quoteattr(check.mode)} time="{check.seconds:.3f}"'

@@ -1,6 +1,6 @@
-"""`io3ops up`: an ordered list of steps. Each first says, as data, whether it is needed and why; then it acts.
+"""`io3ops up`: an ordered list of steps. Each first decides, as data, whether it is needed and why; then it acts.
 
-`--dry-run` walks the same list and only prints the decisions, so the two cannot drift apart.
+`--dry-run` walks the same list and only prints the decisions, so the two cannot differ.
 """
 
 from __future__ import annotations
@@ -18,8 +18,21 @@ from io3ops.console import Console, Step
 from io3ops.errors import EngineLost, Io3opsError
 from io3ops.operations.lifecycle import smoke
 from io3ops.operations.models import models
-from io3ops.operations.stack import engine, images, mounts, observe, project, reload, subnets, validate
-from io3ops.operations.stack import owner_key as key
+from io3ops.operations.stack import (
+    build_images,
+    engine,
+    images,
+    mounted_files,
+    mounts,
+    observe,
+    owner_key,
+    ownership,
+    project,
+    reload,
+    subnets,
+    validate,
+    waiting,
+)
 from io3ops.operations.stack.project import compose_variables
 from io3ops.operations.table import config as config_operation
 from io3ops.operations.table import provider_key_files
@@ -31,7 +44,7 @@ from io3ops_shared import digests
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """Whether a step has to act, and why (or why not)."""
+    """Whether a step must act, and why or why not."""
 
     needed: bool
     cause: str
@@ -39,7 +52,7 @@ class Decision:
 
 @dataclass(kw_only=True)
 class Run:
-    """What one `up` has learnt so far."""
+    """What one `up` has found and done so far."""
 
     tools: Tools
     config: Config
@@ -52,33 +65,37 @@ class Run:
     key: str = ""
     models: tuple[models.ModelState, ...] = ()
     checks: tuple[smoke.Check, ...] = ()
-    # By service, the folders of which its container still has an older one.
+    # Folders that were replaced on the host while a container keeps the old one, by service.
     stale: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
-    # Networks that are not as they should be: an older release's has a way out.
+    # Networks that differ from the variables. Those of an older release have a way out.
     misshapen: tuple[Network, ...] = ()
+    # The steps that acted, or would act in a dry run.
     acted: list[str] = field(default_factory=list)
 
     def look(self) -> None:
-        """Observe the engine again."""
+        """Ask the engine again for its properties and containers."""
         self.info = self.tools.engine.info()
         self.containers = self.tools.engine.containers(self.tools.settings.project)
 
     @property
     def owner(self) -> tuple[int, int] | None:
-        return project.key_owner(self.info) if self.info else None
+        """(uid, gid) of the gateway's files; None before the engine answers."""
+        return ownership.key_owner(self.info) if self.info else None
 
     @property
     def ready_engine(self) -> bool:
+        """Whether the engine can be used."""
         return self.engine.status is EngineStatus.READY
 
     def running(self, service: str) -> bool:
-        found = self.containers.get(service)
-        return bool(found and found.running)
+        """Return whether a service's container runs."""
+        container = self.containers.get(service)
+        return bool(container and container.running)
 
 
 @dataclass(frozen=True, kw_only=True)
 class UpStep:
-    """`decide` observes and never changes anything; `act` is called only when it said so."""
+    """One step. `decide` only observes; `act` is called when the decision needs it."""
 
     name: str
     decide: Callable[[Run], Decision]
@@ -86,9 +103,9 @@ class UpStep:
 
 
 def up(tools: Tools, console: Console, *, dry_run: bool = False) -> Run:
-    """Bring the stack to what the table says. A failure keeps what runs; a second call continues.
+    """Bring the stack into the state that the table describes. After a failure, a second call continues.
 
-    Raises the first failing step's error.
+    Raises the error of the first step that fails; the containers keep running.
     """
     run = start(tools, console, dry_run=dry_run)
     walk(run, console, tuple(step_named(name) for name in MODELS_FIRST) if _serves(run) else STEPS)
@@ -98,59 +115,63 @@ def up(tools: Tools, console: Console, *, dry_run: bool = False) -> Run:
 
 
 def start(tools: Tools, console: Console, *, dry_run: bool = False) -> Run:
-    """Read the table and the key, and look at what is there. Raises TableInvalid or KeyFileUnsafe."""
+    """Read the table and the key, and observe the engine. Raises TableInvalid or KeyFileUnsafe."""
     config = config_operation.load(tools.settings)
     for warning in config.warnings:
         console.note(f"warning: {warning}")
     for name in provider_key_files.missing_keys(tools.settings, config.plan):
-        console.note(f"warning: there is no key {name!r}, so what needs it is left out: `io3ops secrets set {name}`")
-    # The key is read before anything is installed or built: a mistake here must not cost minutes.
-    key_now = files.read_key(tools.settings.key_file) or ""
-    run = Run(tools=tools, config=config, engine=engine.observe(tools), dry=dry_run, key=key_now)
+        console.note(
+            f"warning: the API key {name!r} is not set, so its deployments are skipped: `io3ops secrets set {name}`"
+        )
+    # Read the key before anything is installed or built: a faulty file must fail at once, not after minutes.
+    key = files.read_key(tools.settings.key_file) or ""
+    run = Run(tools=tools, config=config, engine=engine.observe(tools), dry=dry_run, key=key)
     if run.ready_engine:
         run.look()
     return run
 
 
 def _serves(run: Run) -> bool:
-    """Whether the running stack can fetch the new table's models while the old table goes on serving."""
+    """Return whether the running stack can fetch the new table's models while the old table keeps serving."""
     plan = run.config.plan
     if not (run.running("gateway") and run.running("runtime")) or plan.external_urls:
         return False
     try:
         run.models = models.states(run.tools, plan)
     except Io3opsError:
-        # It runs, and does not work: mending it comes first.
+        # The stack runs but does not work, so repair it first.
         return False
     return True
 
 
 def applied_copy(settings: Settings) -> Path:
-    """The last litellm.yaml that passed; `io3ops apply` puts it back when a newer one does not."""
+    """Return the path of the last litellm.yaml that passed its checks; `io3ops apply` restores it when a newer one fails."""
     return settings.state / "applied" / "litellm.yaml"
 
 
 def remember(run: Run) -> None:
+    """Keep a copy of the configuration that has passed its checks."""
     files.write_atomic(applied_copy(run.tools.settings), run.config.text.encode())
 
 
 def step_named(name: str) -> UpStep:
+    """Return a step by its name."""
     return next(step for step in STEPS if step.name == name)
 
 
 def walk(run: Run, console: Console, steps: tuple[UpStep, ...]) -> None:
-    """Decide and act, step by step. Raises the first failing step's error, or EngineLost when the engine is to blame."""
+    """Decide and act, step by step. Raises the error of the first step that fails, or EngineLost when the engine caused it."""
     try:
         _walk(run, console, steps)
     except EngineLost:
         raise
     except Io3opsError as error:
-        # A dead engine looks like a dead gateway, a failed build or a failed Compose: name the layer that is to blame.
+        # Without the engine, the gateway, a build or Compose fail too. Name the layer that caused it.
         if run.ready_engine and run.tools.engine.probe().status is EngineStatus.STOPPED:
             raise EngineLost(
-                "the Docker engine stopped answering in the middle",
+                "the Docker engine stopped answering during the command",
                 details=error.message,
-                hint="start it again (`make up` does) and run the same command; models, key and config are kept",
+                hint="run `make up`, which starts it and continues; models, key and configuration are kept",
             ) from None
         raise
 
@@ -161,7 +182,7 @@ def _walk(run: Run, console: Console, steps: tuple[UpStep, ...]) -> None:
         if not decision.needed or run.dry:
             console.skip(step.name, decision.cause if not decision.needed else f"would act: {decision.cause}")
             if decision.needed:
-                # What follows must decide as if this had been done.
+                # The following steps must decide as if this one had acted.
                 run.acted.append(step.name)
             continue
         with console.step(step.name, decision.cause) as progress:
@@ -187,24 +208,25 @@ def _ports(run: Run) -> Decision:
     project.check_port(run.tools.settings, run.containers)
     observe.check_port(run.tools.settings, run.config.plan, run.containers.get("observer"))
     return Decision(
-        needed=False, cause=f"127.0.0.1:{run.tools.settings.port} is {'ours' if run.running('gateway') else 'free'}"
+        needed=False,
+        cause=f"127.0.0.1:{run.tools.settings.port} is {'used by our gateway' if run.running('gateway') else 'free'}",
     )
 
 
 def _key(run: Run) -> Decision:
     if not run.key:
-        return Decision(needed=True, cause="no master key yet")
-    return Decision(needed=False, cause=f"{run.tools.settings.key_file.relative_to(run.tools.settings.root)} is there")
+        return Decision(needed=True, cause="there is no key yet")
+    return Decision(needed=False, cause=f"{run.tools.settings.key_file.relative_to(run.tools.settings.root)} exists")
 
 
 def _make_key(run: Run, step: Step) -> None:
-    run.key = key.ensure(run.tools.settings, run.owner)
+    run.key = owner_key.ensure(run.tools.settings, run.owner)
     step.outcome = f"made {run.tools.settings.key_file.relative_to(run.tools.settings.root)} (0600)"
 
 
 def _config(run: Run) -> Decision:
     if run.config.current:
-        return Decision(needed=False, cause="runtime/litellm.yaml is what the table says")
+        return Decision(needed=False, cause="runtime/litellm.yaml matches the table")
     if run.config.hand_edited:
         raise config_operation.hand_edit_error(run.tools.settings, run.config)
     missing = run.config.rendered.on_disk is None
@@ -215,20 +237,20 @@ def _render(run: Run, step: Step) -> None:
     taken = ""
     if run.running("gateway") and run.images is not None:
         if _stays(run):
-            # Tried and taken over by the running gateway, and only then written: nobody notices one that fails.
-            step.activity("config")("handed to the running gateway")
+            # The running gateway tests the file and switches to it before it is written. Clients do not notice a failure.
+            step.activity("config")("testing it in the running gateway")
             _hand_over(run)
-            taken = "the running gateway took it over; "
+            taken = "the running gateway switched to it; "
         else:
-            # Something works already: it is replaced only by a file that LiteLLM loads.
-            step.activity("config")("held against LiteLLM's own loader")
+            # A working file is replaced only by one that LiteLLM can load.
+            step.activity("config")("testing it with LiteLLM's own loader")
             validate.validate(run.tools, run.config, run.images.gateway.tag)
     step.outcome = f"{taken}wrote {', '.join(config_operation.write(run.tools.settings, run.config))}"
 
 
 def _images(run: Run) -> Decision:
     if not run.ready_engine:
-        return Decision(needed=True, cause="known once the engine answers")
+        return Decision(needed=True, cause="to be decided once the engine answers")
     run.images = images.decide(
         run.tools,
         runs_runtime=run.config.plan.runs_runtime,
@@ -236,19 +258,19 @@ def _images(run: Run) -> Decision:
         gpu=project.gpu_overlay(run.tools.settings, run.tools.machine, run.info),
     )
     missing = run.images.missing
-    verb = {"build": "build", "official": "take"}
-    causes = "; ".join(f"{verb[i.how]} {i.name}: {i.cause}" for i in missing)
+    verb = {images.Origin.BUILD: "build", images.Origin.OFFICIAL: "pull"}
+    causes = "; ".join(f"{verb[i.origin]} {i.name}: {i.cause}" for i in missing)
     return Decision(needed=bool(missing), cause=causes or "inputs unchanged")
 
 
 def _make_images(run: Run, step: Step) -> None:
     assert run.images is not None
-    images.ensure(run.tools, run.images, step)
+    build_images.build(run.tools, run.images, step)
 
 
 def _stack(run: Run) -> Decision:
     if not run.ready_engine or run.images is None:
-        return Decision(needed=True, cause="known once the engine answers")
+        return Decision(needed=True, cause="to be decided once the engine answers")
     run.variables = project.variables(run.tools, run.config, run.images, run.info, run.key)
     wanted = project.services(run.config.plan)
     run.misshapen = subnets.misshapen(run.tools.settings, run.variables, run.tools.engine.networks())
@@ -263,32 +285,34 @@ def _stack(run: Run) -> Decision:
         return Decision(needed=True, cause=f"start {', '.join(down)}")
     if run.misshapen:
         names = ", ".join(network.name for network in run.misshapen)
-        return Decision(needed=True, cause=f"replace the network {names}: it has a way out, or other addresses")
+        return Decision(needed=True, cause=f"replace the network {names}: it has a way out, or its addresses changed")
     if surplus:
-        return Decision(needed=True, cause=f"remove {', '.join(surplus)}: not in the table")
+        return Decision(needed=True, cause=f"remove {', '.join(surplus)}: the table does not need it")
     changed = [k for k, v in project.persistent(run.variables, run.tools.settings).items() if written.get(k) != v]
     if changed:
         return Decision(needed=True, cause=f"changed: {', '.join(changed)}")
     if run.stale:
         return Decision(needed=True, cause=mounts.cause(run.tools.settings, run.stale))
-    if project.in_hand(run.tools.settings) != project.handed_out(run.tools.settings, run.config.plan):
-        return Decision(needed=True, cause="what the table hands to the containers changed: keys, hosts or names")
-    if run.owner and (strange := project.strangers(run.tools.settings, run.owner)):
-        shown = ", ".join(str(path.relative_to(run.tools.settings.root)) for path in strange[:3])
-        return Decision(needed=True, cause=f"not the gateway's own: {shown}{', …' if len(strange) > 3 else ''}")
-    # `.env` says what was asked for; the containers say what they got.
+    if mounted_files.on_disk(run.tools.settings) != mounted_files.wanted(run.tools.settings, run.config.plan):
+        return Decision(needed=True, cause="the containers' files changed: provider keys, allowed hosts or names")
+    if run.owner and (paths := ownership.wrongly_owned(run.tools.settings, run.owner)):
+        shown = ", ".join(str(path.relative_to(run.tools.settings.root)) for path in paths[:3])
+        return Decision(needed=True, cause=f"change the owner of {shown}{', …' if len(paths) > 3 else ''}")
+    # `.env` has the wanted state; the containers show the actual one.
     gateway = run.containers["gateway"]
     if (gateway.key, gateway.image) != (run.variables["IO3OPS_KEY_FINGERPRINT"], run.images.gateway.tag):
-        return Decision(needed=True, cause="the gateway runs with another key or image")
+        return Decision(needed=True, cause="the gateway runs with an old key or image")
     if run.tools.settings.port not in gateway.ports:
         return Decision(needed=True, cause=f"the gateway is not published on port {run.tools.settings.port}")
     sick = [s for s in wanted if run.containers[s].health == "unhealthy"]
-    return Decision(needed=bool(sick), cause=f"unhealthy: {', '.join(sick)}" if sick else f"{', '.join(wanted)} run")
+    return Decision(
+        needed=bool(sick), cause=f"restart {', '.join(sick)}: unhealthy" if sick else f"{', '.join(wanted)} run"
+    )
 
 
 def _start(run: Run, step: Step) -> None:
     settings = run.tools.settings
-    key.ensure(settings, run.owner)
+    owner_key.ensure(settings, run.owner)
     files.sync_folder(settings.state / "ca", files.ca_certificates(settings.ca_dir))
     if run.config.plan.observe.on:
         files.private_folder(settings.logs, run.owner)
@@ -296,58 +320,58 @@ def _start(run: Run, step: Step) -> None:
         files.private_folder(path.parent, run.owner)
     for folder in (settings.logs, settings.recording, settings.content):
         files.private_folder(folder, run.owner)
-    project.hand_out(settings, project.handed_out(settings, run.config.plan), run.owner)
-    for path in project.belongings(settings):
-        # The gateway removes old logs meanwhile.
+    mounted_files.write(settings, mounted_files.wanted(settings, run.config.plan), run.owner)
+    for path in ownership.owned_files(settings):
+        # The gateway may remove an old log in the meantime.
         with contextlib.suppress(FileNotFoundError):
             files.own(path, run.owner, follow=path.is_dir())
     if run.owner:
         for folder in (settings.state / "ca", settings.table.parent):
             files.let_read(folder, run.owner)
     sick = [s for s in project.services(run.config.plan) if run.running(s) and run.containers[s].health == "unhealthy"]
-    for found in run.containers.values():
-        if found.status == "paused":
-            run.tools.engine.unpause(found.id)
+    for container in run.containers.values():
+        if container.status == "paused":
+            run.tools.engine.unpause(container.id)
     for network in run.misshapen:
         _replace(run, network, step)
     if run.stale:
-        # A bind mount is made with its container: Compose itself sees no difference.
-        step.note(f"made anew, for the folders that are there now: {', '.join(run.stale)}")
+        # Compose does not notice that the folder behind a bind mount was replaced.
+        step.note(f"recreated for their replaced folders: {', '.join(run.stale)}")
         run.tools.compose.up(tuple(run.stale), run.variables, recreate=True)
     run.tools.compose.up(project.services(run.config.plan), run.variables)
     for service in sick:
         run.tools.compose.restart(service, run.variables)
-    # Compose takes a service that the table no longer needs for one that is merely not asked for.
+    # Compose keeps a service that the table no longer needs: it is only not requested in this call.
     for service in [s for s in run.containers if s not in project.services(run.config.plan)]:
         run.tools.compose.remove(service, run.variables)
-    # Last: `.env` says what runs. Written before, a failed start would look like a finished one.
+    # Write `.env` last. Written earlier, it would make a failed start look like a finished one.
     files.write_env(settings.env_file, project.persistent(run.variables, settings))
     run.look()
     step.outcome = "containers started"
 
 
 def _replace(run: Run, network: Network, step: Step) -> None:
-    """Remove a network; Compose makes it again. It does so itself only in newer versions, and not where something else is attached."""
+    """Remove a network, so that Compose makes it again. Only newer versions replace it themselves, and not with foreign containers on it."""
     service = subnets.WALLED[network.name][1]
     if service in run.containers:
-        # A stopped one too: it could not start any more without its network.
+        # Also a stopped container, which could not start without its old network.
         run.tools.compose.remove(service, run.variables)
     others = run.tools.engine.remove_network(network.id)
-    step.note(f"the network {network.name} is made anew, and {service} with it")
+    step.note(f"recreating the network {network.name}, and {service} with it")
     if others:
-        step.note(f"taken off {network.name}: {', '.join(others)}")
+        step.note(f"disconnected from {network.name}: {', '.join(others)}")
 
 
 def _stays(run: Run) -> bool:
-    """Whether the gateway's container can take the new table as it is: then it is told, and not replaced."""
+    """Return whether the gateway's container can switch to the new table without being replaced."""
     assert run.images is not None
     wanted = project.variables(run.tools, run.config, run.images, run.info, run.key)
     gateway = run.containers["gateway"]
-    asked = (wanted["IO3OPS_KEY_FINGERPRINT"], wanted["IO3OPS_CA_DIGEST"], run.images.gateway.tag)
+    expected = (wanted["IO3OPS_KEY_FINGERPRINT"], wanted["IO3OPS_CA_DIGEST"], run.images.gateway.tag)
     written, _ = files.read_env(run.tools.settings.env_file)
     same = all(written.get(name) == wanted[name] for name in ("COMPOSE_FILE", "IO3OPS_UID", "IO3OPS_GID"))
     port = run.tools.settings.port in gateway.ports
-    return (gateway.key, gateway.ca, gateway.image) == asked and same and port and gateway.status != "paused"
+    return (gateway.key, gateway.ca, gateway.image) == expected and same and port and gateway.status != "paused"
 
 
 def _hand_over(run: Run) -> None:
@@ -355,28 +379,28 @@ def _hand_over(run: Run) -> None:
 
 
 def _restarts(run: Run, service: str) -> int:
-    found = run.containers.get(service)
-    return found.restarts if found else 0
+    container = run.containers.get(service)
+    return container.restarts if container else 0
 
 
 def _runtime(run: Run) -> Decision:
     if not run.config.plan.runs_runtime:
         return Decision(needed=False, cause=f"external: {', '.join(run.config.plan.external_urls)}")
-    found = run.containers.get("runtime")
-    if found and found.running and found.health == "healthy":
+    container = run.containers.get("runtime")
+    if container and container.running and container.health == "healthy":
         return Decision(needed=False, cause="healthy")
     return Decision(needed=True, cause="wait until Ollama answers")
 
 
 def _wait_runtime(run: Run, step: Step) -> None:
-    waiting = project.Waiting(service="runtime", what="Ollama", ready=lambda c: c.health == "healthy")
-    project.wait(run.tools, waiting, _restarts(run, "runtime"), step.activity("runtime"))
+    runtime = waiting.Waiting(service="runtime", what="Ollama", ready=lambda c: c.health == "healthy")
+    waiting.wait(run.tools, runtime, _restarts(run, "runtime"), step.activity("runtime"))
     step.outcome = "healthy"
 
 
 def _models(run: Run) -> Decision:
     if not run.running("gateway") or (run.dry and "stack" in run.acted):
-        return Decision(needed=True, cause="known once the runtime answers")
+        return Decision(needed=True, cause="to be decided once the runtime answers")
     run.models = models.states(run.tools, run.config.plan)
     missing = [s for s in run.models if s.missing]
     if not missing:
@@ -399,24 +423,24 @@ def _gateway(run: Run) -> Decision:
         try:
             if client.ready():
                 if client.serves()[1] != digests.of_config(run.config.text):
-                    return Decision(needed=True, cause="it serves another config than the table's")
+                    return Decision(needed=True, cause="it serves another configuration than the table's")
                 return Decision(needed=False, cause=f"lists {', '.join(run.config.plan.modes)}")
         finally:
             client.close()
-    return Decision(needed=True, cause="wait until LiteLLM is ready and lists the modes")
+    return Decision(needed=True, cause="wait until it is ready and lists the modes")
 
 
 def _wait_gateway(run: Run, step: Step) -> None:
     client = GatewayHttp(run.tools.settings.base_url, run.key)
     try:
-        waiting = project.Waiting(service="gateway", what="the gateway", ready=lambda _: client.ready())
-        project.wait(run.tools, waiting, _restarts(run, "gateway"), step.activity("gateway"))
-        found = client.serves()[1]
+        gateway = waiting.Waiting(service="gateway", what="the gateway", ready=lambda _: client.ready())
+        waiting.wait(run.tools, gateway, _restarts(run, "gateway"), step.activity("gateway"))
+        serves = client.serves()[1]
     finally:
         client.close()
-    if found != digests.of_config(run.config.text):
+    if serves != digests.of_config(run.config.text):
         _hand_over(run)
-    # On a connection of its own: the one before is served to its end by the workers that leave.
+    # Use a new connection: the old workers keep serving the previous one until it closes.
     client = GatewayHttp(run.tools.settings.base_url, run.key)
     try:
         smoke.check_modes(client, run.config.plan)
@@ -427,27 +451,25 @@ def _wait_gateway(run: Run, step: Step) -> None:
 
 def _preload(run: Run) -> Decision:
     if not run.running("gateway") or (run.dry and ("stack" in run.acted or "models" in run.acted)):
-        return Decision(needed=True, cause="known once the models are there")
+        return Decision(needed=True, cause="to be decided once the models are installed")
     if "models" in run.acted:
         run.models = models.states(run.tools, run.config.plan)
-    waiting = [s for s in models.first_choices(run.config.plan, run.models) if not s.ready]
-    return Decision(
-        needed=bool(waiting),
-        cause=f"load {', '.join(s.planned.model.name for s in waiting)}" if waiting else "models are loaded",
-    )
+    cold = [s for s in models.first_choices(run.config.plan, run.models) if not s.ready]
+    cause = f"load {', '.join(s.planned.model.name for s in cold)}" if cold else "models are loaded"
+    return Decision(needed=bool(cold), cause=cause)
 
 
 def _load(run: Run, step: Step) -> None:
-    waiting = tuple(s for s in models.first_choices(run.config.plan, run.models) if not s.ready)
-    models.preload(run.tools, waiting, step)
-    step.outcome = f"loaded {', '.join(s.planned.model.name for s in waiting)}"
+    cold = tuple(s for s in models.first_choices(run.config.plan, run.models) if not s.ready)
+    models.preload(run.tools, cold, step)
+    step.outcome = f"loaded {', '.join(s.planned.model.name for s in cold)}"
 
 
 def _smoke(run: Run) -> Decision:
     passed = files.read_bytes(applied_copy(run.tools.settings))
     if run.acted or passed != run.config.text.encode():
         return Decision(needed=True, cause="one short call per mode")
-    return Decision(needed=False, cause="nothing changed (`io3ops smoke` tests any time)")
+    return Decision(needed=False, cause="nothing changed; `io3ops smoke` runs it at any time")
 
 
 def _call_modes(run: Run, step: Step) -> None:
@@ -472,7 +494,7 @@ STEPS = (
     UpStep(name="smoke", decide=_smoke, act=_call_modes),
 )
 
-# A fetch that fails must not take down what serves: the table is switched when its models are there.
+# The order for a running stack: it switches to the table only when the models are there, so a failed download changes nothing.
 MODELS_FIRST = (
     "engine",
     "port",

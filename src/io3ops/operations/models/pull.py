@@ -1,8 +1,9 @@
-"""`io3ops pull` and `io3ops models`: the gap between the table's models and the runtime's."""
+"""`io3ops pull` and `io3ops models`: the differences between the table's models and the runtime's."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from io3ops.adapters.ollama_api import InstalledModel
 from io3ops.console import Console
@@ -13,13 +14,22 @@ from io3ops.routing.plan import RUNTIME_URL
 from io3ops.tools import Tools
 
 
+class State(StrEnum):
+    """The state of a model in its runtime. OTHER_WINDOW: the next request loads it again."""
+
+    MISSING = "missing"
+    INSTALLED = "installed"
+    LOADED = "loaded"
+    OTHER_WINDOW = "loaded with another window"
+
+
 @dataclass(frozen=True, kw_only=True)
 class ModelRow:
-    """One model of the table. Sizes in MB; `state`: missing, installed, loaded, or loaded with another window."""
+    """One model of the table. Sizes in MB, `context` in tokens."""
 
     model: str
     name: str
-    state: str
+    state: State
     size: int
     memory: int
     context: int
@@ -28,7 +38,7 @@ class ModelRow:
 
 
 def pull(tools: Tools, console: Console) -> tuple[str, ...]:
-    """The names of the models that were fetched. The stack must run: the runtime is reached through it."""
+    """Fetch the missing models and return their names. The stack must run, because the runtime is reached through it."""
     plan = config.load(tools.settings).plan
     missing = tuple(s for s in models.states(tools, plan) if s.missing)
     if not missing:
@@ -43,23 +53,23 @@ def pull(tools: Tools, console: Console) -> tuple[str, ...]:
 
 
 def list_models(tools: Tools) -> tuple[ModelRow, ...]:
+    """Return every model of the table that runs on an Ollama."""
     return tuple(_row(state) for state in models.states(tools, config.load(tools.settings).plan))
 
 
+def _state(state: models.ModelState) -> State:
+    if state.missing:
+        return State.MISSING
+    if state.ready:
+        return State.LOADED
+    return State.OTHER_WINDOW if state.loaded else State.INSTALLED
+
+
 def _row(state: models.ModelState) -> ModelRow:
-    word = (
-        "missing"
-        if state.missing
-        else "loaded"
-        if state.ready
-        else "loaded with another window"
-        if state.loaded
-        else "installed"
-    )
     return ModelRow(
         model=state.planned.model.name,
         name=state.name,
-        state=word,
+        state=_state(state),
         size=state.installed.size // 10**6 if state.installed else 0,
         memory=state.loaded.memory // 10**6 if state.loaded else 0,
         context=state.planned.model.context,
@@ -69,7 +79,7 @@ def _row(state: models.ModelState) -> ModelRow:
 
 
 def unused_models(tools: Tools) -> tuple[InstalledModel, ...]:
-    """What lies in the stack's own runtime and no mode uses: an older recipe, a former table's models."""
+    """Return the models in the stack's runtime that no mode uses: those of an earlier table or recipe."""
     plan = config.load(tools.settings).plan
     if not plan.runs_runtime:
         return ()
@@ -79,12 +89,14 @@ def unused_models(tools: Tools) -> tuple[InstalledModel, ...]:
 
 
 def prune_models(tools: Tools, unused: tuple[InstalledModel, ...]) -> None:
+    """Delete models from the stack's runtime."""
     with models.runtime_api(tools, RUNTIME_URL) as api:
         for model in unused:
             api.delete(model.name)
 
 
 def models_text(rows: tuple[ModelRow, ...], unused: tuple[InstalledModel, ...]) -> str:
+    """Render the models for people."""
     wide = max(len(r.model) for r in rows)
     lines = [f"{'model':<{wide}}  {'state':<9} {'disk MB':>8} {'mem MB':>7} {'window':>7}  modes"]
     for row in rows:

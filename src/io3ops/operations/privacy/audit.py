@@ -1,7 +1,7 @@
-"""`io3ops audit`: the gateway's log of prompts that left by an explicit override, and whether it is whole.
+"""`io3ops audit`: shows and verifies the gateway's log of prompts that left by an explicit override.
 
-Every entry carries the hash of the one before, and the last verified one is remembered outside the gateway's
-reach: a changed, inserted or lost line shows, also when all hashes after it were made anew.
+Every entry contains the hash of the previous one, and we store the last verified entry where the gateway cannot reach it. This
+reveals a changed, inserted or lost line, even when all later hashes were computed again.
 """
 
 from __future__ import annotations
@@ -30,9 +30,10 @@ class Head:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """`entries`: those before the first bad line. `problem` '' means that the chain is intact.
+    """The verified log.
 
-    `line` counts from 1, 0 when the problem is no line's. `torn`: the last line has no end, as after a crash.
+    `entries`: those before the first faulty line. `problem`: '' when the chain is intact. `line`: the faulty line, counted from
+    1; 0 when the problem concerns no single line. `torn`: the last line is incomplete, as after a crash.
     """
 
     entries: tuple[dict[str, Any], ...] = ()
@@ -42,13 +43,16 @@ class Report:
 
     @property
     def intact(self) -> bool:
+        """Whether the chain has no problem."""
         return not self.problem
 
     @property
     def head(self) -> Head | None:
+        """The last verified entry, None for an empty log."""
         return Head(seq=self.entries[-1]["seq"], hash=self.entries[-1]["hash"]) if self.entries else None
 
     def data(self, last: int | None) -> dict[str, Any]:
+        """Return the report for programs, with the last entries only if `last` is set."""
         head = self.head
         return {
             "count": len(self.entries),
@@ -64,7 +68,7 @@ class Report:
 
 
 def verify(lines: Iterable[bytes], head: Head | None = None) -> Report:
-    """Hold every line (with its end) against the one before, and the whole against what was verified last."""
+    """Verify every line (with its line end) against the previous one, and the log against the last verified entry."""
     entries: list[dict[str, Any]] = []
     previous, torn = digests.NO_ENTRY, False
     for number, line in enumerate(lines, 1):
@@ -79,13 +83,13 @@ def verify(lines: Iterable[bytes], head: Head | None = None) -> Report:
         entries.append(entry)
         previous = entry["hash"]
     if head and len(entries) < head.seq:
-        why = f"{_entries(head.seq)} were there when it was last verified, now {len(entries)}: cut off at the end, or another file"
+        why = f"it had {_entries(head.seq)} when it was last verified, and has {len(entries)} now: its end was cut off, or it is another file"
         return Report(entries=tuple(entries), problem=why, torn=torn)
     return Report(entries=tuple(entries), torn=torn)
 
 
 def text(report: Report, last: int | None = None) -> str:
-    """The table, then one line that says whether to believe it."""
+    """Render the entries for people, then one line about the chain."""
     shown = _newest(report.entries, last)
     rows = [("time", "key", "mode", "class (source)", "provider", "reason")]
     for entry in shown:
@@ -98,7 +102,7 @@ def text(report: Report, last: int | None = None) -> str:
         wide = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = ["  ".join(f"{c:<{w}}" for c, w in zip(row, wide, strict=True)).rstrip() for row in rows] + [""]
     if report.torn:
-        lines.append("the last line is torn (a crash while it was written); it is not counted")
+        lines.append("the last line is incomplete, as after a crash; it does not count")
     head = report.head
     if report.problem:
         place = f"line {report.line}: " if report.line else ""
@@ -111,12 +115,12 @@ def text(report: Report, last: int | None = None) -> str:
 
 
 def escaped(value: str) -> str:
-    """What a client wrote, without power over the terminal."""
+    """Return a client's text without control characters."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in value)
 
 
 def _read(line: bytes) -> tuple[dict[str, Any], str]:
-    """(entry, '') or ({}, what is wrong with the line by itself)."""
+    """Return (entry, ''), or ({}, what is wrong with the line itself)."""
     try:
         entry = json.loads(line.decode("utf-8"), object_pairs_hook=_once)
     except (ValueError, RecursionError):
@@ -126,29 +130,29 @@ def _read(line: bytes) -> tuple[dict[str, Any], str]:
     if type(entry.get("v")) is not int or type(entry.get("seq")) is not int:
         return {}, "`v` and `seq` must be whole numbers"
     if entry["v"] != 1:
-        return {}, f"version {entry['v']} is not known to this io3ops"
+        return {}, f"unsupported version {entry['v']}; this release reads version 1"
     wrong = [name for name in TEXTS if not isinstance(entry.get(name), str)]
     return ({}, f"{wrong[0]!r} is missing or not text") if wrong else (entry, "")
 
 
 def _wrong(entry: dict[str, Any], number: int, previous: str, head: Head | None) -> str:
     if entry["seq"] != number:
-        return f"it says entry {entry['seq']}, expected {number}: lines are missing, doubled or in another order"
+        return f"found entry {entry['seq']}, expected {number}: lines are missing, repeated or out of order"
     if entry["prev"] != previous:
-        return "it does not follow the entry before: that one was changed or replaced"
+        return "it does not follow the previous entry, which was changed or replaced"
     if entry["hash"] != digests.of_audit_entry(entry):
         return "its hash is wrong: it was changed"
     if head and number == head.seq and entry["hash"] != head.hash:
-        return "it is not the entry that was here when the log was last verified: the log was rewritten"
+        return "it differs from the entry that was last verified here: the log was rewritten"
     return ""
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    # Of two equal keys json keeps the last; another reader may keep the first.
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    # Python's json keeps the last of two equal keys, but another reader may keep the first.
+    unique = dict(pairs)
+    if len(unique) < len(pairs):
         raise ValueError
-    return found
+    return unique
 
 
 def _newest(entries: tuple[dict[str, Any], ...], last: int | None) -> tuple[dict[str, Any], ...]:
@@ -160,7 +164,7 @@ def _entries(count: int) -> str:
 
 
 def parse_head(data: bytes) -> Head | None:
-    """None for what is no head."""
+    """Return the stored entry, None when the data is none."""
     try:
         found = json.loads(data)
         seq, value = found["seq"], found["hash"]
@@ -173,16 +177,16 @@ def parse_head(data: bytes) -> Head | None:
 
 
 def audit(settings: Settings) -> tuple[Report, str]:
-    """Verify the log and remember how far: the report, and a note when that could not be remembered.
+    """Verify the log and store its last entry; return the report, and a warning when the entry could not be stored.
 
-    Raises CheckFailed when the log or what was remembered of it cannot be read.
+    Raises CheckFailed when the log or the stored entry cannot be read.
     """
-    remembered = files.read_bytes(settings.audit_head, CheckFailed)
-    head = None if remembered is None else parse_head(remembered)
-    if remembered is not None and head is None:
+    stored = files.read_bytes(settings.audit_head, CheckFailed)
+    head = None if stored is None else parse_head(stored)
+    if stored is not None and head is None:
         raise CheckFailed(
-            f"{settings.audit_head} does not say what was verified last: it was changed",
-            hint="look into why; once it is removed, `io3ops audit` starts anew and cannot tell whether old entries are lost",
+            f"{settings.audit_head}, which stores the last verified entry, was changed",
+            hint="find out why; without the file `io3ops audit` starts again, and cannot detect lost entries of the past",
         )
     report = verify(io.BytesIO(files.read_bytes(settings.audit_file, CheckFailed) or b""), head)
     if report.intact and report.head and report.head != head:
@@ -190,5 +194,5 @@ def audit(settings: Settings) -> tuple[Report, str]:
         try:
             files.write_atomic(settings.audit_head, line.encode(), 0o600)
         except NotWritable as error:
-            return report, f"warning: what was verified is not remembered: {error.message}"
+            return report, f"warning: the last verified entry could not be stored: {error.message}"
     return report, ""

@@ -1,4 +1,4 @@
-"""`io3ops record`: ask the gateway to keep the prompts and answers of some modes for a while. It reads the same file."""
+"""`io3ops record`: asks the gateway, by a file, to record the prompts and answers of some modes for a limited time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from io3ops.adapters import files
 from io3ops.errors import NameInvalid, NotWritable
-from io3ops.operations.stack import project
+from io3ops.operations.stack.ownership import gateway_user
 from io3ops.operations.table import config
 from io3ops.routing.problems import did_you_mean, scrub
 from io3ops.settings import Settings
@@ -24,8 +24,11 @@ NAME = "recording.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Recording:
-    """`modes`: each that is recorded now, and until which Unix time. `size` None: nothing was kept. `problem`: why the
-    file that says it is not understood; then nothing is recorded."""
+    """The current recording.
+
+    `modes`: the recorded modes, with the Unix time of the end. `size`: bytes of recorded content, None without any. `problem`: why
+    the request file is invalid, so that nothing is recorded.
+    """
 
     modes: dict[str, float]
     file: str
@@ -35,7 +38,7 @@ class Recording:
 
 @dataclass(frozen=True, kw_only=True)
 class Ended:
-    """The modes that are recorded no more, and whether what was kept is gone."""
+    """The modes whose recording stopped, and whether the recorded content was deleted."""
 
     modes: tuple[str, ...]
     deleted: bool
@@ -45,40 +48,42 @@ class Ended:
 
 
 def duration(text: str) -> int:
-    """Return the whole seconds of `--for`. Raises ValueError that says what is allowed."""
+    """Return the whole seconds of `--for`. Raises ValueError, which names the allowed values."""
     seconds = parse_duration(text)
     if seconds > LONGEST:
-        raise ValueError(f"{text} is too long: at most {format_duration(LONGEST)}")
+        raise ValueError(f"{text} is too long; the limit is {format_duration(LONGEST)}")
     if seconds < 1:
-        raise ValueError(f"{text} is too short: at least 1s")
+        raise ValueError(f"{text} is too short; the least is 1s")
     return math.ceil(seconds)
 
 
 def parse(data: bytes) -> dict[str, float]:
-    """Mode -> Unix time. Raises ValueError where the gateway would record nothing."""
+    """Return the requested modes, each with the Unix time of its end. Raises ValueError when the gateway would record nothing."""
     return {mode: recorded.until for mode, recorded in recording.parse(data).items()}
 
 
 def current(modes: Mapping[str, float], now: float) -> dict[str, float]:
-    """Those whose time is not up. Too long a time does not count for the gateway either."""
+    """Return the modes whose time has not ended. The gateway too ignores a time that is too long."""
     return {mode: until for mode, until in modes.items() if RecordedMode(until).active(now)}
 
 
 def line(modes: Mapping[str, float], now: float) -> str:
-    """One line for `status`, '' while nothing is recorded."""
+    """Return one line for `status`, '' while nothing is recorded."""
     return ", ".join(f"{mode} {_when(until, now)}" for mode, until in sorted(modes.items()))
 
 
 def text(found: Recording, now: float) -> str:
+    """Render the recording for people."""
     lines = [
-        f"{mode:<12} prompts and answers are kept {_when(until, now)}" for mode, until in sorted(found.modes.items())
+        f"{mode:<12} prompts and answers are recorded {_when(until, now)}"
+        for mode, until in sorted(found.modes.items())
     ]
     if found.problem:
-        lines.append(f"nothing is recorded: {found.problem}; `io3ops record on` and `off` write it anew")
+        lines.append(f"nothing is recorded: {found.problem}; `io3ops record on` and `off` replace it")
     elif not lines:
-        lines.append("nothing is recorded; `io3ops record on --mode MODE --for 30m` begins")
+        lines.append("nothing is recorded; `io3ops record on --mode MODE --for 30m` starts it")
     if found.size is not None:
-        lines.append(f"{found.file}  {_size(found.size)}; `io3ops record off --delete` removes it")
+        lines.append(f"{found.file}  {_size(found.size)}; `io3ops record off --delete` deletes it")
     return "\n".join(lines)
 
 
@@ -95,13 +100,13 @@ def _size(count: int) -> str:
 # -- on the disk
 
 
-def wish(settings: Settings) -> Path:
-    """The file that asks the gateway."""
+def request_file(settings: Settings) -> Path:
+    """Return the path of the file that asks the gateway."""
     return settings.recording / NAME
 
 
 def look(settings: Settings, now: float | None = None) -> Recording:
-    """What is recorded. Raises NotWritable when the file cannot be read."""
+    """Return the current recording. Raises NotWritable when the request file cannot be read."""
     modes, problem = _load(settings)
     content = settings.content / CONTENT
     try:
@@ -117,20 +122,20 @@ def look(settings: Settings, now: float | None = None) -> Recording:
 
 
 def start(tools: Tools, modes: tuple[str, ...], seconds: int, now: float | None = None) -> Recording:
-    """Record these modes from now on. Raises NameInvalid, NotWritable, AlreadyRunning; TableInvalid."""
+    """Record these modes from now on. Raises NameInvalid, NotWritable, AlreadyRunning or TableInvalid."""
     settings, now = tools.settings, time.time() if now is None else now
     known = config.load(settings).plan.modes
     for mode in modes:
         _check(mode, known)
     with files.exclusive(settings.state / "recording.lock"):
-        # What is not understood asks for nothing, so nothing is lost by writing over it.
+        # An invalid file requests nothing, so it may be overwritten.
         before, _ = _load(settings)
         _write(tools, current(before, now) | {mode: math.ceil(now + seconds) for mode in modes})
     return look(settings, now)
 
 
 def stop(tools: Tools, mode: str = "", *, delete: bool = False, now: float | None = None) -> Ended:
-    """Record this mode no more, or none. Raises NameInvalid, NotWritable, AlreadyRunning; TableInvalid for an unknown mode."""
+    """Stop recording a mode, or all of them. Raises NameInvalid, NotWritable or AlreadyRunning; TableInvalid for an unknown mode."""
     settings, now = tools.settings, time.time() if now is None else now
     with files.exclusive(settings.state / "recording.lock"):
         before, problem = _load(settings)
@@ -142,7 +147,7 @@ def stop(tools: Tools, mode: str = "", *, delete: bool = False, now: float | Non
         ended = tuple(name for name in current(before, now) if name not in left)
         deleted = False
         if delete:
-            # After the wish: the gateway looks again before it keeps anything.
+            # Delete after the request changed: the gateway reads it again before it records anything.
             try:
                 (settings.content / CONTENT).unlink()
                 deleted = True
@@ -156,23 +161,23 @@ def stop(tools: Tools, mode: str = "", *, delete: bool = False, now: float | Non
 def _check(mode: str, known: tuple[str, ...]) -> None:
     if mode not in known:
         near = did_you_mean(mode, known)
-        raise NameInvalid(f"there is no mode {scrub(repr(mode))}{near}", hint=f"the table's modes: {', '.join(known)}")
+        raise NameInvalid(f"unknown mode {scrub(repr(mode))}{near}", hint=f"the table's modes: {', '.join(known)}")
 
 
 def _load(settings: Settings) -> tuple[dict[str, float], str]:
-    path = wish(settings)
+    path = request_file(settings)
     data = files.read_bytes(path, NotWritable)
     if data is None:
         return {}, ""
     try:
         return parse(data), ""
     except ValueError as error:
-        return {}, f"{_shown(settings, path)} is not understood: {scrub(str(error))}"
+        return {}, f"{_shown(settings, path)} is invalid: {scrub(str(error))}"
 
 
 def _write(tools: Tools, modes: Mapping[str, float]) -> None:
-    path = wish(tools.settings)
-    owner = project.gateway_user(tools, path)
+    path = request_file(tools.settings)
+    owner = gateway_user(tools, path)
     files.private_folder(path.parent, owner)
     files.write_atomic(path, recording.render(modes), 0o600, owner)
 

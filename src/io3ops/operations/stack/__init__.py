@@ -1,1 +1,1 @@
-"""The Compose project: its engine, images, variables, start and reload."""
+"""The Compose project: its engine, images, variables, networks, mounted files, start and reload."""

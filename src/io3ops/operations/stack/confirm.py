@@ -1,10 +1,11 @@
-"""Whether the running gateway has what was just written: nothing is claimed of it that it has not said."""
+"""Asks the running gateway whether it uses a file that a command has just written, so that the command claims no more."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
 from io3ops.adapters import files, machine
@@ -14,51 +15,58 @@ from io3ops.operations.stack import mounts, project
 from io3ops.tools import Tools
 from io3ops_shared import digests
 
-# The files that the gateway speaks of, by its own names for them.
+# The gateway's names for the files whose digests it reports.
 KEYS, RECORDING = "keys", "recording"
-# A shared folder of a virtual machine may show a change a little later.
+# Seconds to wait, and between questions: a virtual machine's shared folder shows a change with a delay.
 PATIENCE, EVERY = 3.0, 0.2
-# For one answer; it comes from a process that does nothing else.
+# Timeout of one answer, which comes from a process that does nothing else.
 SECONDS = 15.0
-UP = "run `io3ops up`, which gives it the folders that are there now"
+UP = "run `io3ops up`, which recreates its container with the current folders"
+
+
+class State(StrEnum):
+    """Whether the gateway uses a file. NONE: no gateway runs; UNKNOWN: it could not be asked."""
+
+    TAKEN = "taken"
+    NONE = "none"
+    NOT_TAKEN = "not_taken"
+    UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Seen:
-    """`state`: taken, none (no gateway runs), not_taken, or unknown (it could not be asked). `why` and `hint` for the last two."""
+class Confirmation:
+    """The gateway's answer. `why` and `hint` explain NOT_TAKEN and UNKNOWN."""
 
-    state: str
+    state: State
     why: str = ""
     hint: str = ""
 
     @property
     def settled(self) -> bool:
-        """Whether what was written is all that counts, now or from the next start."""
-        return self.state in ("taken", "none")
-
-    @property
-    def taken(self) -> bool:
-        return self.state == "taken"
+        """Whether the file is in effect, now or from the next start of the gateway."""
+        return self.state in (State.TAKEN, State.NONE)
 
     def problem(self) -> NotTaken:
+        """Return the error for a file that may not be in effect."""
         return NotTaken(f"saved, but {self.why}", hint=self.hint)
 
 
-def seen(tools: Tools, name: str, path: Path, folders: Collection[Path] = ()) -> Seen:
-    """Ask the running gateway for its digest of a file. `folders`: which it must have as well. Never raises Io3opsError."""
+def confirm(tools: Tools, name: str, path: Path, folders: Collection[Path] = ()) -> Confirmation:
+    """Ask the running gateway for its digest of a file. `folders`: folders that it must have too. Never raises Io3opsError."""
     try:
         gateway = _gateway(tools)
         if gateway is None:
-            return Seen(state="none")
+            return Confirmation(state=State.NONE)
         return _ask(tools, gateway, name, path, folders)
     except KeyboardInterrupt:
-        # A new key must still be shown: it is kept nowhere.
-        return Seen(state="unknown", why="whether the running gateway has taken it was not waited for", hint=UP)
+        # The command must still print a new key, because it is stored nowhere.
+        why = "the command was interrupted before the running gateway confirmed it"
+        return Confirmation(state=State.UNKNOWN, why=why, hint=UP)
     except Io3opsError as error:
-        return Seen(
-            state="unknown",
-            why=f"whether the running gateway has taken it is not known: {error.message}",
-            hint="`io3ops health` says what is wrong; then run the same command again, or `io3ops up`",
+        return Confirmation(
+            state=State.UNKNOWN,
+            why=f"the running gateway could not confirm it: {error.message}",
+            hint="`io3ops health` shows the fault; then run the same command again, or `io3ops up`",
         )
 
 
@@ -66,46 +74,43 @@ def _gateway(tools: Tools) -> Container | None:
     try:
         found = project.own_containers(tools).get("gateway")
     except ForeignStack:
-        # Another clone's gateway reads another clone's files.
+        # The gateway belongs to another clone and reads that clone's files.
         return None
     except Io3opsError:
-        # Without an engine nothing runs, as a rule; but this user may not be allowed to ask it.
+        # Usually nothing runs then. But the engine may run and refuse this user.
         if machine.port_free(tools.settings.port):
             return None
         raise
     return None if found is None or found.status in ("created", "exited", "dead") else found
 
 
-def _ask(tools: Tools, gateway: Container, name: str, path: Path, folders: Collection[Path]) -> Seen:
+def _ask(tools: Tools, gateway: Container, name: str, path: Path, folders: Collection[Path]) -> Confirmation:
     deadline = time.monotonic() + PATIENCE
     while True:
-        said = tools.control.status(tools.engine.command(), gateway.id, seconds=SECONDS)
-        held = said.get("files")
-        if not isinstance(held, dict) or name not in held:
-            return Seen(
-                state="unknown",
-                why="the running gateway is of an older release and cannot say whether it has taken it",
-                hint="run `io3ops up`",
+        status = tools.control.status(tools.engine.command(), gateway.id, seconds=SECONDS)
+        digests = status.get("files")
+        if not isinstance(digests, dict) or name not in digests:
+            return Confirmation(
+                state=State.UNKNOWN,
+                why="the running gateway is of an older release, which cannot confirm it",
+                hint="run `io3ops up`, which replaces the gateway",
             )
-        if held[name] == _digest(path):
+        if digests[name] == _digest(path):
             break
         if time.monotonic() > deadline:
-            return Seen(
-                state="not_taken",
-                why="the running gateway does not see it: its folder was replaced, or it may not read the file",
+            return Confirmation(
+                state=State.NOT_TAKEN,
+                why="the running gateway does not see it: its folder was replaced, or it cannot read the file",
                 hint=UP,
             )
         time.sleep(EVERY)
     if folders and (other := mounts.stale(tools, {"gateway": gateway}, only=folders)):
-        return Seen(
-            state="not_taken",
-            why=f"the running gateway has other folders: {mounts.cause(tools.settings, other)}",
-            hint=UP,
-        )
-    return Seen(state="taken")
+        why = f"the running gateway has other folders: {mounts.cause(tools.settings, other)}"
+        return Confirmation(state=State.NOT_TAKEN, why=why, hint=UP)
+    return Confirmation(state=State.TAKEN)
 
 
 def _digest(path: Path) -> str:
-    # Of what is there now: another command may have written since.
+    # Read the file now: another command may have written it since.
     data = files.read_bytes(path)
     return "" if data is None else digests.of_file(data)

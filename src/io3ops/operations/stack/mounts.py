@@ -1,8 +1,9 @@
-"""Whether the containers still have the folders that lie here.
+"""Finds bind mounts whose folder was replaced on the host.
 
-A bind mount stays with the folder that it was made of. When that is replaced (a restore, `mv`, `cp`), the container keeps the old one: it
-goes on to accept a key that was revoked in the new one, and its log is written where nobody looks. Inode numbers tell nothing where the
-engine runs in a virtual machine, so a mark is put into each folder here, and the container says whether it sees it.
+A bind mount stays attached to the folder that it was made from. When a restore, `mv` or `cp` replaces the folder, the container
+keeps the old one: it accepts keys that were revoked in the new one, and writes its log to a folder that has no name any more.
+Inode numbers do not help when the engine runs in a virtual machine. So we put a mark file into each folder and look for it from
+inside the container.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ from io3ops.adapters.docker_engine import Container
 from io3ops.settings import Settings
 from io3ops.tools import Tools
 
-# A mark that a killed process left behind. Others may be another process's, which still looks for them.
+# Age of a mark that a killed process left behind. Younger ones may belong to a process that still looks for them.
 OLD_SECONDS = 3600
-# Before each look: what a virtual machine shares may come a little later.
+# Seconds before each look: a virtual machine's shared folder shows a change with a delay.
 PAUSES = (0.0, 0.2, 1.0)
 
 
 def bound(root: Path) -> dict[str, dict[str, Path]]:
-    """By service, what the Compose files mount: the folder's place in the container, and the folder. The overlays that are not in use too."""
+    """Return the bind mounts of all Compose files by service: {path in the container: folder}. Includes overlays that are not in use."""
     found: dict[str, dict[str, Path]] = {}
     for path in (root / "compose.yaml", *sorted((root / "compose").glob("*.yaml"))):
         document = yaml.safe_load(files.read_bytes(path) or b"") or {}
@@ -42,9 +43,9 @@ def bound(root: Path) -> dict[str, dict[str, Path]]:
 def stale(
     tools: Tools, containers: Mapping[str, Container], only: Collection[Path] = ()
 ) -> dict[str, tuple[Path, ...]]:
-    """By service, the folders in whose place its running container has another; () when it cannot be looked into. `only`: look at these alone.
+    """Return by service the folders that were replaced under its running container; () when the container cannot be examined.
 
-    Raises NotWritable when a folder takes no mark.
+    `only`: examine these folders only. Raises NotWritable when a mark cannot be written.
     """
     found: dict[str, tuple[Path, ...]] = {}
     known = bound(tools.settings.root)
@@ -58,22 +59,22 @@ def stale(
 
 
 def cause(settings: Settings, found: Mapping[str, tuple[Path, ...]]) -> str:
-    """What is stale, in one line."""
+    """Describe the result of `stale` in one line."""
     parts = []
     for service, folders in found.items():
         old = ", ".join(str(folder.relative_to(settings.root)) for folder in folders)
-        parts.append(f"{service} still has the old {old}" if old else f"{service} does not say which it has")
+        parts.append(f"{service} still has the old {old}" if old else f"{service} cannot be examined")
     return f"folders were replaced: {'; '.join(parts)}"
 
 
 def _unseen(tools: Tools, container: Container, folders: Mapping[str, Path]) -> tuple[Path, ...] | None:
     name = f"{files.MARK}{secrets.token_hex(8)}"
     with contextlib.ExitStack() as marks:
-        # One that is gone altogether cannot be what the container has.
+        # A folder that no longer exists cannot be the one that the container has.
         there = {place: folder for place, folder in folders.items() if folder.is_dir()}
         for folder in there.values():
             marks.enter_context(_mark(folder / name))
-        # The root is always there: without it in the answer, nobody has looked.
+        # The root always exists. When it is missing from the answer, `ls` did not run.
         asked = ["/", *(f"{place}/{name}" for place in there)]
         seen: list[str] = []
         for pause in PAUSES:

@@ -1,4 +1,4 @@
-"""What a table with `observe:` adds to the stack: the observer, and the outlet to a collector. Nothing without it."""
+"""The services that a table with `observe:` adds to the stack: the observer, and the outlet to a collector."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from io3ops.settings import Settings
 
 
 def overlays(plan: Plan) -> tuple[str, ...]:
-    """The Compose files, in their order."""
+    """Return the Compose files, in their order."""
     found = [
         ("compose/observe.yaml", plan.observe.on),
         ("compose/observe-metrics.yaml", bool(plan.observe.metrics_port)),
@@ -23,43 +23,43 @@ def overlays(plan: Plan) -> tuple[str, ...]:
 
 
 def services(plan: Plan) -> tuple[str, ...]:
-    """The containers, in the order in which they start."""
+    """Return the services, in the order in which they start."""
     return (*(("outlet",) if plan.collector else ()), *(("observer",) if plan.observe.on else ()))
 
 
 def variables(settings: Settings, plan: Plan) -> dict[str, str]:
-    """What Compose must know for them."""
+    """Return the variables for Compose."""
     found = {}
     if plan.observe.metrics_port:
         found["IO3OPS_METRICS_PORT"] = str(plan.observe.metrics_port)
     if plan.collector:
         found["IO3OPS_OTLP_URL"] = plan.collector
-        found["IO3OPS_OUTLET_DIGEST"] = hashlib.sha256(_outlet(settings, plan)).hexdigest()[:16]
+        found["IO3OPS_OUTLET_DIGEST"] = hashlib.sha256(_outlet_rules(settings, plan)).hexdigest()[:16]
     return found
 
 
-def handed_words(plan: Plan) -> dict[str, bytes]:
-    """The observer's folder."""
+def label_files(plan: Plan) -> dict[str, bytes]:
+    """Return the files that the observer mounts: the names that it may use as labels."""
     return {"words.json": words(plan).encode()} if plan.observe.on else {}
 
 
-def handed_outlet(settings: Settings, plan: Plan) -> dict[str, bytes]:
-    """The outlet's folder."""
-    return {"egress.conf": _outlet(settings, plan)} if plan.collector else {}
+def outlet_files(settings: Settings, plan: Plan) -> dict[str, bytes]:
+    """Return the files that the outlet mounts: its rules."""
+    return {"egress.conf": _outlet_rules(settings, plan)} if plan.collector else {}
 
 
-def _outlet(settings: Settings, plan: Plan) -> bytes:
+def _outlet_rules(settings: Settings, plan: Plan) -> bytes:
     proxies = settings.proxies
     direct = [name.strip() for name in proxies["NO_PROXY"].split(",")]
     return egress(plan.collectors, proxies["HTTPS_PROXY"], direct).encode()
 
 
-def check_port(settings: Settings, plan: Plan, found: Container | None) -> None:
-    """Raises PortTaken when the metrics' port belongs to another program, or to our own gateway. `found`: the observer."""
+def check_port(settings: Settings, plan: Plan, observer: Container | None) -> None:
+    """Raise PortTaken when another program, or our own gateway, uses the port for metrics."""
     port = plan.observe.metrics_port
-    ours = found is not None and found.running and port in found.ports
+    ours = observer is not None and observer.running and port in observer.ports
     if port and (port == settings.port or not (ours or machine.port_free(port))):
         raise PortTaken(
-            f"port {port} on 127.0.0.1, where the metrics should be, is taken",
-            hint="stop the program that uses it, or choose another `observe: metrics_port:` in runtime/routing.yaml",
+            f"another program uses port {port} on 127.0.0.1, which the table reserves for metrics",
+            hint="stop that program, or choose another `observe: metrics_port:` in runtime/routing.yaml",
         )

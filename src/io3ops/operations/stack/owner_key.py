@@ -1,4 +1,4 @@
-"""The master key: made once, random, 0600, outside git."""
+"""The owner's key (LiteLLM's master key): random, made once, in a file with mode 0600 that git ignores."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from io3ops_shared import digests
 
 
 def fingerprint(key: str) -> str:
-    """Eight digits that tell two keys apart and give nothing of them away."""
+    """Return eight digits that distinguish keys and reveal nothing about them."""
     return digests.key_id(digests.of_key(key))
 
 
 def masked(key: str) -> str:
+    """Return the beginning, the end and the fingerprint of a key, for people."""
     return f"{key[:7]}…{key[-2:]} (fingerprint {fingerprint(key)})"
 
 
 def ensure(settings: Settings, owner: tuple[int, int] | None) -> str:
-    """The key, made now when there was none. Raises KeyFileUnsafe or NotWritable."""
+    """Return the key; make one when there is none. Raises KeyFileUnsafe or NotWritable."""
     key = files.read_key(settings.key_file)
     if key is None:
         return files.new_key(settings.key_file, owner)
@@ -27,12 +28,12 @@ def ensure(settings: Settings, owner: tuple[int, int] | None) -> str:
 
 
 def rotate(settings: Settings) -> str:
-    """Replace the key; the running gateway takes it at the next `io3ops up`."""
+    """Replace the key and return the new one. The running gateway uses it after the next `io3ops up`."""
     return files.new_key(settings.key_file, files.owner(settings.key_file))
 
 
 def read(settings: Settings) -> str:
-    """The key. Raises KeyFileUnsafe, also when there is none yet."""
+    """Return the key. Raises KeyFileUnsafe, also when there is none yet."""
     key = files.read_key(settings.key_file)
     if key is None:
         raise KeyFileUnsafe("there is no key yet", hint="`make up` makes one")

@@ -1,4 +1,4 @@
-"""A new configuration to the running gateway, which tries it and takes it over without dropping a request."""
+"""Passes a new configuration to the running gateway, which tests it and switches to it without dropping a request."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from io3ops.tools import Tools
 
 
 def hand_over(tools: Tools, container: str, text: str) -> None:
-    """Returns when the new configuration serves.
+    """Pass a configuration and return when it serves.
 
-    Raises ApplyFailed when it does not start or a mode does not answer: the previous one never stopped serving.
+    Raises ApplyFailed when it does not start or one of its modes does not answer. The previous one serves all the time.
     """
-    said = tools.control.reload(tools.engine.command(), container, text, try_modes=True)
-    if not said.get("ok"):
+    answer = tools.control.reload(tools.engine.command(), container, text, try_modes=True)
+    if not answer.get("ok"):
         raise ApplyFailed(
-            "the new table did not pass, and the previous one serves on",
-            details=str(said.get("what", "")),
-            hint="runtime/routing.yaml is as you left it: correct it and apply again, or take your change back",
+            "the new table failed its checks, so the previous one keeps serving",
+            details=str(answer.get("what", "")),
+            hint="runtime/routing.yaml is unchanged: correct it and run `io3ops apply` again, or undo your change",
         )

@@ -1,8 +1,8 @@
-"""Which addresses the networks with a published port have, so that their default route leads to nobody.
+"""Chooses the subnets of networks with a published port, and a default route in each that leads to no machine.
 
-A container has a default route as soon as one of its networks publishes a port, and a process in it may send whatever it likes there: a
-short TTL is only a default. Docker takes the route's address from the network (`aux_addresses: DefaultGatewayIPv4`), so it is one that
-nobody has. It must lie in the network's own subnet, which therefore cannot be left to Docker. Pure, but for `variables`.
+As soon as one of its networks publishes a port, a container has a default route, and any process in it can send packets there:
+a short TTL is only a default. Docker takes the route's address from the network (`aux_addresses: DefaultGatewayIPv4`), so we give
+it an address that no machine has. That must be in the network's subnet, so we choose the subnet too. Pure, except `variables`.
 """
 
 from __future__ import annotations
@@ -19,35 +19,36 @@ from io3ops.errors import NoSubnet
 from io3ops.settings import Settings
 from io3ops.tools import Tools
 
-# Outside of what Docker itself gives to networks, first: a small one there would cost it a large one.
+# The first is outside of Docker's own pools, where one of our small subnets would block a large one.
 POOLS = tuple(map(IPv4Network, ("10.239.0.0/16", "172.16.240.0/20", "192.168.240.0/20")))
-# 13 addresses for containers; one has a use.
+# Prefix length: 13 addresses for containers, of which one is used.
 SIZE = 28
-# By Compose's name of the network: how its variables begin, and which service is on it.
+# By the network's name in Compose: the prefix of its variables, and the service on it.
 WALLED = {"edge": ("IO3OPS_EDGE", "gateway"), "metrics": ("IO3OPS_METRICS", "observer")}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Taken:
-    """`routes`: (network, device) of this machine; `networks`: the engine's."""
+    """Addresses in use. `routes`: (network, device) of this machine; `networks`: those of the engine."""
 
     routes: Sequence[tuple[IPv4Network, str]]
     networks: Sequence[Network]
 
 
 def variables(tools: Tools, wanted: Sequence[str]) -> dict[str, str]:
-    """What Compose must know of the wanted networks. Raises NoSubnet."""
+    """Return the variables for Compose of the wanted networks. Raises NoSubnet."""
     written, _ = files.read_env(tools.settings.env_file)
     taken = Taken(routes=machine.routes(), networks=tools.engine.networks())
     return choose(tools.settings, wanted, written, taken)
 
 
 def wanted(overlays: Sequence[str]) -> tuple[str, ...]:
+    """Return the networks with a published port that the overlays need."""
     return ("edge", *(("metrics",) if "compose/observe-metrics.yaml" in overlays else ()))
 
 
 def choose(settings: Settings, names: Sequence[str], written: Mapping[str, str], taken: Taken) -> dict[str, str]:
-    """For each network the subnet that it had, where nobody else has taken it; else a free one."""
+    """Choose a subnet for each network: the one that it had before if it is still free, else another free one. Raises NoSubnet."""
     pools = (settings.subnet_pool,) if settings.subnet_pool else POOLS
     found: dict[str, IPv4Network] = {}
     for name in names:
@@ -66,20 +67,20 @@ def choose(settings: Settings, names: Sequence[str], written: Mapping[str, str],
         chosen = next(free, None)
         if chosen is None:
             raise NoSubnet(
-                f"no addresses are free for the network {name!r}: {', '.join(map(str, pools))} are all routed or used by Docker",
-                hint="name a range that nothing here uses: add IO3OPS_SUBNET_POOL=10.99.0.0/24 to .env",
+                f"no addresses are free for the network {name!r}: all of {', '.join(map(str, pools))} are routed or used by Docker",
+                hint="choose a range that this machine does not use: add IO3OPS_SUBNET_POOL=10.99.0.0/24 to .env",
             )
         found[name] = chosen
     return {key: value for name, net in found.items() for key, value in _shape(name, net).items()}
 
 
 def own(networks: Sequence[Network], project: str, name: str) -> Network | None:
-    """The project's network of this name, as it stands."""
+    """Return the project's existing network of this name, None when there is none."""
     return next((n for n in networks if (n.project, n.name) == (project, name)), None)
 
 
 def misshapen(settings: Settings, values: Mapping[str, str], networks: Sequence[Network]) -> tuple[Network, ...]:
-    """The project's networks that are not as the variables say: those of an older release have a way out."""
+    """Return the project's networks that differ from the variables. Those of an older release have a way out."""
     found = []
     for name, (prefix, _) in WALLED.items():
         mine = own(networks, settings.project, name)
@@ -92,7 +93,7 @@ def misshapen(settings: Settings, values: Mapping[str, str], networks: Sequence[
 
 def _shape(name: str, net: IPv4Network) -> dict[str, str]:
     prefix, _ = WALLED[name]
-    # The last one that a machine may have: Docker counts from the first.
+    # The last host address of the subnet, because Docker assigns addresses from the first.
     return {f"{prefix}_SUBNET": str(net), f"{prefix}_NOWHERE": str(net.broadcast_address - 1)}
 
 
@@ -106,7 +107,7 @@ def _clash(net: IPv4Network, mine: Network | None, others: Sequence[IPv4Network]
         return True
     if mine is None or str(net) not in mine.subnets:
         return _overlaps(net, [route for route, _ in taken.routes])
-    # It stands and works; a wider route of a VPN that came later does not matter to it.
+    # The network exists and works. A wider route, of a VPN that was started later, does not affect it.
     return any(route.subnet_of(net) for route, device in taken.routes if device != mine.bridge)
 
 
@@ -115,7 +116,7 @@ def _overlaps(net: IPv4Network, others: Sequence[IPv4Network]) -> bool:
 
 
 def _candidates(pools: Sequence[IPv4Network], seed: str) -> Iterator[IPv4Network]:
-    """Every subnet of the pools. Clones begin at different ones, so that two which start at once seldom choose the same."""
+    """Yield every subnet of the pools. Each clone begins at another one, so two that start together rarely choose the same."""
     first = int.from_bytes(hashlib.sha256(seed.encode()).digest()[:8], "big")
     for pool in pools:
         count = 1 << (SIZE - pool.prefixlen)

@@ -1,4 +1,4 @@
-"""A rendered file held against LiteLLM's own loader, in the gateway's image, before it takes the place of one that works."""
+"""Tests a rendered file with LiteLLM's own loader, in the gateway's image, before it replaces one that works."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ PYTHON = "/opt/gateway/bin/python"
 
 
 def validate(tools: Tools, config: Config, image: str) -> None:
-    """Raises GatewayError when LiteLLM refuses the file, or holds something else than the plan. Takes some seconds."""
+    """Load the rendered file with LiteLLM. Takes a few seconds.
+
+    Raises GatewayError when LiteLLM refuses the file, or understands it differently than the plan.
+    """
     folder = tools.settings.state / "candidate"
     files.write_atomic(folder / "litellm.yaml", config.text.encode())
     files.let_read(folder, (-1, -1))
@@ -34,25 +37,25 @@ def validate(tools: Tools, config: Config, image: str) -> None:
     found = loaded(done.output)
     if "litellm.yaml" not in found:
         raise GatewayError(
-            "LiteLLM does not load the rendered file, so it was not written",
+            "LiteLLM cannot load the rendered file, so it was not written",
             details=done.tail(6),
-            hint="this is a mistake of io3ops, or an image that does not fit it: please report the lines above",
+            hint="this is a bug in io3ops, or the gateway's image does not match it: please report the lines above",
         )
     if found["litellm.yaml"] != planned(config.plan):
         raise GatewayError(
-            "LiteLLM holds something else than the table says, so the file was not written",
-            details=f"planned: {json.dumps(planned(config.plan))}\nheld:    {json.dumps(found['litellm.yaml'])}",
-            hint="this is a mistake of io3ops: please report the lines above",
+            "LiteLLM understands the rendered file differently than the table, so it was not written",
+            details=f"planned: {json.dumps(planned(config.plan))}\nloaded:  {json.dumps(found['litellm.yaml'])}",
+            hint="this is a bug in io3ops: please report the lines above",
         )
 
 
 def loaded(output: str) -> dict[str, Any]:
-    """What `io3ops_gateway.litellm_proxy.validate` printed, by file name; refused files are not in it."""
+    """Return the output of `io3ops_gateway.litellm_proxy.validate` by file name, without refused files."""
     return dict(json.loads(line.removeprefix("HELD ")) for line in output.splitlines() if line.startswith("HELD "))
 
 
 def planned(plan: Plan) -> dict[str, Any]:
-    """What the loader must hold for a plan, in the loader's words."""
+    """Return what the loader must report for a plan."""
     return {
         "deployments": [[d.group, d.id, route(d), d.order] for d in plan.deployments],
         "fallbacks": [{mode: [target]} for mode, target in dict(fallbacks(plan)).get("fallbacks", [])],

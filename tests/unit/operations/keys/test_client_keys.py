@@ -53,7 +53,7 @@ def test_every_field_is_read_and_written_back_the_same() -> None:
 def test_what_is_no_key_file_is_refused(data: bytes) -> None:
     with pytest.raises(KeysFileInvalid, match=r"f is not a file of client keys") as caught:
         client_keys.parse(data, "f")
-    assert "left as it is" in caught.value.hint
+    assert "the file is unchanged" in caught.value.hint
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_what_is_no_key_file_is_refused(data: bytes) -> None:
         ({"data_class": ["internal"]}, "`data_class`"),
         ({"modes": []}, "at least one"),
         ({"modes": "executor"}, "at least one"),
-        ({"modes": [1]}, "cannot be a mode"),
+        ({"modes": [1]}, "`modes` contains an invalid name"),
         ({"limits": []}, "`limits`"),
         ({"limits": {"per_day": 1}}, "`limits`"),
         ({"limits": {"parallel": 0}}, "above 0"),
@@ -95,7 +95,7 @@ def test_what_every_entry_needs_is_missed(field: str) -> None:
 
 def test_nothing_in_the_file_is_said_twice() -> None:
     entry = json.dumps(BOB)
-    with pytest.raises(KeysFileInvalid, match="twice"):
+    with pytest.raises(KeysFileInvalid, match="it contains a duplicate key"):
         client_keys.parse(f'{{"version": 1, "keys": {{"bob": {entry}, "bob": {entry}}}}}'.encode(), "f")
     with pytest.raises(KeysFileInvalid, match="same"):
         client_keys.parse(file(alice=BOB, bob=BOB), "f")
@@ -103,21 +103,21 @@ def test_nothing_in_the_file_is_said_twice() -> None:
 
 @pytest.mark.parametrize("name", ["owner", "Alice", "", "../x"])
 def test_a_name_that_cannot_be_given_cannot_be_in_the_file(name: str) -> None:
-    with pytest.raises(KeysFileInvalid, match="cannot be a name"):
+    with pytest.raises(KeysFileInvalid, match="invalid name"):
         client_keys.parse(file(**{name: BOB}), "f")
 
 
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("owner", "master key"),
-        ("alice", "already"),
+        ("owner", "'owner' is the name of the owner's key"),
+        ("alice", "a key named 'alice' exists or was revoked"),
         ("Bob", "is not a valid name"),
         ("a b", "is not a valid name"),
         ("", "is not a valid name"),
         ("../../etc", "is not a valid name"),
         ("x" * 65, "is not a valid name"),
-        ("sk-io3-abc", "a key itself"),
+        ("sk-io3-abc", "this looks like a key; choose a name"),
     ],
 )
 def test_why_a_name_is_refused(name: str, words: str) -> None:
@@ -134,7 +134,7 @@ def test_the_list_shows_what_each_may_do_and_never_a_whole_hash() -> None:
     shown = client_keys.text(found.values())
     header, alice, bob = shown.splitlines()
     assert header.split() == ["name", "fingerprint", "class", "modes", "limits", "created", "revoked"]
-    assert "executor, embed" in alice and "5 requests/min, 100 tokens/min, 2 at once" in alice
+    assert "executor, embed" in alice and "5 requests/min, 100 tokens/min, 2 concurrent" in alice
     assert alice.endswith(ALICE["revoked"]) and bob.split()[1:] == ["cdcdcdcd", "-", "all", "-", BOB["created"], "-"]
     assert "ab" * 5 not in shown and "ab" * 5 not in json.dumps([k.row() for k in found.values()])
     assert "keys add" in client_keys.text([])

@@ -6,7 +6,7 @@ import pytest
 
 from io3ops.errors import NameInvalid, SecretInvalid
 from io3ops.operations.keys import provider_keys
-from io3ops.operations.keys.provider_keys import ProviderKey, Secrets, User
+from io3ops.operations.keys.provider_keys import ProviderKey, Secrets, State, User
 from io3ops.routing.table import Provider
 
 ON = User(provider="cloud", enabled=True, kind="openai")
@@ -66,10 +66,10 @@ def test_who_uses_a_key() -> None:
 
 def test_only_an_enabled_provider_asks_for_up() -> None:
     assert provider_keys.after_set("k", "v", [ON, OFF], []) == (
-        "run `io3ops up` so that the gateway takes it for cloud",
+        "run `io3ops up`, so that the gateway uses it for cloud",
     )
     (off,) = provider_keys.after_set("k", "v", [OFF], [])
-    assert "spare" in off and "not enabled" in off and "io3ops up" not in off
+    assert "spare" in off and "does not enable" in off and "io3ops up" not in off
     (unused,) = provider_keys.after_set("opneai", "v", [], ["openai"])
     assert "no provider" in unused and "did you mean 'openai'" in unused
 
@@ -88,8 +88,8 @@ def test_what_stops_without_a_key_is_named() -> None:
 
 def test_the_list_says_who_uses_what_and_what_is_wrong() -> None:
     keys = (
-        ProviderKey(name="k", state="present", why="", used_by=(ON, OFF)),
-        ProviderKey(name="open", state="unsafe", why="mode 0644", used_by=()),
+        ProviderKey(name="k", state=State.PRESENT, why="", used_by=(ON, OFF)),
+        ProviderKey(name="open", state=State.UNSAFE, why="mode 0644", used_by=()),
     )
     first, second = provider_keys.text(Secrets(keys=keys, table=True)).splitlines()
     assert first.split(maxsplit=2) == ["k", "present", "cloud (enabled), spare (disabled)"]
