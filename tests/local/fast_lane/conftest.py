@@ -12,7 +12,7 @@ _connect, _bind = socket.socket.connect, socket.socket.bind
 
 
 @pytest.fixture(autouse=True)
-def _loopback_only(_no_outside_in_unit_tests: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def _loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
     def connect(self: socket.socket, address: Any) -> None:
         assert address[0] == LOOPBACK, address
         _connect(self, address)

@@ -12,7 +12,7 @@ from typing import Any
 
 import aiohttp
 import pytest
-from tests.unit.gateway.fast_lane.model_server import (
+from tests.local.fast_lane.model_server import (
     CHAT,
     COUNTS,
     NAME,

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.unit.gateway.contexts import a_context
-from tests.unit.gateway.fast_lane.model_server import (
+from tests.local.fast_lane.model_server import (
     CHAT,
     NAME,
     OLLAMA_DONE,
@@ -25,6 +24,7 @@ from tests.unit.gateway.fast_lane.model_server import (
     stream,
     whole,
 )
+from tests.unit.gateway.contexts import a_context
 
 from io3ops_gateway.errors import Refusal
 from io3ops_gateway.policy.endpoints import MESSAGES
