@@ -2,7 +2,7 @@
 
 `io3ops verify-isolation` runs it in the network of each container. JSON: {"tcp": [[host, port]], "udp": [[host, port]], "names": [name],
 "proxy": [host, port], "through": [[method, target]]}. The output has the same keys, each with the result of every try, and "ways": the
-default routes, each with whether its address is somebody's. TCP and UDP are tried with a TTL of their own, by the route and past it through
+default routes, each with whether a machine has its address. TCP and UDP are tried with a TTL of their own, by the route and past it through
 each device, as any process may. May touch: outgoing packets to exactly the given addresses and to those of the routes; no content.
 """
 
@@ -80,7 +80,7 @@ def knock(address: str) -> None:
 
 
 def somebody(address: str, table: str) -> bool:
-    """Whether somebody has an address, by the kernel's answer in /proc/net/arp. A route without an address leads to everybody."""
+    """Whether a machine has an address, by the kernel's table /proc/net/arp. A route without an address leads to every machine."""
     rows = [line.split() for line in table.splitlines()[1:]]
     return address == NOWHERE or any(row[0] == address and int(row[2], 16) & 2 for row in rows)
 
