@@ -1,4 +1,4 @@
-"""The words of ASGI that this package uses. Touches nothing."""
+"""The types of ASGI that this package uses. Touches nothing."""
 
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any

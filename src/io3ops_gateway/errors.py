@@ -1,19 +1,19 @@
-"""Why the gateway did not start, each reason with its own exit code (numbers of sysexits.h).
+"""The reasons why the gateway does not start, each with its own exit code (numbers of sysexits.h).
 
 GatewayError
 ├── ConfigError       78   litellm.yaml is missing, unreadable or not what LiteLLM can load
 ├── KeyFileError      77   the master key is missing, unreadable, empty or a well-known one
 ├── KeyRingError      76   the file of client keys cannot be read
 ├── CertificateError  72   a file in the folder of extra certificates cannot be used
-├── PortError         71   the address is taken or not ours
-└── StartError        70   LiteLLM itself refused to start
+├── PortError         71   the address is taken or not this machine's
+└── StartError        70   LiteLLM did not start, or a name of it that the gateway needs is gone
 
 `Refusal` is about one request, not about the start. Touches nothing.
 """
 
 
 class Refusal(Exception):
-    """A request that the policy does not let through. `retry_after` in seconds, 0 when waiting does not help."""
+    """A request that the gateway refuses. `retry_after`: seconds, 0 when waiting does not help."""
 
     def __init__(self, status: int, code: str, message: str, retry_after: float = 0) -> None:
         super().__init__(message)
@@ -24,12 +24,12 @@ class Refusal(Exception):
 
 
 def one_line(error: BaseException) -> str:
-    """Kind and text of an error that nobody foresaw."""
+    """Return the kind and text of an unexpected error on one line."""
     return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 class GatewayError(Exception):
-    """One fatal reason. `str()` is the line a person reads: what happened, then what to do."""
+    """One fatal reason. `str()` is the line for the user: what happened, then what to do."""
 
     exit_code = 1
 
@@ -70,6 +70,6 @@ class PortError(GatewayError):
 
 
 class StartError(GatewayError):
-    """LiteLLM refused to start with a file that looked right."""
+    """LiteLLM did not start, although the file looked right."""
 
     exit_code = 70

@@ -6,13 +6,13 @@ IO3_KEYS_FILE        client keys, hashed            /run/keys/keys.json
 IO3_PROVIDER_KEYS    folder of cloud providers' keys /run/provider_keys
 IO3_AUDIT_DIR        folder of the audit log        /run/audit
 IO3_LOG_DIR          folder of the request log      /run/logs
-IO3_CONTENT_DIR      folder of what it keeps        /run/content
-IO3_RECORDING        what `io3ops record` asks for  /run/recording/recording.json
+IO3_CONTENT_DIR      folder of recorded content     /run/content
+IO3_RECORDING        requests of `io3ops record`    /run/recording/recording.json
 IO3_CA_DIR           extra certificate authorities  /etc/io3ops/ca
 IO3_HOST, IO3_PORT   address to listen on           0.0.0.0, 4000
-IO3_STOP_SECONDS     time running requests get      4
-IO3_CONTROL          socket that takes commands     /tmp/io3ops-control.sock
-IO3_TRIM             off: LiteLLM as it comes       on
+IO3_STOP_SECONDS     time for running requests      4
+IO3_CONTROL          socket for commands            /tmp/io3ops-control.sock
+IO3_TRIM             off: LiteLLM unchanged         on
 """
 
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ from io3ops_gateway.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
-    """Where the gateway finds its files and where it listens."""
+    """Where the gateway finds its files and where it listens; the defaults are those of the image."""
 
     config: Path = Path("/etc/io3ops/litellm.yaml")
     master_key_file: Path = Path("/run/secrets/master_key")
@@ -43,33 +43,33 @@ class Settings:
 
 
 def from_environment(environment: Mapping[str, str]) -> Settings:
-    """Settings from IO3_* variables; an empty value counts as not set.
+    """Read the settings from IO3_* variables; an empty value counts as not set.
 
     Raises:
-        ConfigError: a number is not a number, or a port is out of range.
+        ConfigError: a number is malformed or out of range.
     """
-    given = Settings()
+    default = Settings()
     return Settings(
-        config=Path(environment.get("IO3_CONFIG") or given.config),
-        master_key_file=Path(environment.get("IO3_MASTER_KEY_FILE") or given.master_key_file),
-        keys_file=Path(environment.get("IO3_KEYS_FILE") or given.keys_file),
-        provider_keys=Path(environment.get("IO3_PROVIDER_KEYS") or given.provider_keys),
-        audit_dir=Path(environment.get("IO3_AUDIT_DIR") or given.audit_dir),
-        log_dir=Path(environment.get("IO3_LOG_DIR") or given.log_dir),
-        content_dir=Path(environment.get("IO3_CONTENT_DIR") or given.content_dir),
-        recording=Path(environment.get("IO3_RECORDING") or given.recording),
-        ca_dir=Path(environment.get("IO3_CA_DIR") or given.ca_dir),
-        host=environment.get("IO3_HOST") or given.host,
-        port=_number(environment, "IO3_PORT", given.port, highest=65535),
-        control=Path(environment.get("IO3_CONTROL") or given.control),
+        config=Path(environment.get("IO3_CONFIG") or default.config),
+        master_key_file=Path(environment.get("IO3_MASTER_KEY_FILE") or default.master_key_file),
+        keys_file=Path(environment.get("IO3_KEYS_FILE") or default.keys_file),
+        provider_keys=Path(environment.get("IO3_PROVIDER_KEYS") or default.provider_keys),
+        audit_dir=Path(environment.get("IO3_AUDIT_DIR") or default.audit_dir),
+        log_dir=Path(environment.get("IO3_LOG_DIR") or default.log_dir),
+        content_dir=Path(environment.get("IO3_CONTENT_DIR") or default.content_dir),
+        recording=Path(environment.get("IO3_RECORDING") or default.recording),
+        ca_dir=Path(environment.get("IO3_CA_DIR") or default.ca_dir),
+        host=environment.get("IO3_HOST") or default.host,
+        port=_number(environment, "IO3_PORT", default.port, highest=65535),
+        control=Path(environment.get("IO3_CONTROL") or default.control),
         trim=environment.get("IO3_TRIM", "on") != "off",
-        stop_seconds=_number(environment, "IO3_STOP_SECONDS", given.stop_seconds, highest=3600),
+        stop_seconds=_number(environment, "IO3_STOP_SECONDS", default.stop_seconds, highest=3600),
     )
 
 
 def _number(environment: Mapping[str, str], name: str, default: int, *, highest: int) -> int:
     text = environment.get(name) or str(default)
-    # isdecimal alone would let other scripts' digits through.
+    # `isdecimal` alone accepts the digits of other scripts, too.
     if not (text.isascii() and text.isdecimal() and 1 <= int(text) <= highest):
         raise ConfigError(f"{name} is {text!r}", f"set it to a whole number from 1 to {highest}")
     return int(text)

@@ -182,7 +182,7 @@ def untrimmed(running: Clone, image: str) -> Iterator[str]:
             except httpx.TransportError:
                 return False
 
-        until("it is ready", ready, 60)
+        until("it is ready", ready, 300)
         yield address
     finally:
         running.docker("rm", "-f", name)

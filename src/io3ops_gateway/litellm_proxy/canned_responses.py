@@ -1,4 +1,4 @@
-"""Responses that stand in for a provider's while a worker warms up: `ok`, in the words of every API at once. Pure.
+"""Responses in the place of a provider's while a worker warms up: `ok`, in the format of every API at once. Pure.
 
 LiteLLM gets one where it would have sent the request. So the provider's client, libraries and parser are ready, and nothing has left.
 """
@@ -32,7 +32,7 @@ OK: dict[str, Any] = {
         "inputTokens": 1, "outputTokens": 1, "totalTokens": 2,
     },
 }  # fmt: skip
-# For APIs that use a word of `OK` with another meaning, by the end of the path.
+# For APIs that use a field of `OK` with another meaning, by the end of the path.
 EXCEPTIONS: dict[str, dict[str, Any]] = {
     "/responses": {
         "object": "response", "created_at": 0, "status": "completed",
@@ -49,19 +49,19 @@ def respond(request: httpx.Request, *, stream: bool) -> httpx.Response:
     """Return the response to a request that is not sent."""
     path = request.url.path
     if not stream:
-        more = next((words for end, words in EXCEPTIONS.items() if path.endswith(end)), {})
-        return httpx.Response(200, json=OK | more, request=request)
-    # LiteLLM reads an empty stream as an answer without text, except from Bedrock.
+        fields = next((fields for end, fields in EXCEPTIONS.items() if path.endswith(end)), {})
+        return httpx.Response(200, json=OK | fields, request=request)
+    # LiteLLM takes an empty stream for a response without text, except from Bedrock.
     event = _event("messageStop", b'{"stopReason": "end_turn"}') if path.endswith("-stream") else b""
     return httpx.Response(200, content=event, request=request)
 
 
 def _event(kind: str, payload: bytes) -> bytes:
     """Return one event in the binary framing of AWS: lengths, named headers, payload, checksums."""
-    words = {":event-type": kind, ":content-type": "application/json", ":message-type": "event"}
+    fields = {":event-type": kind, ":content-type": "application/json", ":message-type": "event"}
     headers = b"".join(
         struct.pack(f">B{len(name)}sBH{len(value)}s", len(name), name.encode(), 7, len(value), value.encode())
-        for name, value in words.items()
+        for name, value in fields.items()
     )
     prelude = struct.pack(">II", 16 + len(headers) + len(payload), len(headers))
     message = prelude + struct.pack(">I", binascii.crc32(prelude)) + headers + payload

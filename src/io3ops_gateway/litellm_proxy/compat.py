@@ -314,7 +314,7 @@ LAZY_FEATURES = Symbol(
 ROUTES = Symbol(
     module="litellm.proxy.proxy_server",
     attribute="app.router.routes",
-    purpose="skip 500 routes that the edge lets nobody reach",
+    purpose="skip 500 routes that the edge never serves",
     loss="the first requests take seconds longer",
     is_kind=_is_list,
 )

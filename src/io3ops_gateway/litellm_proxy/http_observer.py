@@ -111,7 +111,7 @@ class ObservedStream(httpx.AsyncByteStream):
             last = parsed(lines[-1]) if lines else {}
             note(self._context, self._attempt, last)
             if len(lines) == 1 and len(tail) == TAIL:
-                # One line, longer than what is kept of it: some servers send a whole response so. A closing brace ends it.
+                # A whole response in one line, of which only the end is kept: it is complete when a brace closes it.
                 return tail.rstrip().endswith(b"}")
             return last.get("done") is True or "error" in last
         if self._path.endswith("/completions"):

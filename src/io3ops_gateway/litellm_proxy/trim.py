@@ -31,7 +31,7 @@ def install(installed: str | None = None) -> str:
         sys.modules.setdefault(name, None)  # type: ignore[arg-type]  # None makes each import fail at once; typeshed knows only modules
     middleware = compat.MIDDLEWARE.find()
     middleware[:] = [entry for entry in middleware if entry.cls is compat.LAZY_FEATURES.find()]
-    # FastAPI prepares each router when a request first passes it, which takes seconds for 500 routes that the edge lets nobody reach.
+    # FastAPI prepares each router when a request first passes it, which takes seconds for 500 routes that the edge never serves.
     served = endpoints.paths({endpoint.task for endpoint in endpoints.EXTRA.values()})
     routes = compat.ROUTES.find()
     routes[:] = [route for route in routes if _leads_to(route, served)]

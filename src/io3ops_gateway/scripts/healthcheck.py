@@ -1,7 +1,7 @@
-"""Is the gateway ready? Exit 0 when its readiness route answers 200, else 1 with one line on stderr.
+"""`python3 -I -S healthcheck.py`: exit 0 when the gateway's readiness route answers 200, else 1 with one line on stderr.
 
-Run as a file by the container's health check, every few seconds, so it imports next to nothing:
-`python3 -I -S healthcheck.py`. May touch: one connection to its own port. Readiness never calls a model.
+The container's health check runs this file every few seconds, so it imports next to nothing. May touch: one connection to the gateway's own
+port. Readiness never calls a model.
 """
 
 import os
@@ -13,24 +13,24 @@ REQUEST = b"GET /health/readiness HTTP/1.0\r\nHost: localhost\r\n\r\n"
 
 
 def status(connection: socket.socket) -> int:
-    """The HTTP status of the readiness route.
+    """Return the HTTP status of the readiness route.
 
     Raises:
         OSError: the connection broke or took too long.
-        ValueError: what answered does not speak HTTP.
+        ValueError: the other side does not speak HTTP.
     """
     connection.sendall(REQUEST)
-    answer = b""
-    while b"\r\n" not in answer and len(answer) < 4096 and (part := connection.recv(4096)):
-        answer += part
-    words = answer.split(None, 2)
+    received = b""
+    while b"\r\n" not in received and len(received) < 4096 and (part := connection.recv(4096)):
+        received += part
+    words = received.split(None, 2)
     if len(words) < 2 or not words[0].startswith(b"HTTP/"):
-        raise ValueError("not an HTTP answer")
+        raise ValueError("not an HTTP response")
     return int(words[1])
 
 
 def main() -> int:
-    """Ask once. Returns 0 when ready, else 1."""
+    """Ask once. Return 0 when the gateway is ready, else 1."""
     port = int(os.environ.get("IO3_PORT") or 4000)
     try:
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as connection:

@@ -1,9 +1,8 @@
-"""`python3 -I -S relay.py HOST PORT`: joins stdin and stdout to a TCP connection, as `nc` does.
+"""`python3 -I -S relay.py HOST PORT`: join stdin and stdout to a TCP connection, as `nc` does.
 
-The host reaches the runtime through it (`docker exec -i`), because the runtime has no port on the host.
-Each direction ends on its own: the end of stdin closes only the sending half. It exits when the remote side
-is done: 0, or 64 wrong arguments, 69 no connection, 74 the connection broke. May touch: stdin, stdout, one
-outgoing TCP connection.
+The host reaches the runtime through it (`docker exec -i`), because the runtime has no port on the host. Each direction ends on its own: the
+end of stdin closes only the sending half. It exits when the remote side has finished. Exit codes: 0 done, 64 wrong arguments, 69 no
+connection, 74 the connection broke. May touch: stdin, stdout, one outgoing TCP connection.
 """
 
 import _thread
@@ -12,7 +11,7 @@ import socket
 import sys
 
 CONNECT_SECONDS = 5.0
-# A pipe holds 64 KiB; a larger read only helps from the socket.
+# Larger than a pipe's 64 KiB, because the socket can deliver more at once.
 CHUNK = 1 << 18
 
 OK, USAGE, UNAVAILABLE, BROKEN = 0, 64, 69, 74
@@ -37,12 +36,12 @@ def _send(connection: socket.socket, source: int) -> None:
             connection.sendall(part)
         connection.shutdown(socket.SHUT_WR)
     except OSError:
-        # The remote side has gone; the receiving half sees that too and says so.
+        # The remote side has gone; the receiving half notices that too, and reports it.
         return
 
 
 def main(arguments: list[str]) -> int:
-    """Connect and relay. Returns one of the exit codes above."""
+    """Connect and relay. Return one of the exit codes above."""
     port = int(arguments[1]) if len(arguments) == 2 and arguments[1].isdecimal() else 0
     if not 0 < port < 65536:
         sys.stderr.write("relay: usage: relay HOST PORT\n")
@@ -55,7 +54,7 @@ def main(arguments: list[str]) -> int:
     except TimeoutError:
         return _fail(UNAVAILABLE, host, port, f"no answer within {CONNECT_SECONDS:g} s")
     except (OSError, UnicodeError) as error:
-        # UnicodeError: a name that is no host name at all, such as one with an empty label.
+        # UnicodeError: not a host name at all, such as one with an empty label.
         return _fail(UNAVAILABLE, host, port, getattr(error, "strerror", None) or str(error))
     connection.settimeout(None)
     try:
@@ -71,7 +70,7 @@ def _fail(code: int, host: str, port: int, reason: str) -> int:
 
 
 if __name__ == "__main__":
-    # Not sys.exit: a thread may still wait for stdin, and nothing here needs cleaning up.
+    # Not `sys.exit`: a thread may still wait for stdin, and there is nothing to clean up.
     code = main(sys.argv[1:])
     sys.stderr.flush()
     os._exit(code)

@@ -54,7 +54,7 @@ class LimitedHttp(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._in_head = True
-        # Bytes since the parser last reported anything: what is unfinished it keeps to itself.
+        # Bytes since the parser last reported anything; it does not show an unfinished part.
         self._fed = 0
         self._head_timer: asyncio.TimerHandle | None = None
         self._stall_timer: asyncio.TimerHandle | None = None

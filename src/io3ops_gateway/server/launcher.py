@@ -49,7 +49,7 @@ def serve(settings: Settings) -> None:
     keys = KeyRing(owner_key, settings.keys_file)
     # LITELLM_LOG set from outside is a request to read the log's text.
     redact_log = "LITELLM_LOG" not in os.environ
-    # LiteLLM learns nobody's key: the edge checks those, and calls LiteLLM with a key of its own.
+    # LiteLLM learns no client's key: the edge checks those, and calls LiteLLM with a key of its own.
     inner_key = secrets.token_urlsafe(32)
     startup.prepare_environment(os.environ, config=settings.config, key=inner_key, ca_bundle=ca_bundle)
     startup.import_litellm(OURS)

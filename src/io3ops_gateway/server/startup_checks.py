@@ -125,7 +125,7 @@ def _pem(file: Path) -> bytes:
         # The TLS library takes a broken bundle for an empty one, so each call would fail much later.
         ssl.create_default_context(cafile=file)
     except OSError as error:
-        # ssl.SSLError is an OSError too, but its strerror helps nobody.
+        # ssl.SSLError is an OSError too, but its strerror is of no help.
         reason = "not a PEM certificate" if isinstance(error, ssl.SSLError) else error.strerror
         raise CertificateError(f"{file} cannot be used: {reason}", "put only PEM certificates there") from error
     return content

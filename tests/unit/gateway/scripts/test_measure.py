@@ -1,28 +1,17 @@
-"""The measuring program: what it reads out of an answer, and in which order it asks. No connection is made."""
+"""The measuring program: what it reads from a response, and the order of its requests. No connection is made."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import sys
 from collections.abc import AsyncIterator
-from importlib import import_module
-from types import SimpleNamespace
+from time import perf_counter
 from typing import Any
 
 import pytest
+from aiohttp import ClientError
 
-
-class ClientError(Exception):
-    """What aiohttp raises; it is in the gateway's image, not here."""
-
-
-@pytest.fixture
-def measure(monkeypatch: pytest.MonkeyPatch) -> Any:
-    names = {"ClientError": ClientError, "ClientSession": object}
-    monkeypatch.setitem(sys.modules, "aiohttp", SimpleNamespace(**names))
-    monkeypatch.delitem(sys.modules, "io3ops_gateway.scripts.measure", raising=False)
-    return import_module("io3ops_gateway.scripts.measure")
+from io3ops_gateway.scripts import measure
 
 
 class Reply:
@@ -50,7 +39,7 @@ class Reply:
 
 
 class Session:
-    """Answers every request in the same way, and remembers what was asked."""
+    """Answers every request in the same way, and keeps the requests."""
 
     def __init__(self, reply: Any) -> None:
         self.reply = reply
@@ -69,9 +58,9 @@ def way(*, stream: bool = False, name: str = "direct") -> dict[str, Any]:
     return {"url": f"http://{name}", "body": {"stream": stream}, "headers": {"h": "1"}, "proxy": ""}
 
 
-def ask(measure: Any, reply: Any, **kind: Any) -> dict[str, Any]:
-    found: dict[str, Any] = asyncio.run(measure.ask(Session(reply), way(**kind)))
-    return found
+def ask(reply: Any, **kind: Any) -> dict[str, Any]:
+    session: Any = Session(reply)
+    return asyncio.run(measure.ask(session, way(**kind)))
 
 
 OLLAMA = (
@@ -89,8 +78,8 @@ OPENAI = (
 
 
 @pytest.mark.parametrize("lines", [OLLAMA, OPENAI])
-def test_a_stream_is_read_in_both_languages(measure: Any, lines: tuple[Any, ...]) -> None:
-    found = ask(measure, Reply(*lines), stream=True)
+def test_a_stream_is_read_in_both_formats(lines: tuple[Any, ...]) -> None:
+    found = ask(Reply(*lines), stream=True)
     assert found["tokens"] == 32 and 0 < found["first"] <= found["seconds"] and found["error"] == ""
     assert found["served"] == "executor.1.a"
 
@@ -105,8 +94,8 @@ def test_a_stream_is_read_in_both_languages(measure: Any, lines: tuple[Any, ...]
         ({"data": []}, 0),
     ],
 )
-def test_a_whole_answer_says_how_much_it_was(measure: Any, answer: dict[str, Any], tokens: int) -> None:
-    found = ask(measure, Reply(answer))
+def test_a_whole_response_reports_its_tokens(answer: dict[str, Any], tokens: int) -> None:
+    found = ask(Reply(answer))
     assert found["tokens"] == tokens and found["first"] == 0 and found["seconds"] > 0
 
 
@@ -119,9 +108,9 @@ def test_a_whole_answer_says_how_much_it_was(measure: Any, answer: dict[str, Any
         ({"content": "a"}, True),
     ],
 )
-def test_thinking_aloud_is_a_first_token_too(measure: Any, delta: dict[str, str], text: bool) -> None:
-    assert measure.words({"choices": [{"delta": delta}]}) is text
-    assert measure.words({"message": {"thinking": "hm"}}) and not measure.words({"choices": []})
+def test_reasoning_is_a_first_token_too(delta: dict[str, str], text: bool) -> None:
+    assert measure.has_text({"choices": [{"delta": delta}]}) is text
+    assert measure.has_text({"message": {"thinking": "hm"}}) and not measure.has_text({"choices": []})
 
 
 @pytest.mark.parametrize(
@@ -131,29 +120,28 @@ def test_thinking_aloud_is_a_first_token_too(measure: Any, delta: dict[str, str]
         (ClientError("Cannot connect"), "Cannot connect"),
         (TimeoutError(), "TimeoutError"),
         (Reply(b"<html>"), "Expecting value"),
-        (Reply(OLLAMA[1], {"error": "out of memory"}), "the answer broke off: out of memory"),
+        (Reply(OLLAMA[1], {"error": "out of memory"}), "the response broke off: out of memory"),
     ],
 )
-def test_what_goes_wrong_is_said_and_never_raised(measure: Any, reply: Any, words: str) -> None:
-    assert words in ask(measure, reply, stream=True)["error"]
+def test_a_failure_is_reported_and_never_raised(reply: Any, words: str) -> None:
+    assert words in ask(reply, stream=True)["error"]
 
 
-def test_an_answer_without_a_token_is_no_answer(measure: Any) -> None:
-    assert "no text" in ask(measure, Reply({"message": {"content": ""}, "done": True}))["error"]
+def test_a_response_without_a_token_is_a_failure() -> None:
+    assert "no text" in ask(Reply({"message": {"content": ""}, "done": True}))["error"]
 
 
 CASE = {"mode": "m", "what": "chat", "each": 2, "number": 3, "ways": {"direct": way(), "gateway": way(name="gateway")}}
 
 
-def run(measure: Any, session: Session, **of: Any) -> int:
+def run(session: Any, **of: Any) -> int:
     limits = {"at_once": 1, "count": 3, "end": 1e12, "expected": 0.0} | of
-    found: tuple[int, float] = asyncio.run(measure.rounds(session, CASE, **limits))
-    return found[0]
+    return asyncio.run(measure.rounds(session, CASE, **limits))[0]
 
 
-def test_the_ways_take_turns_and_the_order_flips(measure: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    session = Session(lambda: Reply(*OLLAMA[2:]))
-    assert run(measure, session) == 3
+def test_the_ways_take_turns_in_alternating_order(capsys: pytest.CaptureFixture[str]) -> None:
+    session: Any = Session(lambda: Reply(*OLLAMA[2:]))
+    assert run(session) == 3
     assert [url.removeprefix("http://") for url, *_ in session.asked] == [
         "direct", "gateway", "gateway", "direct", "direct", "gateway",
     ]  # fmt: skip
@@ -162,46 +150,48 @@ def test_the_ways_take_turns_and_the_order_flips(measure: Any, capsys: pytest.Ca
     assert samples[:3] == [(3, "direct", 0), (3, "gateway", 0), (3, "gateway", 1)]
 
 
-def test_a_burst_is_so_many_clients_with_so_many_requests_each(measure: Any) -> None:
-    session = Session(lambda: Reply(*OLLAMA[2:]))
-    assert run(measure, session, at_once=4, count=1) == 1
+def test_a_burst_has_many_clients_with_several_requests_each() -> None:
+    session: Any = Session(lambda: Reply(*OLLAMA[2:]))
+    assert run(session, at_once=4, count=1) == 1
     assert len(session.asked) == 2 * 4 * 2
 
 
-def test_no_round_is_begun_that_there_is_no_time_for(measure: Any) -> None:
-    session = Session(lambda: Reply(*OLLAMA[2:]))
-    assert run(measure, session, end=measure.perf_counter() + 60, expected=61.0) == 0 and session.asked == []
+def test_no_round_is_begun_without_time_for_it() -> None:
+    session: Any = Session(lambda: Reply(*OLLAMA[2:]))
+    assert run(session, end=perf_counter() + 60, expected=61.0) == 0 and session.asked == []
 
 
-def test_all_cases_are_done_one_at_a_time_and_then_many(measure: Any) -> None:
-    session = Session(lambda: Reply(*OLLAMA[2:]))
+def test_all_cases_are_measured_one_at_a_time_and_then_concurrently() -> None:
+    session: Any = Session(lambda: Reply(*OLLAMA[2:]))
     job = {"rounds": 3, "bursts": 1, "parallel": 4, "seconds": 60}
     cases = [CASE, CASE | {"number": 4}]
-    assert asyncio.run(measure.all_cases(session, cases, job, measure.perf_counter())) is True
+    assert asyncio.run(measure.all_cases(session, cases, job, perf_counter())) is True
     assert len(session.asked) == 2 * (3 * 2 + 4 * 2 * 2)
 
 
-def test_without_many_at_a_time_there_are_no_bursts(measure: Any) -> None:
-    session = Session(lambda: Reply(*OLLAMA[2:]))
+def test_one_client_measures_no_bursts() -> None:
+    session: Any = Session(lambda: Reply(*OLLAMA[2:]))
     job = {"rounds": 3, "bursts": 3, "parallel": 1, "seconds": 60}
-    assert asyncio.run(measure.all_cases(session, [CASE], job, measure.perf_counter())) is True
+    assert asyncio.run(measure.all_cases(session, [CASE], job, perf_counter())) is True
     assert len(session.asked) == 3 * 2
 
 
-def test_each_case_has_one_round_at_least_however_little_time_there_is(measure: Any) -> None:
-    session = Session(lambda: Reply(*OLLAMA[2:]))
+def test_each_case_has_one_round_even_without_time() -> None:
+    session: Any = Session(lambda: Reply(*OLLAMA[2:]))
     job = {"rounds": 3, "bursts": 3, "parallel": 4, "seconds": 1e-9}
     cases = [CASE, CASE | {"number": 4}]
-    assert asyncio.run(measure.all_cases(session, cases, job, measure.perf_counter())) is False
+    assert asyncio.run(measure.all_cases(session, cases, job, perf_counter())) is False
     assert len(session.asked) == 2 * 2
 
 
-def test_a_way_that_does_not_answer_is_not_measured_and_a_case_needs_its_gateway(measure: Any) -> None:
+def test_a_way_that_does_not_answer_is_not_measured_nor_a_case_without_its_gateway() -> None:
     class Picky(Session):
         def post(self, url: str, **rest: Any) -> Reply:
             return Reply(*OLLAMA[2:]) if self.reply in url else Reply(b"no", status=502)
 
     job = {"cases": [{"mode": "m", "what": "chat", "ways": {"direct": way(), "gateway": way(name="gateway")}}]}
-    (ready,) = asyncio.run(measure.warm(Picky("gateway"), job))
+    gateway: Any = Picky("gateway")
+    direct: Any = Picky("direct")
+    (ready,) = asyncio.run(measure.warm(gateway, job))
     assert list(ready["ways"]) == ["gateway"] and ready["number"] == 0
-    assert asyncio.run(measure.warm(Picky("direct"), job)) == []
+    assert asyncio.run(measure.warm(direct, job)) == []

@@ -81,7 +81,7 @@ def test_wrong_arguments_are_a_usage_error(arguments: list[str], capsys: pytest.
         (TimeoutError("timed out"), "no answer within 5 s"),
     ],
 )
-def test_an_address_that_does_not_answer_is_named_with_the_reason(
+def test_an_address_that_does_not_answer_is_reported_with_the_reason(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: OSError, reason: str
 ) -> None:
     def refuse(*_: object) -> socket.socket:

@@ -1,4 +1,4 @@
-"""What is decided about generations of workers, at a clock of our own and without a process."""
+"""Decisions about generations of workers, with a clock that tests move and without processes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from io3ops_gateway.server.rollout import DRAIN, GO, KILL, STOP, Generation, Gen
 
 
 class Life:
-    """Generations, and the clock they look at."""
+    """Generations, and their clock."""
 
     def __init__(self, room: int = 64) -> None:
         self.now = 100.0
@@ -47,7 +47,7 @@ def states(generation: Generation) -> list[str]:
     return [worker.state for worker in generation.workers]
 
 
-def test_the_last_that_is_ready_has_all_of_them_take_over() -> None:
+def test_a_generation_takes_over_when_its_last_worker_is_ready() -> None:
     life = Life()
     first, second = life.serve(2), life.begin(2)
     assert states(first) == ["serving", "serving"]
@@ -55,10 +55,10 @@ def test_the_last_that_is_ready_has_all_of_them_take_over() -> None:
     assert life.all.ready(second, one) == [] and life.all.current is first
     assert told(life.all.ready(second, other)) == [(3, GO), (4, GO), (1, DRAIN), (2, DRAIN)]
     assert (life.all.current, life.all.next, life.all.old) == (second, None, [first])
-    assert life.all.ready(second, other) == [], "said twice"
+    assert life.all.ready(second, other) == [], "reported twice"
 
 
-def test_a_change_is_made_when_nobody_is_leaving_any_more() -> None:
+def test_a_change_is_complete_when_no_worker_is_leaving_any_more() -> None:
     life = Life()
     first, second = life.serve(2), life.serve()
     assert life.all.changed() == []
@@ -72,7 +72,7 @@ def test_a_change_is_made_when_nobody_is_leaving_any_more() -> None:
     assert life.all.over() == [first] and life.all.old == []
 
 
-def test_a_worker_that_takes_anothers_place_serves_at_once_or_is_ended_by_a_change() -> None:
+def test_a_replacement_serves_at_once_and_is_killed_by_a_change_while_it_starts() -> None:
     life = Life()
     first = life.serve()
     quick, slow = life.add(first), life.add(first)
@@ -83,14 +83,14 @@ def test_a_worker_that_takes_anothers_place_serves_at_once_or_is_ended_by_a_chan
     assert life.all.ready(first, slow) == [], "it was ready just before its end"
 
 
-def test_who_is_given_up_is_killed() -> None:
+def test_a_generation_that_is_given_up_is_killed() -> None:
     life = Life()
     first, second = life.serve(), life.begin(2)
     assert told(life.all.give_up(second)) == [(2, KILL), (3, KILL)]
     assert (life.all.current, life.all.next, life.all.old) == (first, None, [second])
 
 
-def test_each_state_has_its_patience() -> None:
+def test_each_state_has_its_deadline() -> None:
     life = Life()
     first = life.serve()
     assert life.all.deadline() == float("inf")
@@ -99,7 +99,9 @@ def test_each_state_has_its_patience() -> None:
     life.now = 159.9
     assert life.all.late() == [] and life.all.late_start() is None
     life.now = 160
-    assert told(life.all.late()) == [(hanging.pid, KILL)] and hanging.state == "starting", "its end is unexpected"
+    assert told(life.all.late()) == [(hanging.pid, KILL)] and hanging.state == "starting", (
+        "its end counts as unexpected"
+    )
     assert life.all.late() == [], "once"
     assert life.all.late_start() is second
     life.all.ready(second, second.workers[0])
@@ -108,7 +110,7 @@ def test_each_state_has_its_patience() -> None:
     assert life.all.late() == [] and first.workers[0].state == "finishing", "it is busy, and will leave"
 
 
-def test_at_the_end_who_hangs_is_killed_again_and_again() -> None:
+def test_at_the_containers_end_a_worker_that_hangs_is_killed_repeatedly() -> None:
     life = Life()
     life.serve()
     life.begin()
@@ -120,7 +122,7 @@ def test_at_the_end_who_hangs_is_killed_again_and_again() -> None:
     assert told(life.all.late()) == [(1, KILL), (2, KILL)]
 
 
-def test_a_place_is_given_a_few_times_and_anew_to_who_has_served() -> None:
+def test_a_worker_is_replaced_a_few_times_and_anew_after_it_was_stable() -> None:
     life = Life()
     (worker,) = life.serve().workers
     assert [life.all.may_replace(worker) for _ in range(4)] == [True] * 4
@@ -130,7 +132,7 @@ def test_a_place_is_given_a_few_times_and_anew_to_who_has_served() -> None:
     assert [life.all.may_replace(worker) for _ in range(5)] == [True] * 4 + [False]
 
 
-def test_there_is_room_for_a_change_in_any_case_and_for_more_with_memory() -> None:
+def test_there_is_room_for_one_change_in_any_case_and_for_more_with_memory() -> None:
     life = Life(room=3)
     life.serve(2)
     life.all.check_room(2)
@@ -139,7 +141,7 @@ def test_there_is_room_for_a_change_in_any_case_and_for_more_with_memory() -> No
         life.all.check_room(2)
 
 
-def test_the_lowest_free_column_is_taken() -> None:
+def test_a_worker_gets_the_lowest_free_index() -> None:
     life = Life()
     first = life.serve(3)
     del first.workers[1]
@@ -150,7 +152,7 @@ def test_the_lowest_free_column_is_taken() -> None:
         life.all.free_index()
 
 
-def test_the_status_names_who_serves_and_all_workers() -> None:
+def test_the_status_names_the_serving_generation_and_all_workers() -> None:
     life = Life()
     assert life.all.status() == {"generation": 0, "config": "", "workers": []}
     life.serve()

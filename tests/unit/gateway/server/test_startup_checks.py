@@ -1,4 +1,4 @@
-"""What is mounted into the container is checked before LiteLLM sees it."""
+"""Files that are mounted into the container are checked before LiteLLM reads them."""
 
 import ssl
 from pathlib import Path
@@ -23,7 +23,7 @@ from io3ops_gateway.server import startup_checks
         (b"\xff\xfe\x00", "not UTF-8"),
     ],
 )
-def test_a_wrong_config_is_one_line_with_its_place(tmp_path: Path, content: bytes, reason: str) -> None:
+def test_a_malformed_config_is_one_line_with_the_place(tmp_path: Path, content: bytes, reason: str) -> None:
     file = tmp_path / "litellm.yaml"
     file.write_bytes(content)
     with pytest.raises(ConfigError, match=reason) as raised:
@@ -31,7 +31,7 @@ def test_a_wrong_config_is_one_line_with_its_place(tmp_path: Path, content: byte
     assert "\n" not in str(raised.value)
 
 
-def test_a_missing_config_says_so(tmp_path: Path) -> None:
+def test_a_missing_config_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="No such file"):
         startup_checks.check_config(tmp_path / "none.yaml")
 
@@ -49,7 +49,7 @@ def test_the_key_loses_its_line_end(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b" \n", b"sk-1234\n", b"two words", b"a\nb", b"\xc3\xa4", b"a\x00b"])
-def test_a_useless_key_is_refused_and_not_printed(tmp_path: Path, content: bytes) -> None:
+def test_an_unusable_key_is_refused_and_not_printed(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "key"
     file.write_bytes(content)
     with pytest.raises(KeyFileError) as raised:
@@ -57,7 +57,7 @@ def test_a_useless_key_is_refused_and_not_printed(tmp_path: Path, content: bytes
     assert not content.strip() or content.strip().decode("latin-1") not in str(raised.value)
 
 
-def test_a_missing_key_says_for_which_user_it_must_be_readable(tmp_path: Path) -> None:
+def test_a_missing_key_names_the_user_who_must_read_it(tmp_path: Path) -> None:
     with pytest.raises(KeyFileError, match=r"readable for user \d+:\d+"):
         startup_checks.read_master_key(tmp_path / "none")
 
@@ -77,7 +77,7 @@ def test_the_bundle_holds_the_systems_authorities_and_the_extra_ones(tmp_path: P
     assert system is None or Path(system).read_bytes() in bundle.read_bytes()
 
 
-def test_a_file_that_is_no_certificate_is_named(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_certificate_is_named(tmp_path: Path) -> None:
     (tmp_path / "wrong.pem").write_text("nonsense")
     with pytest.raises(CertificateError, match=r"wrong\.pem cannot be used: not a PEM certificate"):
         startup_checks.combined_ca_bundle(tmp_path, scratch=tmp_path)

@@ -1,4 +1,4 @@
-"""What a starting worker asks itself, around an app that only remembers; and what the edge tells those who wait at the end."""
+"""Requests that a starting worker sends itself, to an app in LiteLLM's place; and what clients are told when a worker ends."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ MODES = {
 
 
 class Inner:
-    """LiteLLM's place: answers each mode with `statuses`, 200 where nothing is said."""
+    """In LiteLLM's place: responds to each mode with its status in `statuses`, else with 200."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, dict[str, Any]]] = []
@@ -73,8 +73,8 @@ def an_edge(inner: Any, folder: Path, modes: dict[str, ModePolicy] | None = None
     return contexts.an_edge(inner, policy, ring, limiter, owner_key="sk-owner", config="d1")
 
 
-def test_a_rehearsal_goes_litellms_whole_way_and_to_no_model(tmp_path: Path) -> None:
-    """One mode of a kind, streamed and not; what answers comes with the request, and the group is of internal prompts."""
+def test_a_warm_up_goes_through_all_of_litellm_and_to_no_model(tmp_path: Path) -> None:
+    """One mode of a task, streamed and not. The response comes with the request, and the group is that of internal prompts."""
     inner = Inner()
     asyncio.run(warmup.warm_up(an_edge(inner, tmp_path)))
     assert [(p, b["model"], b.get("stream", False)) for p, b in inner.asked] == [
@@ -87,7 +87,7 @@ def test_a_rehearsal_goes_litellms_whole_way_and_to_no_model(tmp_path: Path) -> 
     assert CURRENT.get() is None
 
 
-def test_a_gateway_of_nothing_but_far_modes_has_nothing_to_rehearse(tmp_path: Path) -> None:
+def test_a_gateway_without_local_modes_has_nothing_to_warm_up(tmp_path: Path) -> None:
     inner = Inner()
     edge = an_edge(inner, tmp_path, {"far": MODES["far"], "judge": MODES["judge"]})
     asyncio.run(warmup.warm_up(edge))
@@ -95,7 +95,7 @@ def test_a_gateway_of_nothing_but_far_modes_has_nothing_to_rehearse(tmp_path: Pa
     assert inner.asked == []
 
 
-def test_a_rehearsal_that_fails_is_the_end_of_a_start(tmp_path: Path) -> None:
+def test_a_warm_up_that_fails_ends_the_start(tmp_path: Path) -> None:
     inner = Inner()
     inner.statuses["near"] = 500
     with pytest.raises(StartError, match="the warm-up of mode near failed: HTTP 500: no near"):
@@ -164,20 +164,18 @@ def test_a_provider_that_hangs_fails_no_start(
 
 
 def test_each_mode_with_a_model_for_internal_prompts_is_called_once(tmp_path: Path) -> None:
-    """Through the door, as the owner's test: whatever the mode's class, as internal, and counted towards nobody."""
+    """Through the edge, as the owner's test: as internal whatever the mode's class, and counted towards no limit."""
     inner = Inner()
     edge = an_edge(inner, tmp_path)
     for _ in range(2):
         asyncio.run(warmup.try_modes(edge))
-    assert sorted(run.admitted.mode for run in inner.runs) == sorted(["near", "open", "vec"] * 2), (
-        "whatever its limit is"
-    )
+    assert sorted(run.admitted.mode for run in inner.runs) == sorted(["near", "open", "vec"] * 2), "even past its limit"
     assert all(run.admitted.key == "owner" and run.slots == () and run.warmup is None for run in inner.runs)
     assert {(run.admitted.data_class, run.admitted.may_leave) for run in inner.runs} == {("internal", False)}
     assert {run.admitted.group for run in inner.runs} == {"near", "open", "vec"}
 
 
-def test_all_modes_that_do_not_answer_are_named(tmp_path: Path) -> None:
+def test_every_mode_that_fails_is_named(tmp_path: Path) -> None:
     inner = Inner()
     inner.statuses |= {"near": 500, "vec": 404}
     with pytest.raises(StartError) as found:
@@ -185,7 +183,7 @@ def test_all_modes_that_do_not_answer_are_named(tmp_path: Path) -> None:
     assert found.value.what == "mode near: HTTP 500: no near; mode vec: HTTP 404: no vec"
 
 
-def test_a_mode_that_hangs_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mode_that_hangs_has_a_time_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(warmup, "MODE_SECONDS", 0.02)
     inner = Inner()
     inner.hangs.add("open")
@@ -194,11 +192,11 @@ def test_a_mode_that_hangs_is_not_waited_for(tmp_path: Path, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("answer", [b"", b"no json", b"[]", b'{"error": "x"}', b'{"error": null}', b"\xff"])
-def test_an_answer_of_any_form_is_a_reason(answer: bytes) -> None:
+def test_an_error_of_any_shape_is_a_reason(answer: bytes) -> None:
     assert warmup._error(502, answer).startswith("HTTP 502: ")
 
 
-# -- who asks, over a connection
+# -- clients, and the end of a worker
 
 
 class Connection:
@@ -215,7 +213,7 @@ class Connection:
 
 
 class Asking:
-    """One request, and what was sent to its client. `app` is LiteLLM's place; `meanwhile(asking)` runs beside it."""
+    """One request and its response. `app`: in LiteLLM's place; `meanwhile(asking)` runs beside it."""
 
     def __init__(self, folder: Path, app: Any, meanwhile: Any = None, *, path: str = "chat/completions") -> None:
         self.edge = an_edge(app, folder, {"near": a_mode("near")})
@@ -289,7 +287,7 @@ async def the_end_at_once(asking: Asking) -> None:
     asking.edge.end()
 
 
-def test_at_the_end_who_has_no_answer_yet_may_ask_again(tmp_path: Path) -> None:
+def test_at_the_end_a_client_without_a_response_is_told_to_retry(tmp_path: Path) -> None:
     asking = Asking(tmp_path, hangs, the_end_at_once)
     assert asking.sent[0]["status"] == 503 and (b"retry-after", b"2") in asking.sent[0]["headers"]
     assert json.loads(asking.data)["error"]["code"] == "stopping" and not asking.edge._active
@@ -303,29 +301,31 @@ def test_at_the_end_who_has_no_answer_yet_may_ask_again(tmp_path: Path) -> None:
         ("messages", b'event: error\ndata: {"type":"error","error":{"type":"api_error"'),
     ],
 )
-def test_at_the_end_a_stream_is_told_in_the_words_of_its_endpoint(tmp_path: Path, path: str, event: bytes) -> None:
+def test_at_the_end_a_stream_gets_an_error_in_the_format_of_its_endpoint(
+    tmp_path: Path, path: str, event: bytes
+) -> None:
     asking = Asking(tmp_path, streams, the_end, path=path)
     assert asking.data.startswith(b"data: {}\n\n" + event) and asking.data.endswith(b"\n\n")
     assert asking.data.count(b"the gateway stops") == 1 and asking.error is None
     assert not asking.sent[-1].get("more_body"), "and ends in good order"
 
 
-def test_at_the_end_half_an_answer_can_only_be_cut(tmp_path: Path) -> None:
+def test_at_the_end_half_a_response_can_only_be_cut(tmp_path: Path) -> None:
     asking = Asking(tmp_path, half, the_end)
     assert asking.data == b'{"half' and "ended in the middle" in str(asking.error)
 
 
-def test_a_client_that_leaves_its_connection_ends_its_call(tmp_path: Path) -> None:
+def test_a_client_that_disconnects_ends_its_call(tmp_path: Path) -> None:
     async def leaves(asking: Asking) -> None:
         await _until_it_streams(asking)
         asking.connection.leave()
 
     asking = Asking(tmp_path, streams, leaves)
-    assert asking.error is None and asking.data == b"data: {}\n\n", "nobody is there to be told anything"
+    assert asking.error is None and asking.data == b"data: {}\n\n", "there is nobody to tell"
     assert not asking.edge._active and asking.connection.when_gone is None
 
 
-def test_a_client_that_left_before_it_was_let_in_costs_nothing(tmp_path: Path) -> None:
+def test_a_client_that_disconnected_before_it_was_admitted_costs_nothing(tmp_path: Path) -> None:
     async def left(asking: Asking) -> None:
         asking.connection.leave()
 
@@ -347,7 +347,7 @@ def test_only_the_owner_is_told_which_configuration_serves(tmp_path: Path) -> No
     assert b"x-io3-config" not in listed(b"sk-other")
 
 
-def test_an_error_has_the_shape_that_its_clients_know() -> None:
+def test_an_error_has_the_shape_that_clients_know() -> None:
     assert set(responses.error_body(STOPPING)["error"]) == {"message", "type", "param", "code"}
     for endpoint in (CHAT, MESSAGES, RESPONSES):
         assert responses.error_event(STOPPING, endpoint).endswith(b"\n\n")
