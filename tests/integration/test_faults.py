@@ -37,7 +37,7 @@ def expect(done: subprocess.CompletedProcess[str], code: int, *words: str) -> No
         (b"", "the file is empty"),
         (b"\x7fELF\x00\xff", "not UTF-8"),
         (b"version: 1\nmodes:\n\texecutor: {}\n", "runtime/routing.yaml:3:1: a tab"),
-        (b"version: 1\nversion: 1\n", "runtime/routing.yaml:2:1: 'version' stands here twice"),
+        (b"version: 1\nversion: 1\n", "runtime/routing.yaml:2:1: duplicate key 'version', first on line 1"),
         (b"version: 1\nmods: {}\n", "did you mean 'modes'?"),
     ],
     ids=["missing", "empty", "binary", "tab", "duplicate", "unknown"],
@@ -202,7 +202,7 @@ def test_ctrl_c_at_each_step_and_the_next_up_continues(clone: Clone) -> None:
         rest = process.communicate(timeout=120)[1]
         if lines[-1].startswith(f"> {step} "):
             assert process.returncode == 130, "".join(lines) + rest
-            assert "the same command continues" in rest and "Traceback" not in rest
+            assert "run the same command again to continue" in rest and "Traceback" not in rest
             interrupted.append(step)
     assert {"key", "stack", "models"} <= set(interrupted)
     assert clone.io3ops("up").returncode == 0
