@@ -1,15 +1,15 @@
 #!/bin/sh
 # Checks everything that is not Python: Dockerfiles, shell, workflows, Prometheus rules and spelling.
 # usage: scripts/lint.sh [--all]
-# hadolint, zizmor and codespell come from requirements/dev.lock. No package on PyPI holds the programs of the other three,
-# so a laptop may lack them: without --all they are then named and skipped. CI installs them and passes --all.
+# hadolint, zizmor and codespell come from requirements/dev.lock; PyPI has no package of the other three programs. Without --all,
+# those that are not installed are named and skipped. CI installs them and passes --all.
 set -eu
 cd "$(dirname "$0")/.."
 export PATH="$PWD/.venv/bin:$PATH"
 require="${1:-}"
 result=0
 
-# lint PROGRAM INSTALL ARGUMENT...: run PROGRAM, or say how to install it.
+# lint PROGRAM INSTALL ARGUMENT...: run PROGRAM, or print how to install it.
 lint() {
     program="$1" install="$2"
     shift 2

@@ -1,10 +1,10 @@
-"""The changelog and the version of a release.
+"""Prepares and checks the changelog and the version of a release.
 
 usage: .venv/bin/python scripts/release.py prepare 1.2.3     turn the section Unreleased into 1.2.3, set the version
        .venv/bin/python scripts/release.py check v1.2.3      fail unless tag, version and changelog agree
        .venv/bin/python scripts/release.py notes v1.2.3      print the section of the changelog
 
-`prepare` edits the files and leaves the commit and the tag to you: CONTRIBUTING.md, "Release".
+`prepare` edits the files; you commit and tag them, as CONTRIBUTING.md describes under "Release".
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ ASSIGNMENT = re.compile(r'^__version__ = "([^"]+)"$', re.MULTILINE)
 
 
 class Failed(Exception):
-    """Reported as one line."""
+    """An error that is printed as one line, without a traceback."""
 
 
 def section(changelog: str, name: str) -> tuple[str, str]:
-    """(date, text) of the section with this name; the date is '' where the heading has none."""
+    """Return (date, text) of the changelog's section with this name; the date is '' when the heading has none."""
     found = re.search(
         rf"^## \[{re.escape(name)}\](?: - (\d{{4}}-\d{{2}}-\d{{2}}))?\n(.*?)(?=^## \[|\Z)",
         changelog,
@@ -38,6 +38,7 @@ def section(changelog: str, name: str) -> tuple[str, str]:
 
 
 def version_of(source: str) -> str:
+    """Return the version that the package's source sets."""
     found = ASSIGNMENT.search(source)
     if found is None:
         raise Failed(f"{VERSION} sets no __version__")
@@ -45,7 +46,7 @@ def version_of(source: str) -> str:
 
 
 def check(tag: str, changelog: str, source: str) -> str:
-    """The notes of a release that may be published."""
+    """Return the release notes. Raises Failed unless tag, version and changelog agree."""
     version = version_of(source)
     if tag != f"v{version}":
         raise Failed(f"the tag is {tag}, but the version in {VERSION} is {version}")
@@ -58,11 +59,11 @@ def check(tag: str, changelog: str, source: str) -> str:
 
 
 def prepare(version: str, changelog: str, source: str, today: date) -> tuple[str, str]:
-    """The changelog and the source with this version in them."""
+    """Return the changelog and the source with the new version. Raises Failed when they cannot be released."""
     if not re.fullmatch(r"\d+\.\d+\.\d+((a|b|rc)\d+)?", version):
         raise Failed(f"{version} is not a version such as 1.2.3 or 1.2.3rc1")
     if f"## [{version}]" in changelog:
-        raise Failed(f"{CHANGELOG} has a section [{version}] already")
+        raise Failed(f"{CHANGELOG} already has a section [{version}]")
     _, text = section(changelog, "Unreleased")
     if not re.search(r"^- ", text, re.MULTILINE):
         raise Failed(f"{CHANGELOG}: the section Unreleased lists no change")
@@ -73,7 +74,7 @@ def prepare(version: str, changelog: str, source: str, today: date) -> tuple[str
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(description="The changelog and the version of a release.")
+    parser = argparse.ArgumentParser(description="Prepare and check the changelog and the version of a release.")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("prepare", help="date the changelog's section and set the version").add_argument("version")
     commands.add_parser("check", help="fail unless tag, version and changelog agree").add_argument("tag")

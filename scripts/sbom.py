@@ -1,10 +1,10 @@
-"""A software bill of materials of an image: CycloneDX 1.6 JSON, offline, and the same image gives the same bytes.
+"""Writes the software bill of materials of an image: CycloneDX 1.6 JSON, made offline. The same image gives the same bytes.
 
 usage: .venv/bin/python scripts/sbom.py IMAGE [-o FILE]
        .venv/bin/python scripts/sbom.py --all -o FOLDER     the images that this clone would start
 
-What an image holds is read from the image itself: dpkg's database, the metadata of Python distributions, the build
-information that Go leaves in a program, and the files in program folders that none of these knows (with their hash).
+It reads the contents from the image itself: dpkg's database, the metadata of Python distributions, the build information that Go
+leaves in a program, and the files in program folders that none of these lists (with their hash).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from io3ops.operations.stack.images import EGRESS_INPUTS, GATEWAY_INPUTS, RUNTIM
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCK = "requirements/gateway.lock"
-# Both fill the gateway's image.
+# The gateway's image contains the packages of both.
 LOCKS = (LOCK, "requirements/observer.lock")
 OLLAMA = "/usr/bin/ollama"
 OF_THIS_CLONE = {
@@ -39,8 +39,8 @@ OF_THIS_CLONE = {
     "egress": ("io3ops/egress", EGRESS_INPUTS),
 }
 
-# Runs inside the image, which may be anyone's with bash and dpkg. Each part starts with a line "== name".
-# Debian's /usr/lib/python3 belongs to dpkg; a virtual environment is described by its distributions' metadata.
+# Runs inside the image; works with any image that has bash and dpkg. Each part begins with a line "== name".
+# dpkg lists Debian's /usr/lib/python3; the metadata of its distributions describe a virtual environment.
 LOOK = r"""
 export LC_ALL=C
 echo '== os';     cat /etc/os-release
@@ -59,8 +59,8 @@ comm -13 \
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
-    """What an image says about itself. `name` has no tag: one image may have several."""
+class Contents:
+    """What an image contains. `name` has no tag, because one image may have several."""
 
     name: str
     identity: str
@@ -69,18 +69,18 @@ class Found:
 
 
 def split(text: str) -> dict[str, str]:
-    """The output of LOOK, part by part."""
+    """Split the output of LOOK into its parts."""
     pieces = re.split(r"^== (\w+)\n", text, flags=re.MULTILINE)[1:]
     return dict(zip(pieces[::2], pieces[1::2], strict=True))
 
 
 def assignments(text: str) -> dict[str, str]:
-    """The lines NAME=value or NAME="value" of an os-release file."""
+    """Parse the lines NAME=value or NAME="value" of an os-release file."""
     return {name: value for name, value in re.findall(r'^(\w+)="?([^"\n]*)"?$', text, re.MULTILINE)}
 
 
 def pins(lock: str) -> dict[tuple[str, str], list[str]]:
-    """(name, version) -> the SHA-256 hashes that a lock allows for it."""
+    """Return the SHA-256 hashes that a lock allows, by (name, version)."""
     found: dict[tuple[str, str], list[str]] = {}
     for block in re.split(r"\n(?=\S)", lock):
         if pin := re.match(r"([A-Za-z0-9._-]+)==([^\s;\\]+)", block):
@@ -89,12 +89,12 @@ def pins(lock: str) -> dict[tuple[str, str], list[str]]:
 
 
 def normal(name: str) -> str:
-    """The one spelling of a distribution's name (PEP 503)."""
+    """Return the normalised name of a distribution (PEP 503)."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def distributions(text: str) -> Iterator[tuple[str, str]]:
-    """(name, version) from grep's lines PATH:Name: x and PATH:Version: y."""
+    """Yield (name, version) from grep's lines PATH:Name: x and PATH:Version: y."""
     fields: dict[str, dict[str, str]] = {}
     for path, field, value in re.findall(r"^(.+/METADATA):(Name|Version): (.+)$", text, re.MULTILINE):
         fields.setdefault(path, {})[field] = value.strip()
@@ -103,19 +103,19 @@ def distributions(text: str) -> Iterator[tuple[str, str]]:
 
 
 def build_information(program: bytes) -> tuple[str, str]:
-    """Go's version and its module lines, as `go version -m` reads them (Go 1.18 and newer); ('', '') without any."""
+    """Return Go's version and module lines, like `go version -m` (Go 1.18 and newer); ('', '') for other programs."""
     at = -1
     while (at := program.find(b"\xff Go buildinf:", at + 1)) >= 0:
         if at % 16 == 0 and program[at + 15] & 2:
             version, end = _text(program, at + 32)
             modules, _ = _text(program, end)
-            # Go puts 16 marker bytes before and after the module lines.
+            # Go writes 16 marker bytes before and after the module lines.
             return version.decode(), modules[16:-16].decode() if len(modules) >= 33 else ""
     return "", ""
 
 
 def _text(program: bytes, at: int) -> tuple[bytes, int]:
-    """A text with its length before it (a varint), and where it ends."""
+    """Read a text with its length before it (a varint); return it and its end."""
     length = shift = 0
     while True:
         byte = program[at]
@@ -127,7 +127,7 @@ def _text(program: bytes, at: int) -> tuple[bytes, int]:
 
 
 def modules(lines: str) -> Iterator[tuple[str, str, str]]:
-    """(path, version, sum) of the modules built into a program; a replacement stands for what it replaces."""
+    """Yield (path, version, sum) of the modules in a program; a replacement counts instead of the module that it replaces."""
     found: list[tuple[str, str, str]] = []
     for line in lines.splitlines():
         kind, *fields = line.split("\t")
@@ -139,13 +139,14 @@ def modules(lines: str) -> Iterator[tuple[str, str, str]]:
     yield from found
 
 
-def components(found: Found, lock: str) -> Iterator[Component]:
-    system = assignments(found.parts["os"])
+def components(contents: Contents, lock: str) -> Iterator[Component]:
+    """Yield every component of an image."""
+    system = assignments(contents.parts["os"])
     yield Component(
         type=ComponentType.OPERATING_SYSTEM, name=system["ID"], version=system["VERSION_ID"],
         bom_ref=f"os:{system['ID']}", description=system.get("PRETTY_NAME"),
     )  # fmt: skip
-    for line in found.parts["deb"].splitlines():
+    for line in contents.parts["deb"].splitlines():
         status, name, version, architecture, source, source_version = line.split("\t")
         if status.strip() == "ii":
             where = {"arch": architecture, "distro": system.get("VERSION_CODENAME", system["VERSION_ID"])}
@@ -153,11 +154,11 @@ def components(found: Found, lock: str) -> Iterator[Component]:
             properties = [Property(name="io3ops:deb:source", value=f"{source} {source_version}")]
             yield _package(PackageURL("deb", system["ID"], name, version, where), properties=properties)
     allowed = pins(lock)
-    for name, version in distributions(found.parts["python"]):
+    for name, version in distributions(contents.parts["python"]):
         url = PackageURL("pypi", None, name, version)
         yield _package(url, references=_allowed_files(url, allowed.get((name, version), [])))
-    yield from _programs(found)
-    for line in found.parts["files"].splitlines():
+    yield from _programs(contents)
+    for line in contents.parts["files"].splitlines():
         checksum, path = line.split(maxsplit=1)
         if path != OLLAMA:
             yield Component(
@@ -166,23 +167,23 @@ def components(found: Found, lock: str) -> Iterator[Component]:
             )  # fmt: skip
 
 
-def _programs(found: Found) -> Iterator[Component]:
-    """Programs that came as files: their package's metadata is not in the image."""
-    if squid := re.search(r"Version (\S+)", found.parts["squid"]):
+def _programs(contents: Contents) -> Iterator[Component]:
+    """Yield the programs that were copied as files, so that their package's metadata is not in the image."""
+    if squid := re.search(r"Version (\S+)", contents.parts["squid"]):
         yield Component(
             type=ComponentType.APPLICATION, name="squid", version=squid[1], bom_ref=f"squid@{squid[1]}",
             purl=PackageURL("generic", None, "squid", squid[1]),
             cpe=f"cpe:2.3:a:squid-cache:squid:{squid[1]}:*:*:*:*:*:*:*",
-            description="the program of Debian's package squid, copied without dpkg's metadata: this is upstream's version",
+            description="the program of Debian's package squid, copied without dpkg's metadata; the version is upstream's",
         )  # fmt: skip
-    if ollama := re.search(r"version is (\S+)", found.parts["ollama"]):
+    if ollama := re.search(r"version is (\S+)", contents.parts["ollama"]):
         own = "github.com/ollama/ollama"
         yield Component(
             type=ComponentType.APPLICATION, name="ollama", version=ollama[1], bom_ref=f"ollama@{ollama[1]}",
             purl=_go(own, f"v{ollama[1]}"),
-            hashes=[HashType(alg=HashAlgorithm.SHA_256, content=checksum) for checksum in _of_ollama(found)],
+            hashes=[HashType(alg=HashAlgorithm.SHA_256, content=checksum) for checksum in _of_ollama(contents)],
         )  # fmt: skip
-        go, lines = build_information(found.ollama)
+        go, lines = build_information(contents.ollama)
         if go:
             yield _package(_go("stdlib", go.removeprefix("go").split()[0]))
         for path, version, checksum in modules(lines):
@@ -191,8 +192,8 @@ def _programs(found: Found) -> Iterator[Component]:
                 yield _package(_go(path, version), name=path, properties=properties)
 
 
-def _of_ollama(found: Found) -> list[str]:
-    return re.findall(rf"^([0-9a-f]{{64}})  {OLLAMA}$", found.parts["files"], re.MULTILINE)
+def _of_ollama(contents: Contents) -> list[str]:
+    return re.findall(rf"^([0-9a-f]{{64}})  {OLLAMA}$", contents.parts["files"], re.MULTILINE)
 
 
 def _go(path: str, version: str) -> PackageURL:
@@ -214,8 +215,8 @@ def _package(
 
 
 def _allowed_files(url: PackageURL, hashes: list[str]) -> list[ExternalReference]:
-    # A distribution has a file per platform, and an installed one does not say which it was: hence no hash of the
-    # component itself. The reference names no index, because users have their own.
+    # A distribution has one file per platform, and an installed one does not reveal which it was, so the component itself has no
+    # hash. The reference names no index, because users have their own.
     if not hashes:
         return []
     return [
@@ -228,14 +229,17 @@ def _allowed_files(url: PackageURL, hashes: list[str]) -> list[ExternalReference
     ]
 
 
-def document(found: Found, lock: str) -> str:
-    """The SBOM as JSON text."""
-    inside = list({part.bom_ref.value: part for part in components(found, lock)}.values())
+def document(contents: Contents, lock: str) -> str:
+    """Return the bill of materials as JSON text."""
+    inside = list({part.bom_ref.value: part for part in components(contents, lock)}.values())
     image = Component(
-        type=ComponentType.CONTAINER, name=found.name, version=found.identity, bom_ref=f"image:{found.identity}"
+        type=ComponentType.CONTAINER,
+        name=contents.name,
+        version=contents.identity,
+        bom_ref=f"image:{contents.identity}",
     )
-    # Random and dated by default. The image's identity says which image this is, and when it was made.
-    bom = Bom(serial_number=uuid.uuid5(uuid.NAMESPACE_OID, found.identity), components=inside)
+    # By default the serial number is random and the document dated. Both would differ in each run.
+    bom = Bom(serial_number=uuid.uuid5(uuid.NAMESPACE_OID, contents.identity), components=inside)
     bom.metadata.component = image
     bom.metadata.timestamp = None  # type: ignore[assignment]  # the schema allows none
     bom.register_dependency(image, inside)
@@ -243,30 +247,33 @@ def document(found: Found, lock: str) -> str:
 
 
 class Failed(Exception):
-    """Told as one line."""
+    """An error that is printed as one line, without a traceback."""
 
 
 def docker(*argv: str) -> bytes:
+    """Run the docker command and return its output. Raises Failed."""
     program = shutil.which("docker")
     if program is None:
         raise Failed("docker is not installed")
     done = subprocess.run([program, *argv], capture_output=True, check=False)
     if done.returncode != 0:
-        raise Failed(done.stderr.decode(errors="replace").strip() or f"docker {argv[0]} ended with {done.returncode}")
+        raise Failed(
+            done.stderr.decode(errors="replace").strip() or f"docker {argv[0]} failed (exit code {done.returncode})"
+        )
     return done.stdout
 
 
-def look(image: str) -> Found:
-    """Read an image that is here. Its own programs run without network, rights or a place to write."""
+def look(image: str) -> Contents:
+    """Read a local image. Its programs run without network, privileges or a writable folder."""
     identity = json.loads(docker("image", "inspect", image))[0]["Id"]
     run = ("run", "--rm", "--pull=never", "--network=none", "--read-only", "--cap-drop=ALL", "--log-driver=none")
     parts = split(docker(*run, "--entrypoint=bash", identity, "-c", LOOK).decode())
     program = docker(*run, "--entrypoint=cat", identity, OLLAMA) if parts["ollama"] else b""
-    return Found(name=re.sub(r":[^:/]*$|@.*$", "", image), identity=identity, parts=parts, ollama=program)
+    return Contents(name=re.sub(r":[^:/]*$|@.*$", "", image), identity=identity, parts=parts, ollama=program)
 
 
 def images_of_this_clone() -> dict[str, str]:
-    """Name -> tag. The one of an image that is not built is ''."""
+    """Return the tags of this clone's images by name; '' for one that is not built."""
     here = docker("image", "ls", "--format={{.Repository}}:{{.Tag}}").decode().split()
     return {
         name: next((tag for tag in sorted(here) if tag.startswith(f"{repository}:") and tag.endswith(digest(ROOT, inputs))), "")
@@ -275,11 +282,13 @@ def images_of_this_clone() -> dict[str, str]:
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(description="A software bill of materials of an image: CycloneDX 1.6 JSON.")
+    parser = argparse.ArgumentParser(
+        description="Write the software bill of materials of an image as CycloneDX 1.6 JSON."
+    )
     which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument("image", nargs="?", metavar="IMAGE", help="an image that the engine has")
-    which.add_argument("--all", action="store_true", help="every image of this clone, each to a file of its own")
-    parser.add_argument("-o", "--output", type=Path, help="file, default stdout; with --all a folder, which it needs")
+    which.add_argument("image", nargs="?", metavar="IMAGE", help="a local image")
+    which.add_argument("--all", action="store_true", help="every image of this clone, each in its own file")
+    parser.add_argument("-o", "--output", type=Path, help="file (default: stdout); with --all a folder (required)")
     options = parser.parse_args(arguments)
     if options.all and options.output is None:
         parser.error("--all needs -o FOLDER")
@@ -294,13 +303,13 @@ def main(arguments: list[str]) -> int:
             return 0
         folder: Path = options.output
         folder.mkdir(parents=True, exist_ok=True)
-        found = images_of_this_clone()
-        for name, tag in found.items():
+        tags = images_of_this_clone()
+        for name, tag in tags.items():
             if tag:
                 (folder / f"{name}.cdx.json").write_text(document(look(tag), lock), "utf-8")
             print(f"{name:8} {tag or 'not built'}", file=sys.stderr)
-        # The way out exists only where the table has something outside; the other two always do.
-        return 0 if found["gateway"] and found["runtime"] else 1
+        # Only a table with targets outside the stack needs the egress image; the other two are always needed.
+        return 0 if tags["gateway"] and tags["runtime"] else 1
     except Failed as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

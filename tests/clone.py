@@ -128,9 +128,13 @@ def expect(done: subprocess.CompletedProcess[str], code: int, *words: str) -> No
         assert word in done.stderr, done.stderr
 
 
+# Seconds. A machine that is busy with something else has taken a minute and a half for what takes one second.
+PATIENCE = 180.0
+
+
 def until(what: str, check: Callable[[], bool], timeout: float = 60) -> None:
-    """Poll until true; a timeout says what was waited for."""
-    deadline = time.monotonic() + timeout
+    """Poll until true; a timeout says what was waited for. It is never shorter than a busy machine needs."""
+    deadline = time.monotonic() + max(timeout, PATIENCE)
     while not check():
         assert time.monotonic() < deadline, f"still not: {what}"
         time.sleep(0.05)

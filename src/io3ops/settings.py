@@ -90,7 +90,7 @@ class Settings:
         return self.state / "outlet"
 
     @property
-    def handed_keys(self) -> Path:
+    def mounted_keys(self) -> Path:
         """The folder with the keys of enabled providers only. The gateway mounts it, and not `provider_keys`."""
         return self.state / "provider_keys"
 

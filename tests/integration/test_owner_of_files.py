@@ -46,7 +46,7 @@ def test_up_hands_everything_to_a_user_that_nobody_can_be(clone: Clone) -> None:
     assert done.returncode == 0 and "IO3OPS_UID" in done.stderr, done.stderr
     kept = [path for path in (clone.path / ".io3ops").rglob("*") if path.stat().st_uid != 0]
     assert not [str(path) for path in kept if 10001 in (path.stat().st_uid, path.stat().st_gid)]
-    nobody = owners.of_nobody()
+    nobody = owners.unassigned_id()
     assert {"keys.json", "master_key", "requests.jsonl", "openai", "audit"} <= {
         p.name for p in kept if p.stat().st_uid == nobody
     }

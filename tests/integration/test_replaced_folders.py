@@ -27,7 +27,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
     made.edit_table("providers:\n", f"{observe}\nproviders:\n  cloud: {{kind: openai, key: openai, enabled: true}}\n")
     made.edit_table("models:\n", "models:\n  far: {provider: cloud, source: {external: x}, context: 4096}\n")
     made.edit_table(
-        "Carries out one task as told\n    chain: [smollm2]", "x\n    chain: [smollm2, far]\n    record_internal: true"
+        "Carries out one task as instructed\n    chain: [smollm2]",
+        "x\n    chain: [smollm2, far]\n    record_internal: true",
     )
     stored = made.run("sh", "-c", f"echo sk-cloud-1 | {sys.executable} -m io3ops secrets set openai")
     done = made.io3ops("up", timeout=1800)

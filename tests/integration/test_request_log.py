@@ -240,14 +240,17 @@ def test_nothing_of_a_hostile_client_or_server_is_in_a_line(bench: Bench, way: s
 
 
 def test_the_parts_of_a_request_are_its_time(bench: Bench, way: str) -> None:
+    """What no part accounts for is the gateway's own time: it does not grow with the time of the model's server."""
     gaps = []
     for _ in range(5):
         bench.upstream.told(a="slow:0.4")
         _, line = bench.ask("one")
-        gaps.append(gap(line) / line["ms"])
-        if gaps[-1] < 0.05:
+        gaps.append(gap(line))
+        assert line["attempts"][0]["ms"] >= 400, line
+        # Less than the server's 400 ms: its wait is in the attempt. How much less says how busy this machine is.
+        if -1 < gaps[-1] < 200:
             break
-    assert gaps[-1] < 0.05, gaps
+    assert -1 < gaps[-1] < 200, gaps
 
 
 def gap(line: dict[str, Any]) -> float:

@@ -319,7 +319,7 @@ def test_isolation_is_verified_from_inside_with_the_cloud_enabled(rig: Rig) -> N
     assert findings["egress: only the table"]["state"] == "ok"
     assert "api.openai.com:443" in findings["gateway: may reach"]["detail"]
     assert "api.mistral.ai" not in findings["gateway: may reach"]["detail"]
-    assert {f["state"] for a, f in findings.items() if a.endswith("no key in sight")} == {"ok"}
+    assert {f["state"] for a, f in findings.items() if a.endswith("no visible key")} == {"ok"}
 
 
 def test_no_key_stands_where_a_person_or_a_program_may_read_it(rig: Rig) -> None:

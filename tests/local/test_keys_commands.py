@@ -58,7 +58,7 @@ def test_a_new_key_is_printed_once_and_only_its_hash_is_kept(clone: Clone) -> No
     )  # fmt: skip
     key = done.stdout.strip()
     assert done.returncode == 0 and key.startswith("sk-io3-") and len(key) > 45 and key not in done.stderr
-    assert "only now" in done.stderr and "no gateway runs: it works from the next start on" in done.stderr
+    assert "printed only now" in done.stderr and "no gateway runs, so it works from the next start" in done.stderr
     kept = json.loads(keys_file(clone).read_text())
     created = kept["keys"]["alice"].pop("created")
     assert kept == {
@@ -105,7 +105,7 @@ def test_revoking_keeps_the_name_taken_and_twice_is_fine(clone: Clone) -> None:
 @pytest.mark.parametrize(
     ("args", "code", "words"),
     [
-        (("add", "owner"), 18, "master key"),
+        (("add", "owner"), 18, "the name of the owner's key"),
         (("add", "Alice"), 18, "is not a valid name"),
         (("add", "bob", "--mode", "executer"), 18, "did you mean 'executor'"),
         (("add", "bob", "--parallel", "0"), 2, "parallel"),
@@ -201,7 +201,7 @@ def test_a_secret_is_stored_privately_and_never_shown(clone: Clone) -> None:
     path = clone.path / ".io3ops/secrets/providers/openai"
     assert done.returncode == 0 and path.read_bytes() == b"sk-very-private-1"
     assert [mode(p) for p in (path, path.parent, path.parent.parent)] == [0o600, 0o700, 0o700]
-    assert b"not enabled" in done.stderr and b"private-1" not in done.stdout + done.stderr
+    assert b"which the table does not enable" in done.stderr and b"private-1" not in done.stdout + done.stderr
     found = clone.json("secrets")
     assert found["data"]["secrets"] == [
         {
@@ -276,7 +276,7 @@ def test_stored_files_that_cannot_be_used_are_listed_as_such(clone: Clone) -> No
     assert "abcdefgh" not in run(clone, "secrets").stdout
     found = {k["name"]: (k["state"], k["why"]) for k in clone.json("secrets")["data"]["secrets"]}
     assert found["open"][0] == "unsafe" and "0644" in found["open"][1]
-    assert found["empty"] == ("unusable", "it is empty") and found["link"] == ("unusable", "not a plain file")
+    assert found["empty"] == ("unusable", "it is empty") and found["link"] == ("unusable", "not a regular file")
     assert found["Odd name?"][0] == "unusable" and found["good"] == ("present", "")
     assert "\x1b" not in run(clone, "secrets").stdout
 

@@ -206,11 +206,11 @@ def run(clone: Clone, *args: str) -> subprocess.CompletedProcess[str]:
 
 def test_on_and_off_reach_the_gateway(clone: Clone) -> None:
     gateway = Gateway(clone.path)
-    assert run(clone).stdout == "nothing is recorded; `io3ops record on --mode MODE --for 30m` begins\n"
+    assert run(clone).stdout == "nothing is recorded; `io3ops record on --mode MODE --for 30m` starts it\n"
     done = run(clone, "on", "--mode", "executor", "--mode", "synthesizer", "--for", "2h")
     assert done.returncode == 0, done.stderr
     assert (
-        "prompts and answers of executor, synthesizer are written to .io3ops/content/content.jsonl, which only its owner"
+        "prompts and answers of executor, synthesizer are recorded in .io3ops/content/content.jsonl, which only its owner can read"
         in done.stderr
     )
     assert "record_internal: true" in done.stderr
@@ -232,12 +232,12 @@ def test_on_and_off_reach_the_gateway(clone: Clone) -> None:
     assert "recording executor until " in status and "synthesizer until " in status
 
     done = run(clone, "off", "--mode", "synthesizer")
-    assert done.stdout == "synthesizer: recorded no more\n"
+    assert done.stdout == "synthesizer: recording stopped\n"
     assert gateway.wants() and not gateway.wants("synthesizer")
     done = run(clone, "off", "--delete")
-    assert done.stdout == "executor: recorded no more; what was kept is removed\n"
+    assert done.stdout == "executor: recording stopped; the recorded content was deleted\n"
     assert not gateway.wants() and not gateway.content.exists()
-    assert run(clone, "off", "--delete").stdout == "nothing was recorded; nothing had been kept\n"
+    assert run(clone, "off", "--delete").stdout == "no recording was active; nothing was recorded\n"
     assert "recording" not in clone.io3ops("status", **AWAY).stdout
 
 
@@ -258,9 +258,9 @@ def test_wrong_words_change_nothing(clone: Clone) -> None:
         (("on", "--mode", "zzz"), 18, "the table's modes: executor"),
         (("off", "--mode", "zzz"), 18, "the table's modes: executor"),
         (("on",), 2, "--mode"),
-        (("on", "--mode", "executor", "--for", "25h"), 2, "at most 24h"),
+        (("on", "--mode", "executor", "--for", "25h"), 2, "the limit is 24h"),
         (("on", "--mode", "executor", "--for", "30"), 2, "for example 500ms, 90s, 30m"),
-        (("off", "--mode", "executor", "--delete"), 2, "leave --mode out"),
+        (("off", "--mode", "executor", "--delete"), 2, "do not combine it with --mode"),
     ):
         done = run(clone, *args)
         assert done.returncode == code and words in done.stderr, done.stderr
@@ -270,7 +270,7 @@ def test_wrong_words_change_nothing(clone: Clone) -> None:
 def test_a_mode_that_left_the_table_and_a_broken_table_can_be_ended(clone: Clone) -> None:
     assert run(clone, "on", "--mode", "executor").returncode == 0
     (clone.path / "runtime/routing.yaml").write_text("nothing: of it\n")
-    assert run(clone, "off", "--mode", "executor").stdout == "executor: recorded no more\n"
+    assert run(clone, "off", "--mode", "executor").stdout == "executor: recording stopped\n"
 
 
 def test_a_file_that_is_not_understood_is_said_and_written_anew(clone: Clone) -> None:
@@ -278,10 +278,7 @@ def test_a_file_that_is_not_understood_is_said_and_written_anew(clone: Clone) ->
     control.parent.mkdir(parents=True)
     control.write_text('{"version": 1, "modes": {"executor": {"until": "soon"}}}')
     shown = run(clone)
-    assert (
-        shown.returncode == 0
-        and "nothing is recorded: .io3ops/recording/recording.json is not understood" in shown.stdout
-    )
+    assert shown.returncode == 0 and "nothing is recorded: .io3ops/recording/recording.json is invalid" in shown.stdout
     assert run(clone, "off").returncode == 0 and json.loads(control.read_bytes()) == {"version": 1, "modes": {}}
 
 
@@ -310,7 +307,7 @@ def test_durations(text: str, seconds: int) -> None:
     "text", ["", "0m", "999ms", "30", "m", "-5m", "1.5h", "2 h", "2d", "25h", "86401s", "1d1ms", "٣m", "5m\n"]
 )
 def test_no_durations(text: str) -> None:
-    with pytest.raises(ValueError, match=r"for example|at most 24h|at least 1s"):
+    with pytest.raises(ValueError, match=r"for example|the limit is 24h|the least is 1s"):
         record.duration(text)
 
 

@@ -69,14 +69,14 @@ def program(modules: str, *, before: int = 64) -> bytes:
     return b"\x7fELF".ljust(before, b"\0") + header + text(b"go1.27.3") + text(b"x" * 16 + modules.encode() + b"y" * 16)
 
 
-FOUND = sbom.Found(
+CONTENTS = sbom.Contents(
     name="io3ops/ollama", identity="sha256:abc", parts=sbom.split(LOOKED), ollama=program(MODULES)
 )  # fmt: skip
 
 
 @pytest.fixture
 def made() -> dict[str, Any]:
-    parsed: dict[str, Any] = json.loads(sbom.document(FOUND, LOCK))
+    parsed: dict[str, Any] = json.loads(sbom.document(CONTENTS, LOCK))
     return parsed
 
 
@@ -93,14 +93,14 @@ def refusal(text: str) -> object:
 
 
 def test_the_document_is_valid_and_the_same_every_time(made: dict[str, Any]) -> None:
-    text = sbom.document(FOUND, LOCK)
+    text = sbom.document(CONTENTS, LOCK)
     assert refusal(text) is None
     assert made["specVersion"] == "1.6" and made["metadata"]["component"]["version"] == "sha256:abc"
-    assert text == sbom.document(FOUND, LOCK) and "timestamp" not in text
+    assert text == sbom.document(CONTENTS, LOCK) and "timestamp" not in text
 
 
 def test_another_image_is_another_document(made: dict[str, Any]) -> None:
-    other = sbom.Found(name=FOUND.name, identity="sha256:def", parts=FOUND.parts, ollama=FOUND.ollama)
+    other = sbom.Contents(name=CONTENTS.name, identity="sha256:def", parts=CONTENTS.parts, ollama=CONTENTS.ollama)
     assert json.loads(sbom.document(other, LOCK))["serialNumber"] != made["serialNumber"]
 
 

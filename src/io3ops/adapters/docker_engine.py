@@ -110,8 +110,8 @@ class DockerEngine:
             return EngineState(status=EngineStatus.TOO_OLD, version=number, detail=detail)
         compose = self._processes.run([self.command(), "compose", "version", "--short"])
         if not compose.ok or _numbers(compose.output) < MIN_COMPOSE:
-            found = f"Compose {compose.output.strip()}" if compose.ok else "no Compose"
-            detail = f"{found}, but {_dotted(MIN_COMPOSE)} or newer is needed"
+            compose_version = f"Compose {compose.output.strip()}" if compose.ok else "no Compose"
+            detail = f"{compose_version}, but {_dotted(MIN_COMPOSE)} or newer is needed"
             return EngineState(status=EngineStatus.NO_COMPOSE, version=number, detail=detail)
         if not self._processes.run([self.command(), "buildx", "version"]).ok:
             return EngineState(status=EngineStatus.NO_BUILDX, version=number, detail="no Buildx")
@@ -166,10 +166,10 @@ class DockerEngine:
     def containers(self, project: str) -> dict[str, Container]:
         """Return the project's containers by service name, including stopped ones."""
         with answering():
-            found = self._connect().containers.list(
+            listed = self._connect().containers.list(
                 all=True, filters={"label": f"com.docker.compose.project={project}"}, ignore_removed=True
             )
-            return {c.service: c for c in map(_container, found) if c.service}
+            return {c.service: c for c in map(_container, listed) if c.service}
 
     def inspect(self, container: str) -> dict[str, Any]:
         """Return all that `docker inspect` shows of a container."""
@@ -197,8 +197,8 @@ class DockerEngine:
     def volumes(self, project: str) -> tuple[str, ...]:
         """Return the names of the project's volumes."""
         with answering():
-            found = self._connect().volumes.list(filters={"label": f"com.docker.compose.project={project}"})
-            return tuple(v.name for v in found)
+            listed = self._connect().volumes.list(filters={"label": f"com.docker.compose.project={project}"})
+            return tuple(v.name for v in listed)
 
     def networks(self) -> tuple[Network, ...]:
         """Return every network of the engine, including those of other projects."""
@@ -208,11 +208,11 @@ class DockerEngine:
     def remove_network(self, network: str) -> tuple[str, ...]:
         """Disconnect a network's containers and remove it; return the names of these containers."""
         with answering():
-            found = self._connect().networks.get(network)
-            left = sorted((found.attrs.get("Containers") or {}).items())
+            attached = self._connect().networks.get(network)
+            left = sorted((attached.attrs.get("Containers") or {}).items())
             for container, _ in left:
-                found.disconnect(container, force=True)
-            found.remove()
+                attached.disconnect(container, force=True)
+            attached.remove()
             return tuple(str(entry.get("Name", "")) for _, entry in left)
 
     def remove_networks(self, project: str) -> None:
@@ -266,11 +266,11 @@ def answering(hint: str = AGAIN, also: tuple[type[Exception], ...] = ()) -> Iter
         raise EngineLost("the Docker engine stopped answering", details=str(error)[:400], hint=hint) from None
 
 
-def _container(found: Any) -> Container:
-    state = found.attrs["State"]
-    labels = found.attrs["Config"].get("Labels") or {}
+def _container(raw: Any) -> Container:
+    state = raw.attrs["State"]
+    labels = raw.attrs["Config"].get("Labels") or {}
     return Container(
-        id=found.id,
+        id=raw.id,
         # A container of `docker compose run` is not the service's own.
         service=""
         if labels.get("com.docker.compose.oneoff") == "True"
@@ -278,8 +278,8 @@ def _container(found: Any) -> Container:
         status=state["Status"],
         health=(state.get("Health") or {}).get("Status", ""),
         exit_code=state.get("ExitCode", 0),
-        restarts=found.attrs.get("RestartCount", 0),
-        image=found.attrs["Config"]["Image"],
+        restarts=raw.attrs.get("RestartCount", 0),
+        image=raw.attrs["Config"]["Image"],
         working_dir=labels.get("com.docker.compose.project.working_dir", ""),
         oom_killed=bool(state.get("OOMKilled")),
         key=labels.get("io3ops.key", ""),
@@ -287,26 +287,26 @@ def _container(found: Any) -> Container:
         ca=labels.get("io3ops.ca", ""),
         ports=tuple(
             int(b["HostPort"])
-            for bound in (found.attrs["NetworkSettings"].get("Ports") or {}).values()
+            for bound in (raw.attrs["NetworkSettings"].get("Ports") or {}).values()
             for b in bound or ()
         ),
     )
 
 
-def _network(found: dict[str, Any]) -> Network:
-    labels = found.get("Labels") or {}
-    configs = (found.get("IPAM") or {}).get("Config") or ()
-    options = found.get("Options") or {}
+def _network(raw: dict[str, Any]) -> Network:
+    labels = raw.get("Labels") or {}
+    configs = (raw.get("IPAM") or {}).get("Config") or ()
+    options = raw.get("Options") or {}
     return Network(
-        id=found["Id"],
+        id=raw["Id"],
         project=labels.get("com.docker.compose.project", ""),
         name=labels.get("com.docker.compose.network", ""),
         subnets=tuple(config["Subnet"] for config in configs if config.get("Subnet")),
         nowhere=next(
             (aux for c in configs if (aux := (c.get("AuxiliaryAddresses") or {}).get("DefaultGatewayIPv4"))), ""
         ),
-        ipv6=bool(found.get("EnableIPv6")),
-        bridge=options.get("com.docker.network.bridge.name") or f"br-{found['Id'][:12]}",
+        ipv6=bool(raw.get("EnableIPv6")),
+        bridge=options.get("com.docker.network.bridge.name") or f"br-{raw['Id'][:12]}",
     )
 
 

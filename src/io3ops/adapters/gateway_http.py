@@ -69,10 +69,10 @@ class GatewayHttp:
     def chat(self, mode: str, prompt: str, *, data_class: str, max_tokens: int, timeout: float) -> Answer:
         """Send one chat request, marked as a probe. An answer without text and tokens is an error."""
         body = {"model": mode, "messages": [{"role": "user", "content": prompt}], "max_tokens": max_tokens}
-        found, seconds, deployment = self._post("/v1/chat/completions", body, mode, data_class, timeout)
-        message = found["choices"][0]["message"]
+        content, seconds, deployment = self._post("/v1/chat/completions", body, mode, data_class, timeout)
+        message = content["choices"][0]["message"]
         text = message.get("content") or message.get("reasoning_content") or ""
-        tokens = (found.get("usage") or {}).get("completion_tokens", 0)
+        tokens = (content.get("usage") or {}).get("completion_tokens", 0)
         if not text.strip() and not tokens:
             raise GatewayError(
                 f"mode {mode!r} answered without text", hint="choose another model for it in runtime/routing.yaml"
@@ -82,8 +82,8 @@ class GatewayHttp:
     def embed(self, mode: str, text: str, *, data_class: str, timeout: float) -> Answer:
         """Send one embedding request, marked as a probe. A vector of zeros is an error."""
         body = {"model": mode, "input": text}
-        found, seconds, deployment = self._post("/v1/embeddings", body, mode, data_class, timeout)
-        vector = found["data"][0]["embedding"]
+        content, seconds, deployment = self._post("/v1/embeddings", body, mode, data_class, timeout)
+        vector = content["data"][0]["embedding"]
         if not vector or not any(vector):
             raise GatewayError(
                 f"mode {mode!r} answered with an empty vector",
@@ -98,16 +98,16 @@ class GatewayHttp:
         with self._errors(f"mode {mode!r}"):
             mark = {"x-io3-data-class": data_class, "x-io3-probe": "smoke"}
             answer = self._client.post(f"{self._root}{path}", json=body, headers=mark, timeout=timeout)
-        found = self._json(answer, f"mode {mode!r}")
-        return found, time.monotonic() - started, answer.headers.get("x-io3-deployment", "")
+        content = self._json(answer, f"mode {mode!r}")
+        return content, time.monotonic() - started, answer.headers.get("x-io3-deployment", "")
 
     def _json(self, answer: Any, asked: str) -> dict[str, Any]:
         with contextlib.suppress(ValueError):
-            found = answer.json()
-            if answer.status_code == 200 and isinstance(found, dict):
-                return found
-            if isinstance(found, dict) and isinstance(found.get("error"), dict):
-                text = " ".join(str(found["error"].get("message", "")).split())[:400]
+            content = answer.json()
+            if answer.status_code == 200 and isinstance(content, dict):
+                return content
+            if isinstance(content, dict) and isinstance(content.get("error"), dict):
+                text = " ".join(str(content["error"].get("message", "")).split())[:400]
                 hint = "`io3ops logs gateway` shows more"
                 if answer.status_code == 401:
                     hint = (

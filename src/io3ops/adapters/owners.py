@@ -50,7 +50,7 @@ def choose(accounts: Accounts) -> int:
 
 
 @functools.cache
-def of_nobody() -> int:
+def unassigned_id() -> int:
     """Return this machine's id for user and group. Raises KeyFileUnsafe."""
     return choose(look(Path("/etc"), Path("/proc/self")))
 

@@ -81,7 +81,7 @@ def add_key(
     made, value = client_keys.add(tools, name, data_class=data_class or "", modes=modes, limits=wanted)
     confirmation = confirm(tools, KEYS, tools.settings.keys_file)
     effect = {
-        State.TAKEN: "it works now, without a restart",
+        State.TAKEN: "it works at once, without a restart",
         State.NONE: "no gateway runs, so it works from the next start",
     }.get(confirmation.state, "it does not work yet")
     console.note(f"the key of {made.name} is printed only now and stored nowhere; {effect}")

@@ -183,9 +183,9 @@ class Plan:
 
     def widest(self, mode: str) -> Group:
         """Return the group with every deployment that may serve a mode."""
-        found = self.group(mode, "public")
-        assert found is not None
-        return found
+        group = self.group(mode, "public")
+        assert group is not None
+        return group
 
     def chain(self, mode: str) -> tuple[Deployment, ...]:
         """Return every deployment that may serve a mode, in the order in which they are tried."""
@@ -246,25 +246,29 @@ def make_plan(table: Table) -> Plan:
 
 def _chain(table: Table, mode: Mode) -> list[tuple[int, str, int, bool]]:
     """Return (step, model, weight, local) of every model of the chain whose provider is enabled."""
-    found = []
+    chain = []
     for order, step in enumerate(mode.steps, 1):
         for name, weight in step.members:
             provider = table.provider(table.model(name).provider)
             if provider.enabled:
-                found.append((order, name, weight, provider.local))
-    return found
+                chain.append((order, name, weight, provider.local))
+    return chain
 
 
 def _open_modes(table: Table) -> set[str]:
     """Return the modes that can reach a cloud with a public request: by a step of their own, or by a fallback."""
     overridden = {mode for _, modes in table.overrides for mode in modes}
     may = {m.name for m in table.modes if m.data_class != "internal" or m.name in overridden}
-    found = {m.name for m in table.modes if m.name in may and not all(is_local for *_, is_local in _chain(table, m))}
+    open_modes = {
+        m.name for m in table.modes if m.name in may and not all(is_local for *_, is_local in _chain(table, m))
+    }
     before = None
-    while before != found:
-        before = set(found)
-        found |= {m.name for m in table.modes if m.name in may and any(target in found for _, target in m.fallbacks)}
-    return found
+    while before != open_modes:
+        before = set(open_modes)
+        open_modes |= {
+            m.name for m in table.modes if m.name in may and any(target in open_modes for _, target in m.fallbacks)
+        }
+    return open_modes
 
 
 def _group(

@@ -149,11 +149,11 @@ def _where(deployment: Deployment) -> dict[str, str]:
     """Return the provider's address as LiteLLM's parameters."""
     if deployment.kind == "bedrock":
         # No AWS account has these names. Without them, a call without the key file would search the machine for other credentials.
-        nobody = {"aws_access_key_id": PLACEHOLDER, "aws_secret_access_key": PLACEHOLDER}
-        return {"aws_region_name": deployment.region, "aws_bedrock_runtime_endpoint": deployment.url} | nobody
+        credentials = {"aws_access_key_id": PLACEHOLDER, "aws_secret_access_key": PLACEHOLDER}
+        return {"aws_region_name": deployment.region, "aws_bedrock_runtime_endpoint": deployment.url} | credentials
     # For its own default address LiteLLM must not get `api_base`: it would expect a server with other paths there.
-    found = {} if deployment.url == CLOUD_URLS.get(deployment.kind) else {"api_base": deployment.url}
-    return found | ({"api_version": deployment.api_version} if deployment.api_version else {})
+    address = {} if deployment.url == CLOUD_URLS.get(deployment.kind) else {"api_base": deployment.url}
+    return address | ({"api_version": deployment.api_version} if deployment.api_version else {})
 
 
 def fallbacks(plan: Plan) -> list[tuple[str, list[tuple[str, str]]]]:
@@ -162,13 +162,13 @@ def fallbacks(plan: Plan) -> list[tuple[str, list[tuple[str, str]]]]:
     As soon as one group has a list for context errors, LiteLLM ignores the general list for them. So a group with any fallback
     is in every list that exists.
     """
-    found = []
+    lists = []
     for kind, name in FALLBACKS.items():
         pairs = ((g.name, dict(g.fallbacks).get(kind) or dict(g.fallbacks).get("error")) for g in plan.groups)
         entries = [(group, target) for group, target in pairs if target]
         if entries:
-            found.append((name, entries))
-    return found
+            lists.append((name, entries))
+    return lists
 
 
 def _depth(plan: Plan) -> int:

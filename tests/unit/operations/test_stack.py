@@ -99,7 +99,7 @@ def test_the_gateway_is_never_root_outside_its_container(
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: uid)
     monkeypatch.setattr(os, "getegid", lambda: uid)
-    monkeypatch.setattr(owners, "of_nobody", lambda: 2_100_010_001)
+    monkeypatch.setattr(owners, "unassigned_id", lambda: 2_100_010_001)
     assert ownership.container_user({"SecurityOptions": options}) == owner
 
 
@@ -180,7 +180,7 @@ def test_everything_of_the_gateways_is_looked_at_and_no_link_is_followed(tmp_pat
     """The gateway may write to some folders: what it links there must not become its own."""
     mine = settings(tmp_path)
     paths = [mine.key_file, mine.provider_keys / "openai", mine.keys_file, mine.audit_file, mine.logs / "requests.jsonl",
-             mine.recording / "recording.json", mine.content / "content.jsonl", mine.handed_keys / "openai",
+             mine.recording / "recording.json", mine.content / "content.jsonl", mine.mounted_keys / "openai",
              mine.egress_folder / "egress.conf", mine.observer_folder / "words.json", mine.outlet_folder / "egress.conf"]  # fmt: skip
     for path in paths:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -139,41 +139,41 @@ def difference(pairs: Iterable[tuple[float, float]]) -> Difference | None:
 
 def _outside(count: int) -> int | None:
     """Return how many sorted values may be dropped at each end; None when even all of them leave too much doubt."""
-    found, chance = None, 0.0
+    droppable, chance = None, 0.0
     for left_out in range(count // 2):
         chance += 2 * comb(count, left_out) / 2**count
         if chance > DOUBT:
             break
-        found = left_out
-    return found
+        droppable = left_out
+    return droppable
 
 
 def rows(samples: Sequence[Sample]) -> tuple[Row, ...]:
     """Return the measures of every case, in the order of measurement. Rounds with an error count as errors only."""
     good = [s for s in samples if not s.failed]
-    found = []
+    measured = []
     for mode, what, at_once in dict.fromkeys((s.mode, s.what, s.at_once) for s in good):
         ways: dict[Way, dict[int, Sample]] = {"direct": {}, "gateway": {}}
         for sample in good:
             if (sample.mode, sample.what, sample.at_once) == (mode, what, at_once):
                 ways[sample.way][sample.round] = sample
         if ways["gateway"]:
-            found += [
+            measured += [
                 _row(measure, unit, ways["direct"], ways["gateway"]) for measure, unit in _measures(what, at_once)
             ]
-    return tuple(found)
+    return tuple(measured)
 
 
 def _measures(what: str, at_once: int) -> list[tuple[str, str]]:
-    found = [("first token", "ms")] if what == "stream" else []
-    found += [("answer", "ms")] + ([("tokens", "per s")] if what != "embeddings" else [])
-    return found + ([("requests", "per s")] if at_once > 1 else [])
+    measures = [("first token", "ms")] if what == "stream" else []
+    measures += [("answer", "ms")] + ([("tokens", "per s")] if what != "embeddings" else [])
+    return measures + ([("requests", "per s")] if at_once > 1 else [])
 
 
 def _row(measure: str, unit: str, direct: dict[int, Sample], gateway: dict[int, Sample]) -> Row:
     one = next(iter(gateway.values()))
     pairs = [(direct[n].value(measure), gateway[n].value(measure)) for n in direct if n in gateway]
-    found = difference(pairs)
+    delta = difference(pairs)
     return Row(
         mode=one.mode,
         what=one.what,
@@ -182,8 +182,8 @@ def _row(measure: str, unit: str, direct: dict[int, Sample], gateway: dict[int, 
         unit=unit,
         direct=spread([s.value(measure) for s in direct.values()]) if direct else None,
         gateway=spread([s.value(measure) for s in gateway.values()]),
-        difference=found,
-        verdict=found.verdict if found else "only the gateway",
+        difference=delta,
+        verdict=delta.verdict if delta else "only the gateway",
     )
 
 
@@ -207,7 +207,7 @@ def report(samples: Sequence[Sample], notes: Iterable[str], seconds: float, *, c
 
 def unequal(samples: Sequence[Sample]) -> list[str]:
     """Return a note for each case in which the two paths did different work, so that their times compare badly."""
-    found = []
+    notes = []
     tokens: dict[tuple[str, str], dict[str, list[int]]] = {}
     for sample in samples:
         if sample.what != "embeddings":
@@ -216,7 +216,7 @@ def unequal(samples: Sequence[Sample]) -> list[str]:
     for (mode, what), ways in tokens.items():
         direct, gateway = (median(ways.get(way) or [0]) for way in ("direct", "gateway"))
         if ways.get("direct") and ways.get("gateway") and direct != gateway:
-            found.append(
+            notes.append(
                 f"{mode}, {what}: answers have {direct:g} tokens directly and {gateway:g} through the gateway, so the work differs"
             )
-    return found
+    return notes

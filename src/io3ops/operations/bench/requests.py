@@ -75,29 +75,29 @@ def choose(plan: Plan, names: Sequence[str]) -> tuple[tuple[Deployment, ...], tu
 
 def _named(plan: Plan, names: Sequence[str]) -> list[str]:
     aliases = {alias: m.name for m in plan.policies for alias in m.aliases}
-    found = list(dict.fromkeys(aliases.get(name, name) for name in names))
-    for name in found:
+    chosen = list(dict.fromkeys(aliases.get(name, name) for name in names))
+    for name in chosen:
         if name not in plan.modes:
             raise SettingInvalid(
                 f"unknown mode {name!r}{did_you_mean(name, plan.modes)}", hint="`io3ops routes` lists the modes"
             )
-    return found
+    return chosen
 
 
 def cases(plan: Plan, deployment: Deployment, owner: str) -> tuple[Case, ...]:
     """Return the kinds of request to one deployment: chat and streamed chat, or embeddings."""
     # A probe of the owner is internal, and does not count against the mode's rate limits.
     headers = {"Authorization": f"Bearer {owner}", "x-io3-data-class": "internal", "x-io3-probe": "bench"}
-    found = []
+    listed = []
     kinds: tuple[What, ...] = ("chat", "stream") if deployment.task == "chat" else ("embeddings",)
     for what in kinds:
         path, body = _openai(what, deployment.mode, [{"role": "user", "content": PROMPT}], SENT)
         direct, why = _direct(plan, deployment, what)
         gateway = {"url": f"{GATEWAY_URL}/v1{path}", "body": body, "headers": headers, "proxy": ""}
-        found.append(
+        listed.append(
             Case(mode=deployment.mode, what=what, deployment=deployment.name, gateway=gateway, direct=direct, why=why)
         )
-    return tuple(found)
+    return tuple(listed)
 
 
 def _direct(plan: Plan, deployment: Deployment, what: What) -> tuple[dict[str, Any] | None, str]:
@@ -143,10 +143,10 @@ def _ollama(
 
 def job(listed: Sequence[Case], options: Options, timeout: float) -> dict[str, Any]:
     """Return the input of `measure.py`."""
-    found = []
+    entries = []
     for case in listed:
         ways = ({"direct": case.direct} if case.direct else {}) | {"gateway": case.gateway}
-        found.append({"mode": case.mode, "what": case.what, "each": EACH[case.what], "ways": ways})
+        entries.append({"mode": case.mode, "what": case.what, "each": EACH[case.what], "ways": ways})
     limits: dict[str, Any] = {"rounds": options.rounds, "bursts": options.bursts}
     limits |= {"parallel": options.parallel, "seconds": options.seconds}
-    return {**limits, "timeout": timeout, "cases": found}
+    return {**limits, "timeout": timeout, "cases": entries}

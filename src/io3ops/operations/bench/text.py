@@ -59,17 +59,17 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join([*shown, "", legend])
 
 
-def _spread(found: Spread | None) -> str:
-    return f"{_plain(found.median)} ({_plain(found.low)} to {_plain(found.high)})" if found else "-"
+def _spread(values: Spread | None) -> str:
+    return f"{_plain(values.median)} ({_plain(values.low)} to {_plain(values.high)})" if values else "-"
 
 
 def _difference(row: Row) -> str:
-    found = row.difference
-    if found is None:
+    delta = row.difference
+    if delta is None:
         return "-"
-    if found.low is None or found.high is None:
-        return _signed(found.median)
-    return f"{_signed(found.median)} ({_signed(found.low)} to {_signed(found.high)})"
+    if delta.low is None or delta.high is None:
+        return _signed(delta.median)
+    return f"{_signed(delta.median)} ({_signed(delta.low)} to {_signed(delta.high)})"
 
 
 # -- the picture
@@ -81,35 +81,35 @@ def picture(rows: Iterable[Row]) -> str:
     lines = []
     for row in leading:
         lines.append(f"{row.case}: {row.measure}, {row.unit}")
-        ways = [(name, found) for name, found in (("direct", row.direct), ("gateway", row.gateway)) if found]
-        top = max(found.high for _, found in ways)
-        lines += [f"  {name:<8}{bar(found, top):<{BAR}}  {_plain(found.median)}" for name, found in ways]
+        ways = [(name, values) for name, values in (("direct", row.direct), ("gateway", row.gateway)) if values]
+        top = max(values.high for _, values in ways)
+        lines += [f"  {name:<8}{bar(values, top):<{BAR}}  {_plain(values.median)}" for name, values in ways]
     known = [r for r in leading if r.unit == "ms" and r.difference and r.difference.low is not None]
     if lines:
         lines += ["", "█ up to the middle half, ▒ the middle half, │ the median"]
     return "\n".join([*lines, *(["", *_around_zero(known)] if known else [])])
 
 
-def bar(found: Spread, top: float) -> str:
+def bar(values: Spread, top: float) -> str:
     """Draw a bar up to the end of the middle half; `top` is the whole width."""
-    low, middle, high = (round(v / top * BAR) if top else 0 for v in (found.low, found.median, found.high))
+    low, middle, high = (round(v / top * BAR) if top else 0 for v in (values.low, values.median, values.high))
     drawn = "█" * low + "▒" * (high - low)
     at = min(max(middle - 1, 0), BAR - 1)
     return f"{drawn[:at]}│{drawn[at + 1 :]}"
 
 
 def _around_zero(rows: Sequence[Row]) -> list[str]:
-    found = [(r.case, r.difference) for r in rows if r.difference]
-    least = min(0.0, *(d.low or 0.0 for _, d in found))
-    most = max(0.0, *(d.high or 0.0 for _, d in found))
+    deltas = [(r.case, r.difference) for r in rows if r.difference]
+    least = min(0.0, *(d.low or 0.0 for _, d in deltas))
+    most = max(0.0, *(d.high or 0.0 for _, d in deltas))
     width = (most - least) or 1.0
 
     def place(value: float) -> int:
         return round((value - least) / width * (BAR - 1))
 
-    wide = max(len(case) for case, _ in found)
+    wide = max(len(case) for case, _ in deltas)
     lines = [f"{'added by the gateway, ms':<{wide}}  {_plain(least)}{_plain(most):>{BAR - len(_plain(least))}}"]
-    for case, one in found:
+    for case, one in deltas:
         cells = [" "] * BAR
         start, end, zero = place(one.low or 0.0), place(one.high or 0.0), place(0.0)
         cells[start : end + 1] = "─" * (end + 1 - start)
@@ -125,21 +125,21 @@ def _around_zero(rows: Sequence[Row]) -> list[str]:
 def sentence(row: Row) -> str:
     """Describe one measure in one sentence."""
     names = {"answer": "an answer", "first token": "the first token", "requests": "the rate of requests"}
-    found, what = row.difference, names.get(row.measure, row.measure)
-    if found is None:
+    delta, what = row.difference, names.get(row.measure, row.measure)
+    if delta is None:
         return f"{row.case}: {what} {_plain(row.gateway.median)} {row.unit} through the gateway; there is nothing to compare it with"
-    if found.low is None or found.high is None:
-        return f"{row.case}: {found.pairs} pairs are too few to tell a difference from noise ({FEWEST} are needed)"
-    bounds = f"{_signed(found.low)} to {_signed(found.high)} {row.unit}"
+    if delta.low is None or delta.high is None:
+        return f"{row.case}: {delta.pairs} pairs are too few to tell a difference from noise ({FEWEST} are needed)"
+    bounds = f"{_signed(delta.low)} to {_signed(delta.high)} {row.unit}"
     if row.verdict == "below the noise":
         return (
-            f"{row.case}: the difference ({_signed(found.median)} {row.unit}) is within the noise of the pairs "
+            f"{row.case}: the difference ({_signed(delta.median)} {row.unit}) is within the noise of the pairs "
             f"({bounds}): not measurable here"
         )
     assert row.direct is not None
-    share = 100 * abs(found.median) / row.direct.median if row.direct.median else 0.0
+    share = 100 * abs(delta.median) / row.direct.median if row.direct.median else 0.0
     less, more = ("is lower", "is higher") if row.unit == "per s" else ("comes sooner", "comes later")
-    change = f"{more if found.median > 0 else less} by {_plain(abs(found.median))} {row.unit} ({share:.0f} %)"
+    change = f"{more if delta.median > 0 else less} by {_plain(abs(delta.median))} {row.unit} ({share:.0f} %)"
     return f"{row.case}: {what} {change} through the gateway (95 % confidence: {bounds})"
 
 

@@ -104,22 +104,22 @@ def status(tools: Tools) -> Status:
     )
 
 
-def text(found: Status) -> str:
+def text(state: Status) -> str:
     """Render the state for people."""
-    lines = [f"engine    {found.engine}", f"project   {found.project}"]
-    lines += [f"{s.name:<9} {s.status}{', ' + s.health if s.health else ''}  {s.image}" for s in found.services]
+    lines = [f"engine    {state.engine}", f"project   {state.project}"]
+    lines += [f"{s.name:<9} {s.status}{', ' + s.health if s.health else ''}  {s.image}" for s in state.services]
     lines += [
-        f"endpoint  {found.endpoint}",
-        f"table     {found.preset}{' (litellm.yaml differs; run `io3ops apply`)' if found.drift else ''}",
+        f"endpoint  {state.endpoint}",
+        f"table     {state.preset}{' (litellm.yaml differs; run `io3ops apply`)' if state.drift else ''}",
     ]
-    lines += [f"  {m.mode:<12} {' → '.join(m.models)}{'  (loaded)' if m.loaded else ''}" for m in found.modes]
-    if found.recording:
+    lines += [f"  {m.mode:<12} {' → '.join(m.models)}{'  (loaded)' if m.loaded else ''}" for m in state.modes]
+    if state.recording:
         lines.append(
-            f"recording {recordings.line(found.recording, time.time())}: prompts and answers are recorded (`io3ops record off` stops it)"
+            f"recording {recordings.line(state.recording, time.time())}: prompts and answers are recorded (`io3ops record off` stops it)"
         )
-    if found.problem:
-        lines.append(f"problem   {found.problem}")
-    if not found.running:
-        some = any(s.status == "running" for s in found.services)
+    if state.problem:
+        lines.append(f"problem   {state.problem}")
+    if not state.running:
+        some = any(s.status == "running" for s in state.services)
         lines.append(f"the stack {'runs only in part' if some else 'does not run'}; `make up` starts it")
     return "\n".join(lines)

@@ -47,7 +47,7 @@ def down(tools: Tools, console: Console, *, purge: bool = False) -> DownResult:
                 settings.state / "secrets",
                 settings.state / "ca",
                 settings.keys_file.parent,
-                settings.handed_keys,
+                settings.mounted_keys,
                 settings.egress_folder,
                 settings.observer_folder,
                 settings.outlet_folder,

@@ -207,10 +207,9 @@ def _ports(run: Run) -> Decision:
     project.check_owner(run.tools.settings, run.containers)
     project.check_port(run.tools.settings, run.containers)
     observe.check_port(run.tools.settings, run.config.plan, run.containers.get("observer"))
-    return Decision(
-        needed=False,
-        cause=f"127.0.0.1:{run.tools.settings.port} is {'used by our gateway' if run.running('gateway') else 'free'}",
-    )
+    gateway, port = run.containers.get("gateway"), run.tools.settings.port
+    ours = gateway is not None and gateway.running and port in gateway.ports
+    return Decision(needed=False, cause=f"127.0.0.1:{port} is {'used by our gateway' if ours else 'free'}")
 
 
 def _key(run: Run) -> Decision:

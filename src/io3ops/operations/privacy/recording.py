@@ -72,18 +72,18 @@ def line(modes: Mapping[str, float], now: float) -> str:
     return ", ".join(f"{mode} {_when(until, now)}" for mode, until in sorted(modes.items()))
 
 
-def text(found: Recording, now: float) -> str:
+def text(state: Recording, now: float) -> str:
     """Render the recording for people."""
     lines = [
         f"{mode:<12} prompts and answers are recorded {_when(until, now)}"
-        for mode, until in sorted(found.modes.items())
+        for mode, until in sorted(state.modes.items())
     ]
-    if found.problem:
-        lines.append(f"nothing is recorded: {found.problem}; `io3ops record on` and `off` replace it")
+    if state.problem:
+        lines.append(f"nothing is recorded: {state.problem}; `io3ops record on` and `off` replace it")
     elif not lines:
         lines.append("nothing is recorded; `io3ops record on --mode MODE --for 30m` starts it")
-    if found.size is not None:
-        lines.append(f"{found.file}  {_size(found.size)}; `io3ops record off --delete` deletes it")
+    if state.size is not None:
+        lines.append(f"{state.file}  {_size(state.size)}; `io3ops record off --delete` deletes it")
     return "\n".join(lines)
 
 

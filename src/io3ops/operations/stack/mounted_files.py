@@ -36,7 +36,7 @@ def wanted(settings: Settings, plan: Plan) -> MountedFiles:
 def on_disk(settings: Settings) -> MountedFiles:
     """Return the files that the containers have now."""
     return MountedFiles(
-        keys=files.read_folder(settings.handed_keys),
+        keys=files.read_folder(settings.mounted_keys),
         egress=files.read_folder(settings.egress_folder),
         observer=files.read_folder(settings.observer_folder),
         outlet=files.read_folder(settings.outlet_folder),
@@ -45,7 +45,7 @@ def on_disk(settings: Settings) -> MountedFiles:
 
 def write(settings: Settings, mounted: MountedFiles, owner: tuple[int, int] | None) -> None:
     """Write the files for the gateway's user. Raises NotWritable or KeyFileUnsafe."""
-    files.sync_private(settings.handed_keys, mounted.keys, owner)
+    files.sync_private(settings.mounted_keys, mounted.keys, owner)
     files.sync_private(settings.egress_folder, mounted.egress, owner)
     for folder, content in ((settings.observer_folder, mounted.observer), (settings.outlet_folder, mounted.outlet)):
         if content or folder.is_dir():

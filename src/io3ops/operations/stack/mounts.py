@@ -30,14 +30,14 @@ PAUSES = (0.0, 0.2, 1.0)
 
 def bound(root: Path) -> dict[str, dict[str, Path]]:
     """Return the bind mounts of all Compose files by service: {path in the container: folder}. Includes overlays that are not in use."""
-    found: dict[str, dict[str, Path]] = {}
+    mounts: dict[str, dict[str, Path]] = {}
     for path in (root / "compose.yaml", *sorted((root / "compose").glob("*.yaml"))):
         document = yaml.safe_load(files.read_bytes(path) or b"") or {}
         for service, entry in document.get("services", {}).items():
             for volume in entry.get("volumes") or ():
                 if isinstance(volume, dict) and volume.get("type") == "bind":
-                    found.setdefault(service, {})[volume["target"]] = root / volume["source"]
-    return found
+                    mounts.setdefault(service, {})[volume["target"]] = root / volume["source"]
+    return mounts
 
 
 def stale(
@@ -47,21 +47,21 @@ def stale(
 
     `only`: examine these folders only. Raises NotWritable when a mark cannot be written.
     """
-    found: dict[str, tuple[Path, ...]] = {}
+    replaced: dict[str, tuple[Path, ...]] = {}
     known = bound(tools.settings.root)
     for service, container in containers.items():
         folders = {p: f for p, f in known.get(service, {}).items() if not only or f in only}
         if container.running and folders:
             other = _unseen(tools, container, folders)
             if other is None or other:
-                found[service] = other or ()
-    return found
+                replaced[service] = other or ()
+    return replaced
 
 
-def cause(settings: Settings, found: Mapping[str, tuple[Path, ...]]) -> str:
+def cause(settings: Settings, replaced: Mapping[str, tuple[Path, ...]]) -> str:
     """Describe the result of `stale` in one line."""
     parts = []
-    for service, folders in found.items():
+    for service, folders in replaced.items():
         old = ", ".join(str(folder.relative_to(settings.root)) for folder in folders)
         parts.append(f"{service} still has the old {old}" if old else f"{service} cannot be examined")
     return f"folders were replaced: {'; '.join(parts)}"

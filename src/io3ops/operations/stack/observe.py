@@ -15,11 +15,11 @@ from io3ops.settings import Settings
 
 def overlays(plan: Plan) -> tuple[str, ...]:
     """Return the Compose files, in their order."""
-    found = [
+    known = [
         ("compose/observe.yaml", plan.observe.on),
         ("compose/observe-metrics.yaml", bool(plan.observe.metrics_port)),
     ]
-    return tuple(name for name, chosen in [*found, ("compose/observe-otlp.yaml", bool(plan.collector))] if chosen)
+    return tuple(name for name, chosen in [*known, ("compose/observe-otlp.yaml", bool(plan.collector))] if chosen)
 
 
 def services(plan: Plan) -> tuple[str, ...]:
@@ -29,13 +29,13 @@ def services(plan: Plan) -> tuple[str, ...]:
 
 def variables(settings: Settings, plan: Plan) -> dict[str, str]:
     """Return the variables for Compose."""
-    found = {}
+    values = {}
     if plan.observe.metrics_port:
-        found["IO3OPS_METRICS_PORT"] = str(plan.observe.metrics_port)
+        values["IO3OPS_METRICS_PORT"] = str(plan.observe.metrics_port)
     if plan.collector:
-        found["IO3OPS_OTLP_URL"] = plan.collector
-        found["IO3OPS_OUTLET_DIGEST"] = hashlib.sha256(_outlet_rules(settings, plan)).hexdigest()[:16]
-    return found
+        values["IO3OPS_OTLP_URL"] = plan.collector
+        values["IO3OPS_OUTLET_DIGEST"] = hashlib.sha256(_outlet_rules(settings, plan)).hexdigest()[:16]
+    return values
 
 
 def label_files(plan: Plan) -> dict[str, bytes]:

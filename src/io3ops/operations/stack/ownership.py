@@ -27,7 +27,7 @@ def container_user(info: Mapping[str, Any]) -> tuple[int, int]:
     if os.geteuid() != 0:
         return (os.geteuid(), os.getegid())
     base = _remapped(info)
-    number = _inside(base) if base else owners.of_nobody()
+    number = _inside(base) if base else owners.unassigned_id()
     return (number, number)
 
 
@@ -68,7 +68,7 @@ def owned_files(settings: Settings) -> Iterator[Path]:
         settings.logs,
         settings.recording,
         settings.content,
-        settings.handed_keys,
+        settings.mounted_keys,
         settings.egress_folder,
         settings.observer_folder,
         settings.outlet_folder,

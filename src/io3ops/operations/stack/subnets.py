@@ -50,13 +50,13 @@ def wanted(overlays: Sequence[str]) -> tuple[str, ...]:
 def choose(settings: Settings, names: Sequence[str], written: Mapping[str, str], taken: Taken) -> dict[str, str]:
     """Choose a subnet for each network: the one that it had before if it is still free, else another free one. Raises NoSubnet."""
     pools = (settings.subnet_pool,) if settings.subnet_pool else POOLS
-    found: dict[str, IPv4Network] = {}
+    subnets: dict[str, IPv4Network] = {}
     for name in names:
         mine = own(taken.networks, settings.project, name)
-        others = [*found.values(), *_others(taken, mine)]
+        others = [*subnets.values(), *_others(taken, mine)]
         before = _parsed(written.get(f"{WALLED[name][0]}_SUBNET", ""))
         if before and any(before.subnet_of(pool) for pool in pools) and not _clash(before, mine, others, taken):
-            found[name] = before
+            subnets[name] = before
             continue
         routes = [route for route, device in taken.routes if mine is None or device != mine.bridge]
         free = (
@@ -70,8 +70,8 @@ def choose(settings: Settings, names: Sequence[str], written: Mapping[str, str],
                 f"no addresses are free for the network {name!r}: all of {', '.join(map(str, pools))} are routed or used by Docker",
                 hint="choose a range that this machine does not use: add IO3OPS_SUBNET_POOL=10.99.0.0/24 to .env",
             )
-        found[name] = chosen
-    return {key: value for name, net in found.items() for key, value in _shape(name, net).items()}
+        subnets[name] = chosen
+    return {key: value for name, net in subnets.items() for key, value in _shape(name, net).items()}
 
 
 def own(networks: Sequence[Network], project: str, name: str) -> Network | None:
@@ -81,14 +81,14 @@ def own(networks: Sequence[Network], project: str, name: str) -> Network | None:
 
 def misshapen(settings: Settings, values: Mapping[str, str], networks: Sequence[Network]) -> tuple[Network, ...]:
     """Return the project's networks that differ from the variables. Those of an older release have a way out."""
-    found = []
+    different = []
     for name, (prefix, _) in WALLED.items():
         mine = own(networks, settings.project, name)
         if mine and f"{prefix}_SUBNET" in values:
             shape = (mine.subnets, mine.nowhere, mine.ipv6)
             if shape != ((values[f"{prefix}_SUBNET"],), values[f"{prefix}_NOWHERE"], False):
-                found.append(mine)
-    return tuple(found)
+                different.append(mine)
+    return tuple(different)
 
 
 def _shape(name: str, net: IPv4Network) -> dict[str, str]:

@@ -34,17 +34,17 @@ def validate(tools: Tools, config: Config, image: str) -> None:
         options=["--volume", f"{folder}:/candidate:ro"],
     )
     shutil.rmtree(folder, ignore_errors=True)
-    found = loaded(done.output)
-    if "litellm.yaml" not in found:
+    files_loaded = loaded(done.output)
+    if "litellm.yaml" not in files_loaded:
         raise GatewayError(
             "LiteLLM cannot load the rendered file, so it was not written",
             details=done.tail(6),
             hint="this is a bug in io3ops, or the gateway's image does not match it: please report the lines above",
         )
-    if found["litellm.yaml"] != planned(config.plan):
+    if files_loaded["litellm.yaml"] != planned(config.plan):
         raise GatewayError(
             "LiteLLM understands the rendered file differently than the table, so it was not written",
-            details=f"planned: {json.dumps(planned(config.plan))}\nloaded:  {json.dumps(found['litellm.yaml'])}",
+            details=f"planned: {json.dumps(planned(config.plan))}\nloaded:  {json.dumps(files_loaded['litellm.yaml'])}",
             hint="this is a bug in io3ops: please report the lines above",
         )
 

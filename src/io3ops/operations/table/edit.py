@@ -67,6 +67,6 @@ def edit(tools: Tools, console: Console) -> int:
     copy.unlink()
     written = config.write(settings, edited)
     console.note(
-        f"wrote runtime/routing.yaml{''.join(f', {name}' for name in written)}; `io3ops apply` hands it to the running gateway"
+        f"wrote runtime/routing.yaml{''.join(f', {name}' for name in written)}; `io3ops apply` switches the running gateway to it"
     )
     return 0
