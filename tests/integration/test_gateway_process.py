@@ -319,7 +319,7 @@ def test_a_change_that_does_not_work_is_noticed_by_nobody(clone: Clone, upstream
             ("model_list: []", "no model_list"),
             (changed(text, no_callbacks), "hooks"),
             (changed(text, unknown_model), "executor.1.a"),
-            (changed(text, no_policy), "no policy of this version"),
+            (changed(text, no_policy), "no policy, or one of another version"),
         ):
             said = reload(clone, broken)
             assert said["ok"] is False and words in said["what"], said

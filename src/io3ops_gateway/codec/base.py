@@ -1,7 +1,7 @@
-"""What the translations of the fast lane share: where a request goes, what is plain enough for it, how an answer is written. Pure.
+"""Types and checks that the fast lane's translations share. Pure.
 
-A request is plain when every field of it was seen to give the same call and the same answer as LiteLLM's own code does
-(tests/integration/test_codec_against_litellm.py). Whatever else a client sends is LiteLLM's to handle.
+A request is plain when tests show that each of its fields gives the same upstream call and the same response as LiteLLM's own code
+(tests/integration/test_codec_against_litellm.py). LiteLLM handles all other requests.
 """
 
 import re
@@ -12,22 +12,22 @@ from typing import Any, Protocol
 from io3ops_shared.request_log.schema import OPENAI_FINISH_REASONS
 
 REASONS = OPENAI_FINISH_REASONS
-# Thoughts that a model wrote into its text, and what it said after them.
+# Reasoning that a model wrote into its text, and the text after it.
 THOUGHT = re.compile(r"<(?:think|thinking|budget:thinking)>(.*?)</(?:think|thinking|budget:thinking)>(.*)", re.DOTALL)
 NO_DETAILS = {"completion_tokens_details": None, "prompt_tokens_details": None}
 
 
 class UnrecognisedResponse(Exception):
-    """The upstream says what is not understood, and nothing of its answer was handed on: LiteLLM may still serve the request."""
+    """The upstream's response is not recognised. When none of it was relayed, LiteLLM can still serve the request."""
 
 
 class TruncatedResponse(Exception):
-    """The upstream ended before its answer did."""
+    """The upstream closed the connection before its response was complete."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Target:
-    """A deployment. `kind`: ollama or openai_compatible; `model`: the provider's name for it; `parameters`: what its entry adds to a request."""
+    """A deployment. `kind`: ollama or openai_compatible. `model`: the provider's name for it. `parameters`: the defaults of its entry."""
 
     kind: str
     task: str
@@ -38,7 +38,8 @@ class Target:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reply:
-    """What an answer to this client carries. `count`: tokens of a text; `prompt`: of the request: for what an upstream does not say."""
+    """What the response to a client needs. `asked`: the model as the client wrote it. `now`: Unix time. `count`: the tokens of a text;
+    `prompt`: the tokens of the request; both for upstreams that report none."""
 
     asked: str
     now: int
@@ -49,7 +50,7 @@ class Reply:
 
 @dataclass(slots=True)
 class Facts:
-    """What is known of a request when it has ended. `timings`: the upstream's own, in its own words."""
+    """What a response reported, once it has ended. `timings`: the upstream's own, with its names."""
 
     prompt: int | None = None
     completion: int | None = None
@@ -58,7 +59,8 @@ class Facts:
 
 
 class Call(Protocol):
-    """One translated request. `begun`: something was handed on; `finished`: the upstream has said all; `failed`: an error event was the last."""
+    """One translated request. `begun`: some of the response was relayed. `finished`: the upstream completed it. `failed`: its last event is
+    an error."""
 
     path: str
     body: bytes
@@ -76,32 +78,32 @@ class Call(Protocol):
 
     @property
     def closed(self) -> bool:
-        """The upstream has said its last word, whether it closes the connection or not."""
+        """Return whether the upstream sent its last event. It may keep the connection open."""
         ...
 
     def counted(self) -> tuple[int, int]:
-        """(prompt, completion): tokens so far, by our own count; for an upstream that did not say, or not yet."""
+        """Return the (prompt, completion) tokens so far by our own count, for an upstream that reported none yet."""
 
     def answer(self, data: bytes) -> bytes | None:
-        """A whole answer in the client's words; None: not understood."""
+        """Return a whole response in the client's format; None when it is not recognised."""
 
     def events(self, chunk: bytes) -> list[bytes]:
-        """The events that these bytes complete.
+        """Return the events that these bytes complete.
 
         Raises:
-            UnrecognisedResponse: nothing was handed on yet, and the upstream reports an error or is not understood.
+            UnrecognisedResponse: nothing was relayed yet, and the upstream reports an error or sends something unknown.
         """
 
     def end(self) -> list[bytes]:
-        """The last events, after the upstream has ended.
+        """Return the last events, after the upstream has ended its response.
 
         Raises:
-            TruncatedResponse: it ended in the middle.
+            TruncatedResponse: the response is not complete.
         """
 
 
 class UnstreamedCall:
-    """What calls have in common whose answers are never streamed."""
+    """A call whose response is never streamed."""
 
     stream = begun = finished = failed = closed = False
 
@@ -112,15 +114,15 @@ class UnstreamedCall:
         self._reply = reply
 
     def events(self, chunk: bytes) -> list[bytes]:
-        """There are none."""
-        raise UnrecognisedResponse("this answer is not streamed")
+        """Raise UnrecognisedResponse: there is no stream."""
+        raise UnrecognisedResponse("this response is not streamed")
 
     def end(self) -> list[bytes]:
-        """There is none."""
-        raise UnrecognisedResponse("this answer is not streamed")
+        """Raise UnrecognisedResponse: there is no stream."""
+        raise UnrecognisedResponse("this response is not streamed")
 
     def counted(self) -> tuple[int, int]:
-        """A guess that is rather too high than none."""
+        """Over-estimate (about 4 bytes per token), because the server reports no usage."""
         return len(self.body) // 4, 0
 
 
@@ -149,7 +151,7 @@ def is_stop(value: object) -> bool:
 
 
 def is_choice(value: object) -> bool:
-    """A tool_choice of which LiteLLM itself thinks nothing."""
+    """Return whether LiteLLM hands on this `tool_choice` unchanged."""
     if isinstance(value, dict):
         named = value.get("function")
         return value.get("type") == "function" and isinstance(named, dict) and isinstance(named.get("name"), str)
@@ -157,7 +159,7 @@ def is_choice(value: object) -> bool:
 
 
 def is_tools(value: object) -> bool:
-    """Functions that the client runs itself."""
+    """Return whether all tools are functions, which the client runs itself."""
     return isinstance(value, list) and all(
         isinstance(tool, dict) and tool.get("type") == "function" and isinstance(tool.get("function"), dict)
         for tool in value
@@ -171,13 +173,13 @@ def is_stream_options(value: object) -> bool:
 
 
 def plain(fields: Mapping[str, Any], checks: Mapping[str, Callable[[Any], bool]]) -> dict[str, Any] | None:
-    """The fields that say something, None when one of them is unknown or of another kind than expected."""
+    """Return the fields that are not null; None when one of them is unknown or fails its check."""
     found = {name: value for name, value in fields.items() if value is not None}
     return found if all(name in checks and checks[name](value) for name, value in found.items()) else None
 
 
 def text_of(content: object) -> str | None:
-    """A message's text, its parts joined; None when there is more in it than text."""
+    """Return a message's text, its parts joined; None when it contains anything else."""
     if content is None or isinstance(content, str):
         return content or ""
     if not isinstance(content, list):

@@ -1,6 +1,6 @@
-"""Ollama's API in OpenAI's words, as LiteLLM's routes `ollama_chat/` and `ollama/` speak it. Pure.
+"""Translates OpenAI requests for Ollama's API, exactly as LiteLLM's routes `ollama_chat/` and `ollama/` do. Pure.
 
-What looks odd here is theirs: clients see the same answer whichever way a request went.
+Oddities are LiteLLM's: clients get the same response whether the lane or LiteLLM serves them.
 """
 
 import json
@@ -16,7 +16,7 @@ from io3ops_gateway.policy import endpoints
 from io3ops_gateway.policy.context_window import STRICT
 from io3ops_gateway.policy.endpoints import Endpoint
 
-# Handed on among the model's options, most under their own name.
+# Sent among the model's options, most of them under their own names.
 OPTIONS: dict[str, Callable[[Any], bool]] = {
     "temperature": codec.is_number,
     "top_p": codec.is_number,
@@ -30,7 +30,7 @@ OPTIONS: dict[str, Callable[[Any], bool]] = {
     "suffix": codec.is_text,
     "echo": codec.is_flag,
     "best_of": codec.is_int,
-    # Later ones win over earlier ones of the same meaning.
+    # Of two with the same meaning, the later one wins.
     "max_tokens": codec.is_int,
     "max_completion_tokens": codec.is_int,
     "frequency_penalty": codec.is_number,
@@ -41,7 +41,7 @@ RENAMED = {
     "max_completion_tokens": "num_predict",
     "frequency_penalty": "repeat_penalty",
 }
-# What Ollama has no word for; `drop_params`.
+# Ollama has no such parameters; LiteLLM's `drop_params` removes them.
 DROPPED: dict[str, Callable[[Any], bool]] = {
     "model": codec.is_text,
     "n": lambda value: codec.is_int(value) and value == 1,
@@ -83,7 +83,7 @@ EMBEDDINGS: dict[str, Callable[[Any], bool]] = {
     "keep_alive": ELSEWHERE["keep_alive"],
 }
 ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant", "tool": "tool"}
-# Of a message. The values that may stand in those that are left out.
+# The fields of a message, and the values that a field may have that is not sent.
 MESSAGE = {"role", "content", "tool_calls", "tool_call_id", "reasoning_content", "name"}
 EMPTY: dict[str, tuple[Any, ...]] = {
     "refusal": (None,),
@@ -94,11 +94,11 @@ EMPTY: dict[str, tuple[Any, ...]] = {
 
 
 def call(endpoint: Endpoint, body: Mapping[str, Any], target: Target, reply: Reply) -> Call | None:
-    """The call for a plain request, None for any other."""
+    """Return the call for a plain request, None for any other."""
     embeds = endpoint is endpoints.EMBEDDINGS
     if not (embeds or endpoint in (endpoints.CHAT, endpoints.COMPLETIONS)) or endpoint.task != target.task:
         return None
-    # A field that is given and null keeps the deployment's own default out.
+    # A field that the client sets to null also overrides the deployment's default.
     fields = codec.plain({**target.parameters, **body}, EMBEDDINGS if embeds else CHAT)
     if fields is None:
         return None
@@ -112,7 +112,7 @@ def call(endpoint: Endpoint, body: Mapping[str, Any], target: Target, reply: Rep
             return None
         path, written = _generation(fields, messages, target)
     except (TypeError, ValueError, RecursionError):
-        # Arguments of a tool that are no JSON, or none that orjson writes.
+        # A tool's arguments are not JSON, or orjson cannot write the body.
         return None
     stream, options = fields.get("stream", False), fields.get("stream_options", {})
     usage = stream and options.get("include_usage", False)
@@ -123,7 +123,7 @@ def _embedding(fields: Mapping[str, Any], target: Target) -> tuple[str, bytes]:
     given = fields["input"]
     body: dict[str, Any] = {"model": target.model, "input": [given] if isinstance(given, str) else given}
     body |= {name: fields[name] for name in ("dimensions", "keep_alive") if name in fields}
-    # Also for a client that wants it cut: then LiteLLM's way asks again, and the answer says so.
+    # Also when the client wants it cut: the full path then asks again, and marks the response as truncated.
     body["truncate"] = False
     options = {name: fields[name] for name in ("num_ctx", "input_type") if name in fields}
     if options:

@@ -1,6 +1,6 @@
-"""Ollama's answers in OpenAI's words, whole and streamed, as LiteLLM's proxy sends them. Pure.
+"""Translates Ollama's responses, whole and streamed, to OpenAI's format as LiteLLM's proxy sends it. Pure.
 
-Chunks, keys and reasons are LiteLLM's; where it was wrong and a client would suffer, it says so below.
+Chunks, keys and finish reasons are LiteLLM's. Comments mark where LiteLLM is wrong in a way that hurts clients, and this is not.
 """
 
 import json
@@ -24,14 +24,14 @@ TIMINGS = (
 
 
 class Embedding(UnstreamedCall):
-    """One call of /api/embed. `wanted`: the format of the vectors, which Ollama itself always writes as lists."""
+    """One call of /api/embed. `wanted`: the format of the vectors; Ollama always sends lists."""
 
     def __init__(self, path: str, body: bytes, *, reply: Reply, wanted: str | None) -> None:
         super().__init__(path, body, reply=reply)
         self._wanted = wanted
 
     def answer(self, data: bytes) -> bytes | None:
-        """A whole answer in the client's words; None: not understood."""
+        """Return a whole response in the client's format; None when it is not recognised."""
         found = parsed(data)
         vectors = found.get("embeddings")
         tokens = found.get("prompt_eval_count")
@@ -51,7 +51,7 @@ class Embedding(UnstreamedCall):
 
 
 class Generation(Streamed):
-    """One call of /api/chat, for a chat or (`chat` false) for a text completion. `usage`: the client wants it at the stream's end."""
+    """One call of /api/chat. `chat`: for a chat; False for a text completion. `usage`: the client wants it at the end of the stream."""
 
     def __init__(self, path: str, body: bytes, *, reply: Reply, chat: bool, stream: bool, usage: bool) -> None:
         super().__init__(path, body, reply=reply, chat=chat, stream=stream, usage=usage)
@@ -62,11 +62,11 @@ class Generation(Streamed):
 
     @property
     def closed(self) -> bool:
-        """The upstream has said its last word."""
+        """Return whether the upstream sent its last line."""
         return self.finished
 
     def answer(self, data: bytes) -> bytes | None:
-        """A whole answer in the client's words; None: not understood."""
+        """Return a whole response in the client's format; None when it is not recognised."""
         found = parsed(data)
         message = found.get("message")
         if not isinstance(message, dict) or message.get("role") != "assistant":
@@ -113,7 +113,7 @@ class Generation(Streamed):
         try:
             found = orjson.loads(line)
         except orjson.JSONDecodeError:
-            # LiteLLM passes over what is no JSON.
+            # LiteLLM ignores a line that is not JSON.
             return []
         if found == {}:
             return []
@@ -131,7 +131,7 @@ class Generation(Streamed):
         return [*events, self._writer.finish(self.facts.finish_reason)]
 
     def _delta(self, message: dict[str, Any], line: bytes) -> dict[str, Any] | None:
-        """What a chunk adds; empty: nothing, None: not understood."""
+        """Return what a chunk adds, possibly nothing; None when it is not recognised."""
         given, thought = message.get("content") or "", message.get("thinking") or None
         if not isinstance(given, str) or not isinstance(thought, str | None):
             return None
@@ -145,13 +145,13 @@ class Generation(Streamed):
             delta["tool_calls"] = calls
         if thought is not None:
             delta["reasoning_content"] = thought
-        # An empty text is no event, but stands in one.
+        # An empty text makes no event of its own, but is part of one with other fields.
         if content or (content is not None and delta):
             delta["content"] = content
         return delta
 
     def _sorted(self, thought: str | None, content: str) -> tuple[str | None, str | None]:
-        """Thoughts that a model writes into its text, told apart as LiteLLM does: only the first chunk of them is."""
+        """Return (reasoning, text) of a chunk. As with LiteLLM, of reasoning inside the text only the first chunk is recognised."""
         if self._thinks:
             self._thought = True
         if "<think>" in content:
@@ -163,7 +163,7 @@ class Generation(Streamed):
         return (content, None) if self._thinks and not self._thought else (thought, content)
 
     def _tool_calls(self, data: bytes) -> list[dict[str, Any]] | None:
-        """The calls in an answer or a chunk. Parsed once more, because orjson rounds very large numbers."""
+        """Return the tool calls of a response or a chunk. Parsed again, because orjson rounds very large numbers."""
         try:
             given = json.loads(data)["message"]["tool_calls"]
             return [self._tool_call(entry, entry["function"]) for entry in given]
@@ -175,12 +175,12 @@ class Generation(Streamed):
         if not isinstance(name, str) or not isinstance(arguments, dict | str):
             raise TypeError
         written = arguments if isinstance(arguments, str) else json.dumps(arguments)
-        # In a stream LiteLLM gives every call with arguments an id of its own.
+        # In a stream LiteLLM gives every call with arguments a new id.
         kept = isinstance(known, str) and known and not (self.stream and arguments)
         found = {"id": known if kept else self._reply.new_id(""), "type": "function"}
         found["function"] = {"arguments": written, "name": name}
         if self.stream:
-            # LiteLLM begins at 0 again in every chunk, and clients then take two calls for one.
+            # LiteLLM restarts at 0 in every chunk, so that clients merge two calls into one.
             found["index"] = self._calls
         self._calls += 1
         return found
@@ -196,7 +196,9 @@ class Generation(Streamed):
     def _fail(self, found: object, code: str) -> list[bytes]:
         said = found.get("error") if isinstance(found, dict) else None
         message = (
-            f"the model's server broke off: {said}" if isinstance(said, str) else "the model's server is not understood"
+            f"the model's server reported an error: {said}"
+            if isinstance(said, str)
+            else "the model's server sent an unrecognised response"
         )
         return [self._writer.error(message, code)]
 

@@ -1,4 +1,4 @@
-"""Requests for servers that speak OpenAI's own API, as LiteLLM's route `openai/` writes them. Pure."""
+"""Translates requests for servers with OpenAI's API, exactly as LiteLLM's route `openai/` does. Pure."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -13,7 +13,7 @@ from io3ops_gateway.codec.openai_stream import Generation
 from io3ops_gateway.policy import endpoints
 from io3ops_gateway.policy.endpoints import Endpoint
 
-# For OpenAI's own models LiteLLM has rules of their own.
+# Names of OpenAI's own models, for which LiteLLM has special rules.
 CATALOGUE = re.compile(
     r"gpt-(?!oss)|chatgpt|responses/|(?:^|[/:])(?:o\d|chat-latest|ft:|davinci|babbage|ada|curie|text-|computer-use|daybreak|codex)"
 )
@@ -66,7 +66,7 @@ EMBEDDINGS: dict[str, Callable[[Any], bool]] = {
     "input_type": codec.is_text,
     "truncate": codec.is_flag,
 }
-# Left out, or written otherwise.
+# Not sent, or sent in another form.
 ASIDE: dict[str, dict[str, Callable[[Any], bool]]] = {
     "chat": {
         "model": codec.is_text,
@@ -85,11 +85,11 @@ MESSAGE = {"role", "content", "name", "tool_calls", "tool_call_id", "reasoning_c
 
 
 def call(endpoint: Endpoint, body: Mapping[str, Any], target: Target, reply: Reply) -> Call | None:
-    """The call for a plain request, None for any other."""
+    """Return the call for a plain request, None for any other."""
     if endpoint.name not in KINDS or endpoint.task != target.task or CATALOGUE.search(target.model.lower()):
         return None
     handed, path = KINDS[endpoint.name]
-    # A field that is given and null keeps the deployment's own default out.
+    # A field that the client sets to null also overrides the deployment's default.
     fields = codec.plain({**target.parameters, **body}, handed | ASIDE[endpoint.name])
     if fields is None:
         return None
@@ -112,7 +112,7 @@ def call(endpoint: Endpoint, body: Mapping[str, Any], target: Target, reply: Rep
 
 
 def _add_chat(written: dict[str, Any], fields: Mapping[str, Any]) -> bool:
-    """Write what only a chat has. Returns whether its messages are plain."""
+    """Add the fields that only a chat has. Return whether its messages are plain."""
     messages = _messages(fields["messages"])
     if messages is None:
         return False
@@ -120,7 +120,7 @@ def _add_chat(written: dict[str, Any], fields: Mapping[str, Any]) -> bool:
     if not fields.get("tools"):
         written.pop("tool_choice", None)
     if fields.get("stream", False):
-        # Counted whether the client asks for it or not.
+        # Always ask for the usage: the limits and the log need it.
         options = fields.get("stream_options", {}) | {"include_usage": True}
         written |= {"stream": True, "stream_options": options}
     return True

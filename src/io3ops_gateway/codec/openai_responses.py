@@ -1,4 +1,4 @@
-"""Whole answers of servers that speak OpenAI's own API, as LiteLLM's proxy hands them on. Pure."""
+"""Translates whole responses of servers with OpenAI's API to those that LiteLLM's proxy sends. Pure."""
 
 from typing import Any
 
@@ -13,20 +13,20 @@ KNOWN = {"id", "object", "created", "model", "choices", "usage", "system_fingerp
 CHOICE = {"index", "message", "finish_reason", "logprobs"}
 MESSAGE = {"role", "content", "refusal", "annotations", "audio", "function_call", "tool_calls", "reasoning_content"}
 TOOL_CALL = {"id", "type", "function", "index"}
-# In a text completion LiteLLM writes all of them, said or not.
+# In a text completion LiteLLM writes all of them, null when not reported.
 PROMPT_DETAILS = ("audio_tokens", "cached_tokens", "text_tokens", "image_tokens", "video_tokens")
 COUNTS = ("prompt_tokens", "completion_tokens", "total_tokens")
 
 
 class Embedding(UnstreamedCall):
-    """One call of /embeddings. `wanted`: the format of the vectors; some servers write lists whatever they are asked for."""
+    """One call of /embeddings. `wanted`: the format of the vectors; some servers always send lists."""
 
     def __init__(self, path: str, body: bytes, *, reply: Reply, wanted: str | None) -> None:
         super().__init__(path, body, reply=reply)
         self._wanted = wanted
 
     def answer(self, data: bytes) -> bytes | None:
-        """A whole answer in the client's words; None: not understood."""
+        """Return a whole response in the client's format; None when it is not recognised."""
         found = parsed(data)
         entries, used = found.get("data"), found.get("usage")
         if not isinstance(entries, list) or not all(map(_is_embedding, entries)) or not isinstance(used, dict):
@@ -43,7 +43,7 @@ class Embedding(UnstreamedCall):
 
 
 def whole(found: dict[str, Any], asked: str, facts: Facts, *, chat: bool) -> bytes | None:
-    """A generation in the client's words, None: not understood; what it took is noted in `facts`."""
+    """Return a whole generation in the client's format, None when it is not recognised. Note its usage in `facts`."""
     choices, used = found.get("choices"), found.get("usage")
     named = isinstance(found.get("id"), str) and found["id"] and is_int(found.get("created"))
     if found.get("error") or not named or not isinstance(choices, list) or len(choices) != 1:
@@ -115,7 +115,7 @@ def _message(given: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def without_nulls(value: Any) -> Any:
-    """An object without its empty fields; anything else as it is."""
+    """Return an object without its null fields, and anything else unchanged."""
     return {name: inner for name, inner in value.items() if inner is not None} if isinstance(value, dict) else value
 
 

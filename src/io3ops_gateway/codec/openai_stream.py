@@ -1,4 +1,4 @@
-"""Streams of servers that speak OpenAI's own API, as LiteLLM's proxy hands them on. Pure."""
+"""Translates streams of servers with OpenAI's API to those that LiteLLM's proxy sends. Pure."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from io3ops_gateway.request.payload import parsed
 
 
 class Generation(Streamed):
-    """One call of /chat/completions or (`chat` false) /completions. `usage`: the client wants it at the stream's end."""
+    """One call of /chat/completions or, with `chat` False, /completions. `usage`: the client wants it at the end of the stream."""
 
     def __init__(self, path: str, body: bytes, *, reply: Reply, chat: bool, stream: bool, usage: bool) -> None:
         super().__init__(path, body, reply=reply, chat=chat, stream=stream, usage=usage)
@@ -20,7 +20,7 @@ class Generation(Streamed):
         self._used: dict[str, Any] = {}
 
     def answer(self, data: bytes) -> bytes | None:
-        """A whole answer in the client's words; None: not understood."""
+        """Return a whole response in the client's format; None when it is not recognised."""
         return whole(parsed(data), self._reply.asked, self.facts, chat=self._chat)
 
     def _last(self) -> list[bytes]:
@@ -37,18 +37,18 @@ class Generation(Streamed):
 
     def _line(self, line: bytes) -> list[bytes]:
         if not line.startswith(b"data:") or self.failed:
-            # Comments, names of events, empty lines.
+            # A comment, an event's name or an empty line.
             return []
         data = line[5:].strip()
         if data == b"[DONE]":
             if not self._named:
-                raise UnrecognisedResponse("the model's server answers nothing")
+                raise UnrecognisedResponse("the model's server sent an empty stream")
             self.finished = self.closed = True
             return []
         try:
             found = orjson.loads(data)
         except orjson.JSONDecodeError:
-            return [self._writer.error("the model's server is not understood", "500")]
+            return [self._writer.error("the model's server sent an unrecognised response", "500")]
         return self._chunk(found) if isinstance(found, dict) else [self._fail(found)]
 
     def _chunk(self, found: dict[str, Any]) -> list[bytes]:
@@ -76,7 +76,7 @@ class Generation(Streamed):
         return events
 
     def _delta(self, choice: dict[str, Any]) -> dict[str, Any] | None:
-        """What a chunk adds; empty: nothing, None: not understood."""
+        """Return what a chunk adds, possibly nothing; None when it is not recognised."""
         if not self._chat:
             text = choice.get("text") or ""
             return ({"content": text} if text else {}) if isinstance(text, str) else None
@@ -99,7 +99,7 @@ class Generation(Streamed):
             delta["tool_calls"] = pieces
         if given.get("role") and not self.begun:
             delta["role"] = "assistant"
-        # An empty text is no event, but stands in one.
+        # An empty text makes no event of its own, but is part of one with other fields.
         if content or (content is not None and delta):
             delta["content"] = content
         return delta
@@ -108,8 +108,8 @@ class Generation(Streamed):
         name, build = found.get("id"), found.get("system_fingerprint")
         known = isinstance(name, str) and name
         if found.get("service_tier") is not None:
-            # LiteLLM repeats it here and there.
-            raise UnrecognisedResponse("the model's server speaks of service tiers")
+            # LiteLLM repeats the service tier in some chunks only.
+            raise UnrecognisedResponse("the model's server reports a service tier")
         self._writer.name(
             str(name) if known else self._reply.new_id("chatcmpl-"), build if isinstance(build, str) else None
         )
@@ -125,13 +125,15 @@ class Generation(Streamed):
         said = found.get("error") if isinstance(found, dict) else None
         said = said.get("message") if isinstance(said, dict) else said
         message = (
-            f"the model's server broke off: {said}" if isinstance(said, str) else "the model's server is not understood"
+            f"the model's server reported an error: {said}"
+            if isinstance(said, str)
+            else "the model's server sent an unrecognised response"
         )
         return self._writer.error(message, "500")
 
 
 def _piece(given: object) -> dict[str, Any] | None:
-    """A tool call, or a part of one, as LiteLLM writes it."""
+    """Return a tool call, or a part of one, as LiteLLM writes it; None when it is not recognised."""
     function = given.get("function") if isinstance(given, dict) else None
     if not isinstance(given, dict) or not isinstance(function, dict) or not is_int(given.get("index")):
         return None

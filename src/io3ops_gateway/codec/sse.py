@@ -1,4 +1,4 @@
-"""A stream of chunks as LiteLLM's proxy sends them: the first with a role, one with the reason, one with the usage if wanted. Pure."""
+"""Writes a stream of chunks as LiteLLM's proxy sends them: the role first, then the text, the finish reason, and the usage if wanted. Pure."""
 
 from typing import Any
 
@@ -7,26 +7,26 @@ import orjson
 from io3ops_gateway.codec.base import Facts, Reply, TruncatedResponse, UnrecognisedResponse
 
 DONE = b"data: [DONE]\n\n"
-# LiteLLM ends a stream that says the same word so many times.
+# LiteLLM ends a stream that repeats the same chunk this many times.
 REPEATS = 100
-# Far more than any piece of an answer has.
+# Upper bound for one line of a stream, far above any real one.
 LINE_BYTES = 16_000_000
 
 
 class Lines:
-    """Bytes as they come, line by line."""
+    """Splits incoming bytes into lines."""
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
         self._size = 0
 
     def add(self, chunk: bytes) -> list[bytes]:
-        """The lines that are complete now."""
+        """Return the lines that `chunk` completes."""
         self._parts.append(chunk)
         if b"\n" not in chunk:
             self._size += len(chunk)
             if self._size > LINE_BYTES:
-                raise UnrecognisedResponse("the model's server sends a line without an end")
+                raise UnrecognisedResponse("the model's server sent an endless line")
             return []
         self._size = 0
         *lines, rest = b"".join(self._parts).split(b"\n")
@@ -34,14 +34,14 @@ class Lines:
         return lines
 
     def rest(self) -> bytes:
-        """What stands after the last end of a line."""
+        """Return the bytes after the last line end."""
         return b"".join(self._parts)
 
 
 class Writer:
-    """The events of one stream, for a chat or (`chat` false) a text completion. `usage`: the client wants it at the end.
+    """Writes the events of one stream. `chat`: False for a text completion. `usage`: the client wants it at the end.
 
-    `begun`: something was written; `failed`: an error was, and nothing may follow.
+    `begun`: an event was written. `failed`: the last event was an error, and nothing may follow.
     """
 
     def __init__(self, reply: Reply, *, chat: bool, usage: bool) -> None:
@@ -58,19 +58,19 @@ class Writer:
         self._head = self._tail = b""
 
     def name(self, name: str, fingerprint: str | None = None) -> None:
-        """Under which id, and from which build of a server, all of it is sent. LiteLLM gives chunks from Ollama one id each; here it is one."""
+        """Set the id and the system fingerprint of all chunks. LiteLLM gives each chunk from Ollama another id; here they share one."""
         kind = "chat.completion.chunk" if self.chat else "text_completion"
         opened = {"id": name, "object": kind, "created": self._reply.now, "model": self._reply.asked}
         if fingerprint is not None and self.chat:
             opened["system_fingerprint"] = fingerprint
         opens = b'{"index":0,"delta":' if self.chat else b""
         self._head = b"data: " + orjson.dumps(opened)[:-1] + b',"choices":[' + opens
-        # LiteLLM's text chunks carry empty counts, as long as nobody asked for any.
+        # LiteLLM's text chunks carry zero counts when the client did not ask for usage.
         zero = {"completion_tokens": 0, "prompt_tokens": 0, "total_tokens": 0}
         self._tail = b"]}\n\n" if self.chat or self.usage else b'],"usage":' + orjson.dumps(zero) + b"}\n\n"
 
     def add(self, delta: dict[str, Any]) -> bytes:
-        """The event for a piece of the answer: its content, reasoning_content, tool_calls; the first one is given its role here."""
+        """Return the event for a delta (content, reasoning_content, tool_calls). The first one gets its role here."""
         if self._times >= REPEATS:
             kind = "internal_server_error" if self.chat else None
             return self.error(f"the model is repeating the same chunk = {self._last}", "500", kind)
@@ -97,13 +97,13 @@ class Writer:
         return self._head + orjson.dumps(choice) + self._tail
 
     def finish(self, reason: str) -> bytes:
-        """The event that says why the answer ends."""
+        """Return the event with the finish reason."""
         self.begun = True
         said = b'"finish_reason":' + orjson.dumps(reason)
         return self._head + (b"{}," + said + b"}" if self.chat else b'{"index":0,' + said + b"}") + self._tail
 
     def counts(self, facts: Facts, told: dict[str, Any] | None = None, prompt: dict[str, Any] | None = None) -> bytes:
-        """The event with the usage. `told`, `prompt`: what the upstream itself said about the completion's and the prompt's tokens."""
+        """Return the event with the usage. `told`, `prompt`: the upstream's details of the completion's and the prompt's tokens."""
         used = spent(facts.prompt or 0, facts.completion or 0)
         completion = used["completion_tokens"]
         details = dict(told or {})
@@ -123,10 +123,10 @@ class Writer:
         return self._head + closes + b'],"usage":' + orjson.dumps(used) + b"}\n\n"
 
     def error(self, message: str, code: str, kind: str | None = None) -> bytes:
-        """How a stream that had begun tells of its failure.
+        """Return the event with which a stream that has begun reports its failure.
 
         Raises:
-            UnrecognisedResponse: it had not.
+            UnrecognisedResponse: the stream has not begun.
         """
         if not self.begun:
             raise UnrecognisedResponse(message)
@@ -135,20 +135,20 @@ class Writer:
 
 
 def error_event(message: str, code: str = "500", kind: str | None = None) -> bytes:
-    """An error in the middle of a stream, also for a caller who lost the upstream; nothing comes after it."""
+    """Return an error event, which ends a stream."""
     error = {"message": message, "type": kind, "param": None, "code": code}
     return b"data: " + orjson.dumps({"error": error}) + b"\n\n"
 
 
 def spent(prompt: int, completion: int) -> dict[str, Any]:
-    """OpenAI's `usage`."""
+    """Return OpenAI's `usage` object."""
     return {"completion_tokens": completion, "prompt_tokens": prompt, "total_tokens": prompt + completion}
 
 
 class Streamed:
-    """What calls have in common whose answers may be streamed: `_line` understands a line, `_last` says what an answer ends with.
+    """A call whose response may be streamed. Subclasses translate a line in `_line`, and add the last events in `_last`.
 
-    `chat` false: a text completion; `usage`: the client wants it at the stream's end.
+    `chat`: False for a text completion. `usage`: the client wants it at the end of the stream.
     """
 
     def __init__(self, path: str, body: bytes, *, reply: Reply, chat: bool, stream: bool, usage: bool) -> None:
@@ -164,41 +164,41 @@ class Streamed:
 
     @property
     def begun(self) -> bool:
-        """Something was handed on."""
+        """Return whether some of the response was relayed."""
         return self._writer.begun
 
     @property
     def failed(self) -> bool:
-        """The last event was an error."""
+        """Return whether the last event was an error."""
         return self._writer.failed
 
     def counted(self) -> tuple[int, int]:
-        """(prompt, completion): tokens by our own count, and without a counter a guess that is rather too high than none."""
+        """Return the (prompt, completion) tokens by our own count; without a counter, over-estimate them (about 4 bytes per token)."""
         said, count = self._writer.said, self._reply.count
         prompt = self._reply.prompt() if self._reply.prompt else len(self.body) // 4
         return prompt, count("".join(said)) if count else len(said)
 
     def events(self, chunk: bytes) -> list[bytes]:
-        """The events that these bytes complete.
+        """Return the events that these bytes complete.
 
         Raises:
-            UnrecognisedResponse: nothing was handed on yet, and the upstream reports an error or is not understood.
+            UnrecognisedResponse: nothing was relayed yet, and the upstream reports an error or sends something unknown.
         """
         return [event for line in self._lines.add(chunk) for event in self._line(line)]
 
     def end(self) -> list[bytes]:
-        """The last events, after the upstream has ended.
+        """Return the last events, after the upstream has ended its response.
 
         Raises:
-            TruncatedResponse: it ended in the middle.
-            UnrecognisedResponse: as `events`, of a last line without an end.
+            TruncatedResponse: the response is not complete.
+            UnrecognisedResponse: as in `events`, for a last line without a line end.
         """
         begun = self.begun
         found = self._line(self._lines.rest())
         if self.failed:
             return found
         if not self.finished:
-            # What the last piece said is not handed on.
+            # The events of the last line are not relayed.
             self._writer.begun = begun
             raise TruncatedResponse
         return [*found, *self._last(), DONE]

@@ -24,6 +24,12 @@ from io3ops_shared.names import INTERNAL, OWNER, PUBLIC
 from io3ops_shared.policy import ModePolicy
 
 
+def wrong_endpoint(mode: ModePolicy, endpoint: Endpoint) -> str:
+    """Return the message for a mode whose task the endpoint does not serve, naming an endpoint that does."""
+    path = endpoints.for_task(mode.task)
+    return f'mode "{mode.name}" serves {mode.task}, not {endpoint.task}; use {path}'
+
+
 class Admitter:
     """Admits requests by one policy."""
 
@@ -43,10 +49,10 @@ class Admitter:
         assert key is not None and endpoint is not None
         query = exchange.scope.get("query_string", b"")
         mode, admitted, handed = self._decide(headers, query, endpoint, body, key, exchange.record)
-        # The owner's own test of a mode (`io3ops smoke`) takes nothing of the clients' limits.
+        # The owner's test of a mode (`io3ops smoke`) does not count towards the clients' limits.
         testing = key.name == OWNER and any(name == PROBE for name, _ in headers)
         limited = () if testing else ((f"mode {mode.name}", mode.limits), (f"key {key.name}", key.limits))
-        # Last, because a slot that was taken must be given back.
+        # Last, because a refusal after this would have to give the slots back.
         slots = self._rate_limiter.enter(*limited)
         budget.reschedule(asyncio.get_running_loop().time() + mode.total)
         writer = ResponseWriter(exchange.send, exchange.extra)
@@ -61,13 +67,13 @@ class Admitter:
         key: ClientKey,
         record: RequestRecord,
     ) -> tuple[ModePolicy, AdmittedRequest, dict[str, Any]]:
-        """Return (mode, decision, fields to hand on). `record`: learns what is known when the request is refused on the way."""
+        """Return (mode, decision, fields to hand on). Note in `record` what is decided, also when the request is refused."""
         mode, suffix = self._policy.mode(body.get("model"))
         record.decision.mode = mode.name
         if key.modes is not None and mode.name not in key.modes:
             raise Refusal(403, "mode_not_allowed", f"this key may not use mode {mode.name}")
         if mode.task != endpoint.task:
-            message = f"mode {mode.name} is for {mode.task}, and this endpoint for {endpoint.task}"
+            message = wrong_endpoint(mode, endpoint)
             raise Refusal(400, "wrong_endpoint", message)
         marked = data_classes.mark(headers, body, suffix, query)
         decision = data_classes.decide(mode.data_class, key.data_class, marked, self._policy.data_class)
@@ -105,7 +111,9 @@ class Admitter:
             return ""
         reason = stated[0].strip()
         if len(set(stated)) != 1 or not 10 <= len(reason) <= 300 or not reason.isprintable():
-            raise Refusal(400, "bad_override", "an override needs one reason in words, of 10 to 300 characters")
+            raise Refusal(
+                400, "bad_override", "an override needs exactly one reason, of 10 to 300 printable characters"
+            )
         if mode.name not in self._policy.overrides.get(key.name, ()):
             message = f"key {key.name} may not override the data class in mode {mode.name}"
             raise Refusal(403, "override_not_allowed", message)

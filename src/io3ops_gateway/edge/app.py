@@ -1,8 +1,8 @@
 """The gateway's ASGI app: decides everything about a request before LiteLLM or a model's server sees a byte of it.
 
-It authenticates the caller, finds the mode and the data class, and hands on a request that it wrote itself: known fields, known
-headers, and a key that only this process knows. Every end of a request passes here: answered, failed, streamed to the end, or
-abandoned by the client. Touches only the requests it is handed.
+It authenticates the client, finds the mode and the data class, and hands on a rewritten request: known fields, known headers, and a
+key that only this process knows. Every request also ends here, whether it succeeds, fails or its client disconnects. Touches only
+the requests it is handed.
 """
 
 import asyncio
@@ -32,13 +32,13 @@ from io3ops_shared import digests
 from io3ops_shared.policy import ModePolicy
 from io3ops_shared.request_log.schema import Outcome
 
-# Health checks may ask these without a key. None of them calls a model.
+# Health checks need no key here. None of them calls a model.
 HEALTH = ("/health", "/health/liveliness", "/health/liveness", "/health/readiness")
-# OpenTelemetry's names for operations; the other endpoints go by their own name.
+# OpenTelemetry's names of operations, where they differ from the endpoint's.
 OPERATIONS = {"completions": "text_completion", "responses": "chat", "messages": "chat"}
-# The log's outcome for refusals that are not the client's fault or choice.
+# The log's outcome of refusals that are not the client's fault.
 OUTCOMES = {"out_of_time": Outcome.TIMEOUT, "stopping": Outcome.STOPPING, "cut": Outcome.CLIENT_LEFT}
-OUT_OF_TIME = Refusal(504, "out_of_time", "the mode's total time is used up")
+OUT_OF_TIME = Refusal(504, "out_of_time", "the mode's total time ran out before the response began")
 
 
 class Edge:
@@ -63,6 +63,7 @@ class Edge:
         self._admitter = Admitter(policy, limits.rate_limiter)
         self._paths = endpoints.paths({mode.task for mode in policy.modes.values()})
         self._models = ModelList(policy.modes, config)
+        self._listed = sorted({path for path in self._paths if path.startswith("/v1/")} | {MODEL_PATHS[0]})
         self._active: set[RequestContext] = set()
 
     @property
@@ -80,7 +81,7 @@ class Edge:
             await self._http(scope, receive, send)
 
     async def owned(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Serve a request of this process itself: it has the owner's key and takes nothing of the clients' limits."""
+        """Serve a request of this process itself, with the owner's key. It does not count towards the clients' limits."""
         await self(self._authenticator.as_owner(scope), receive, send)
 
     def warm_up(self, mode: ModePolicy, answer: object) -> App:
@@ -100,7 +101,7 @@ class Edge:
                 context.budget.reschedule(asyncio.get_running_loop().time())
 
     def close(self) -> None:
-        """Write what the request log still holds back. Called when the process ends and nothing runs any more."""
+        """Write the remaining lines of the request log. Called when the process ends, after the last request."""
         self._recorder.close()
 
     async def _http(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -109,7 +110,7 @@ class Edge:
         try:
             await self._answer(exchange)
         except BaseException as error:
-            # An unforeseen error, or the process ends. Without an outcome the log would show a success.
+            # An unexpected error, or the process ends. Without an outcome the log would show a success.
             stopped = isinstance(error, asyncio.CancelledError)
             outcome = Outcome.STOPPING if stopped else Outcome.CUT if record.status else Outcome.ERROR
             record.failed(outcome, type(error).__name__)
@@ -119,7 +120,7 @@ class Edge:
             self._recorder.ended(record)
 
     async def _answer(self, exchange: Exchange) -> None:
-        """Serve the request, or answer with the reason why not."""
+        """Serve the request, or send its refusal."""
         try:
             await self._exchange(exchange)
         except Refusal as refused:
@@ -127,7 +128,7 @@ class Edge:
             await responses.refuse(exchange.send, refused, exchange.endpoint, exchange.extra)
 
     async def _exchange(self, exchange: Exchange) -> None:
-        """Check the request, answer what needs no model, and have a backend serve the rest."""
+        """Check the request, answer it when it needs no model, else have a backend serve it."""
         record = exchange.record
         exchange.extra = self._checks.before_authentication(exchange.headers)
         method, path = exchange.method, exchange.path
@@ -140,7 +141,7 @@ class Edge:
         endpoint = exchange.endpoint = self._paths.get(path) if method == "POST" else None
         record.decision.operation = OPERATIONS.get(endpoint.name, endpoint.name) if endpoint else ""
         if endpoint is None and not (method == "GET" and self._models.serves(path)):
-            raise Refusal(404, "not_found", "the gateway serves nothing here")
+            raise Refusal(404, "not_found", f"not found; supported endpoints: {', '.join(self._listed)}")
         key = exchange.key = self._authenticator.authenticate(exchange.headers)
         record.caller.key, record.caller.key_id = key.name, digests.key_id(key.digest)
         if endpoint is None:
@@ -186,10 +187,10 @@ class Edge:
                 record.failed(Outcome.CLIENT_LEFT, "")
 
     def _out_of_time(self, context: RequestContext | None) -> None:
-        """Decide how a request ends whose budget has ended."""
+        """End a request whose budget is used up."""
         if context is None or not context.response.begun:
             raise STOPPING if context and context.stopping else OUT_OF_TIME from None
         if not context.response.ended and not context.disconnected.is_set():
-            # The response has begun and can only be cut, which the server does on an exception.
+            # The response has begun, so it can only be cut; an exception makes the server do that.
             context.record.failed(Outcome.STOPPING if context.stopping else Outcome.CUT, "cut")
-            raise RuntimeError("an answer ended in the middle") from None
+            raise RuntimeError("the response was cut") from None

@@ -1,4 +1,4 @@
-"""Identifies the caller by the key in the request's headers. Touches the file of client keys."""
+"""Identifies the client by the key in the request's headers. Touches the file of client keys."""
 
 from collections.abc import Iterable
 
@@ -9,17 +9,17 @@ from io3ops_gateway.policy.data_classes import PROBE
 
 
 class Authenticator:
-    """Checks keys against `ring`. `owner_key`: for requests that this process sends itself."""
+    """Looks keys up in `ring`. `owner_key`: for requests that this process sends itself."""
 
     def __init__(self, ring: KeyRing, owner_key: str = "") -> None:
         self._ring = ring
         self._owner = [(b"authorization", f"Bearer {owner_key}".encode()), (PROBE, b"start")]
 
     def authenticate(self, headers: Headers) -> ClientKey:
-        """Return the caller's key.
+        """Return the client's key.
 
         Raises:
-            Refusal: 401, there is none, or it is not one of this gateway's.
+            Refusal: 401, the key is missing or invalid.
         """
         key = self._ring.find(_keys(headers))
         if key is None:
@@ -27,12 +27,12 @@ class Authenticator:
         return key
 
     def as_owner(self, scope: Message) -> Message:
-        """Return the scope of a request that this process makes itself, with the owner's key. It takes nothing of the clients' limits."""
+        """Return the scope of a request of this process itself, with the owner's key. It does not count towards the clients' limits."""
         return {**scope, "headers": [*scope["headers"], *self._owner]}
 
 
 def _keys(headers: Headers) -> Iterable[bytes]:
-    """Every value in a header in which clients send keys."""
+    """Yield the values of all headers in which clients send keys."""
     for name, value in headers:
         if name == b"authorization":
             yield value[7:] if value[:7].lower() == b"bearer " else b""

@@ -1,4 +1,4 @@
-"""Serves an admitted request: through the fast lane where that can, else through LiteLLM. Touches what those two touch."""
+"""Serves an admitted request through the fast lane when it can, otherwise through LiteLLM. Touches what those two touch."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +10,7 @@ from io3ops_gateway.request.context import RequestContext
 
 
 class Backend:
-    """`app`: LiteLLM's. `lane`: None where the table switches it off."""
+    """Serves requests. `app`: LiteLLM's. `lane`: None when the table disables it."""
 
     def __init__(self, app: App, full_path: FullPath, lane: Lane | None = None) -> None:
         self.app = app
@@ -21,7 +21,7 @@ class Backend:
         """Serve one request.
 
         Raises:
-            Refusal: the prompt may not go where it would have to.
+            Refusal: the prompt may not go to any model that could serve it.
             TimeoutError: the request's budget ended.
         """
         lane = self._lane

@@ -10,10 +10,9 @@ from io3ops_gateway.request.record import RequestRecord
 
 @dataclass(slots=True, eq=False)
 class Exchange:
-    """A connection's request, and what the edge's steps have found out about it so far.
+    """A request, and what the edge's steps know about it so far.
 
-    `extra`: headers that every response of it carries (CORS). `endpoint`: None for what is not served by a model. `key`: the caller's,
-    once authenticated.
+    `extra`: headers of every response to it (CORS). `endpoint`: None when no model serves it. `key`: the client's, once authenticated.
     """
 
     scope: Message
@@ -36,7 +35,7 @@ class Exchange:
 
     @property
     def path(self) -> str:
-        """The path when the client wrote it exactly so; '' when it had to be decoded or normalised, which no path we serve needs."""
+        """The path, '' when the client encoded it: no path that we serve needs that."""
         path = str(self.scope["path"])
         raw = self.scope.get("raw_path", path.encode())
         return path if raw == path.encode() else ""

@@ -15,7 +15,7 @@ PREFIXES = tuple(f"{path}/" for path in PATHS)
 
 
 class ModelList:
-    """Lists `modes`. `config`: the digest of the configuration that is served, which only the owner is told."""
+    """Lists `modes`. `config`: the digest of the running configuration, which only the owner gets."""
 
     def __init__(self, modes: Mapping[str, ModePolicy], config: str) -> None:
         self._modes = modes

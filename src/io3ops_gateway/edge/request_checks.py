@@ -16,18 +16,18 @@ from io3ops_gateway.errors import Refusal
 from io3ops_gateway.request.record import RequestRecord
 from io3ops_shared.policy import GatewaySettings
 
-# The names by which this machine and its containers reach the gateway. A web page that points its own name here uses another.
+# The names by which this machine and its containers reach the gateway. DNS rebinding comes with another name.
 HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]", "host.docker.internal", "gateway"})
-# A whole body must arrive within this time: a client that sends one byte a minute would hold memory for ever.
+# A whole body must arrive within this time, or a slow client would hold memory for ever.
 BODY_SECONDS = 120.0
-# Three bytes of JSON can take a hundred in memory: a body of ten million empty objects would kill the container.
+# Three bytes of JSON can take a hundred in memory, so a body of ten million empty objects would exceed the container's.
 PARTS = 1_000_000
-# For all bodies that a worker holds; parsed, they take about three times as much.
+# For all bodies that a worker holds. Parsed, they take about three times as much.
 BUDGET_BYTES = 96_000_000
 
 
 class RequestChecks:
-    """The checks that `settings` ask for. `body_budget`: shared by all requests of the worker."""
+    """Applies the checks of `settings`. `body_budget`: shared by all requests of the worker."""
 
     def __init__(self, settings: GatewaySettings) -> None:
         self._hosts = HOSTS | set(settings.hosts)
@@ -35,10 +35,10 @@ class RequestChecks:
         self.body_budget = BodyBudget(max(BUDGET_BYTES, settings.max_body))
 
     def before_authentication(self, headers: Headers) -> Headers:
-        """Return the headers that every response to this request carries (CORS).
+        """Return the headers of every response to this request (CORS).
 
         Raises:
-            Refusal: 421 or 403, the Host or the Origin is not an allowed one.
+            Refusal: 421 or 403, the Host or the Origin is not allowed.
         """
         check_host(headers, self._hosts)
         return cross_origin(headers, self._origins)
@@ -52,21 +52,23 @@ def check_host(headers: Headers, hosts: Collection[str]) -> None:
     if not (port.isdecimal() and host and (host[0] == "[") == (host[-1] == "]")):
         host = name
     if host not in hosts:
-        message = "the gateway is not called by this name; `gateway: hosts:` in runtime/routing.yaml adds one"
+        message = "unknown Host header; add the name to `gateway: hosts:` in runtime/routing.yaml"
         raise Refusal(421, "wrong_host", message)
 
 
 def cross_origin(headers: Headers, origins: Collection[str]) -> Headers:
-    """Return the CORS headers for an allowed web page; none for a caller that is no web page.
+    """Return the CORS headers for an allowed web page; none for a client that is not one.
 
     Raises:
-        Refusal: 403, the page's origin is not one of `origins`.
+        Refusal: 403, the page's origin is not in `origins`.
     """
     origin = next((value.decode("latin-1") for name, value in headers if name == b"origin"), None)
     if origin is None:
         return []
     if origin not in origins:
-        message = "web pages may not call the gateway; `gateway: origins:` in runtime/routing.yaml allows one"
+        message = (
+            "web pages of this origin may not call the gateway; add it to `gateway: origins:` in runtime/routing.yaml"
+        )
         raise Refusal(403, "wrong_origin", message)
     asked = next((v for n, v in headers if n == b"access-control-request-headers"), b"authorization, content-type")
     return [
@@ -88,7 +90,7 @@ class BodyBudget:
     def take(self, size: int) -> None:
         """Reserve `size` bytes. Raise Refusal (503) when too many are held: running out of memory would end every request."""
         if self._bytes and self._bytes + size > self._room:
-            raise Refusal(503, "busy", "the gateway holds as many bytes of requests as it can", 1)
+            raise Refusal(503, "busy", "the gateway is busy: it holds as many request bodies as its memory allows", 1)
         self._bytes += size
 
     def give_back(self, size: int) -> None:
@@ -96,7 +98,7 @@ class BodyBudget:
 
     @contextmanager
     def reserved(self, record: RequestRecord) -> Iterator[Callable[[int], None]]:
-        """Yield a function that takes bytes of the budget for one request. They are given back when the block ends."""
+        """Yield a function that reserves bytes for one request. They are given back when the block ends."""
 
         def take(size: int) -> None:
             self.take(size)
@@ -111,20 +113,20 @@ class BodyBudget:
 async def read_body(
     headers: Headers, receive: Receive, limit: int, take: Callable[[int], None] = lambda _: None
 ) -> dict[str, Any]:
-    """Return the request's JSON object. `limit`: bytes; `take`: is called with the size of each part that arrives.
+    """Return the request's JSON object. `limit`: bytes; `take`: called with the size of each part.
 
     Raises:
-        Refusal: 400, 408, 413 or 415, the body is not a JSON object within the limits; or `take` refused.
+        Refusal: 400, 408, 413 or 415, the body is not a JSON object within the limits; or what `take` raises.
     """
     for name, value in headers:
         if name == b"content-type" and value.partition(b";")[0].strip().lower() != b"application/json":
             raise Refusal(415, "not_json", "send JSON with `Content-Type: application/json`")
         if name == b"content-encoding" and value.strip().lower() not in (b"", b"identity"):
-            raise Refusal(415, "encoded", "send the body as it is, without a Content-Encoding")
+            raise Refusal(415, "encoded", "send the body without a Content-Encoding")
         if name == b"transfer-encoding" and value.strip().lower() != b"chunked":
-            raise Refusal(415, "encoded", "send the body as it is; the one Transfer-Encoding taken is `chunked`")
+            raise Refusal(415, "encoded", "unsupported Transfer-Encoding; only `chunked` is supported")
         if name == b"content-length" and not value.strip().isdigit():
-            raise Refusal(400, "bad_length", "the Content-Length is no number")
+            raise Refusal(400, "bad_length", "the Content-Length is not a number")
         if name == b"content-length" and int(value) > limit:
             raise _too_large(limit)
     data = bytearray()
@@ -134,7 +136,7 @@ async def read_body(
             while more:
                 message = await receive()
                 if message["type"] == "http.disconnect":
-                    raise Refusal(400, "cut", "the request ended in the middle")
+                    raise Refusal(400, "cut", "the connection closed before the whole body arrived")
                 part = message.get("body", b"")
                 take(len(part))
                 data += part
@@ -144,7 +146,7 @@ async def read_body(
     except TimeoutError:
         raise Refusal(408, "too_slow", f"the body did not arrive within {BODY_SECONDS:g} s") from None
     if len(data) > PARTS and sum(map(data.count, (b"[", b"{", b","))) > PARTS:
-        why = f"a body may have {PARTS:,} commas and brackets: every part takes far more memory than text"
+        why = f"the body has more than {PARTS:,} commas and brackets, which take too much memory"
         raise Refusal(413, "too_many_parts", why)
     try:
         body = orjson.loads(data)
@@ -157,18 +159,18 @@ async def read_body(
 
 
 def check_unique(data: bytes | bytearray, body: dict[str, Any]) -> None:
-    """Refuse a body in which an object has one key twice: parsers keep the first, the last or both, so what its sender meant
-    (a data class, a model) cannot be known. `body`: what orjson, which keeps the last, made of `data`.
+    """Refuse a body with a duplicate key in an object: parsers differ in which value they keep, so a data class or a model could mean
+    something else to a server. `body`: `data` as parsed by orjson, which keeps the last value.
 
     Raises:
         Refusal: 400, naming the key; or the body is nested too deeply.
     """
     try:
-        # Each pair that the parser dropped leaves two quotes fewer when the rest is written again. A quote written as \u0022
-        # is the one thing that changes the count otherwise.
+        # Every pair that the parser dropped leaves at least two quotes fewer when the rest is written again. Only a quote written as
+        # \u0022 changes the count as well.
         if b"\\u0022" not in data and data.count(b'"') == orjson.dumps(body).count(b'"'):
             return
-        # Numbers stay text: how they are written says nothing here, and a long one is slow.
+        # Keep numbers as text: their values do not matter here, and parsing a long one is slow.
         json.loads(data, object_pairs_hook=_once, parse_int=str, parse_float=str)
     except (orjson.JSONEncodeError, RecursionError):
         raise Refusal(400, "too_deep", "the body is nested too deeply") from None
@@ -178,11 +180,13 @@ def _once(pairs: list[tuple[str, Any]]) -> None:
     seen = set()
     for name, _ in pairs:
         if name in seen:
-            raise Refusal(400, "duplicate_key", f"{name[:40]!r} stands twice in one object of the body; send it once")
+            raise Refusal(400, "duplicate_key", f"{name[:40]!r} occurs twice in one object of the body; send it once")
         seen.add(name)
 
 
 def _too_large(limit: int) -> Refusal:
     return Refusal(
-        413, "too_large", f"a request may have {limit // 1_000_000} MB; `gateway: max_body_mb:` changes that"
+        413,
+        "too_large",
+        f"the body is larger than {limit // 1_000_000} MB; `gateway: max_body_mb:` in runtime/routing.yaml sets the limit",
     )

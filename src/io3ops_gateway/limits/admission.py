@@ -1,7 +1,7 @@
-"""How many requests one worker serves at once, how many more may wait for a place, and for how long. Touches nothing.
+"""Limits how many requests a worker serves at once, and how many may wait for a place and for how long. Touches nothing.
 
-asyncio's semaphore keeps the order and survives waiters that are cancelled, also in the moment in which they are handed a place (read and
-tested on Python 3.11 and 3.13). It has no end of the queue, no clock and no word for whoever has to come back later: those are here.
+Built on asyncio's semaphore, which keeps the order and survives cancelled waiters, even at the moment in which they get a place (read and
+tested on Python 3.11 and 3.13). This module adds the queue's length, the timeout, and the estimate for `Retry-After`.
 """
 
 import asyncio
@@ -11,17 +11,18 @@ from collections.abc import Callable
 from io3ops_gateway.errors import Refusal
 from io3ops_gateway.limits.counters import WorkerCounters
 
-# Seconds that a client is told to stay away, at least and at most.
+# Shortest and longest `Retry-After`, in seconds.
 SOON, LATE = 1.0, 30.0
-# How much one new gap between two ends changes the mean.
+# Weight of the newest gap between two ends in the moving average.
 WEIGHT = 0.2
 
 
 class Admission:
-    """`async with` it around a request: `running` at once, `waiting` more in the order of their coming, each for `seconds`. `counters`: shows both.
+    """A context manager around a request: up to `running` at once, and `waiting` more in order, each for up to `seconds`. `counters`: shares both
+    numbers.
 
     Raises:
-        Refusal: 503, nobody else may wait, or the wait is over; with the time in which those that wait will be served.
+        Refusal: 503, the queue is full or the wait timed out; with the time after which the queue is likely served.
     """
 
     def __init__(
@@ -38,24 +39,24 @@ class Admission:
         self._seconds = seconds
         self._clock = clock
         self._running = self._waiting = 0
-        # While somebody waits, every end frees a place that is wanted: the gaps between those say how quick we are.
+        # While requests wait, each end starts one of them, so the gaps between ends tell how fast the queue moves.
         self._gap, self._last = SOON, 0.0
 
     @property
     def running(self) -> int:
-        """Requests that have a place."""
+        """Return how many requests run."""
         return self._running
 
     @property
     def waiting(self) -> int:
-        """Requests that wait for one."""
+        """Return how many requests wait."""
         return self._waiting
 
     async def __aenter__(self) -> None:
         if self._places.locked():
             await self._wait()
         else:
-            # Does not suspend.
+            # Never suspends, because a place is free.
             await self._places.acquire()
         self._run(1)
 
@@ -69,7 +70,9 @@ class Admission:
 
     async def _wait(self) -> None:
         if self._waiting >= self._most_waiting:
-            raise self._busy(f"the gateway is busy: {self._running} requests run and {self._waiting} wait")
+            raise self._busy(
+                f"the gateway is busy: {self._running} requests are running and {self._waiting} are waiting"
+            )
         if not self._waiting:
             self._last = self._clock()
         self._queue(1)
@@ -92,6 +95,6 @@ class Admission:
             self._counters.waiting(change)
 
     def _busy(self, message: str) -> Refusal:
-        # Nothing has ended for longer than usual: then that is the gap now.
+        # When nothing has ended for longer than usual, that is the current gap.
         gap = max(self._gap, self._clock() - self._last) if self._waiting else self._gap
         return Refusal(503, "busy", message, min(max(SOON, self._waiting * gap), LATE))

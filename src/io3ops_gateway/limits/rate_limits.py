@@ -1,11 +1,11 @@
-"""Limits that hold over all workers: requests and tokens of the last minute, and parallel requests, of each mode and key.
+"""Limits requests and tokens per minute and parallel requests of each mode and key, over all workers.
 
-Touches memory and one file's lock that the gateway's processes share. The parent makes a `Ledger` and forks, so what was counted outlives every
-worker and every generation of them. Names without limits are not counted and cost nothing.
+Touches memory and a file lock that the gateway's processes share. The parent makes a `Ledger` and forks, so the counts outlive every worker
+and every generation of workers. Names without limits are not counted and cost nothing.
 
-A second is one cell, and 61 of them are counted: never fewer than the last 60 s, so no window of 60 s takes more than its limit,
-and a request is remembered for up to a second longer than that. Nothing is stored twice (no sums), and every change is one cell: whoever is
-killed in the middle of one leaves at most a request that was counted and never ran.
+Each second has a cell, and 61 of them are summed: these cover the last 60 s in full, so no window of 60 s exceeds its limit, and a request
+counts for up to a second longer. No sums are stored and every change is one cell, so a worker that is killed in the middle of one leaves at
+most a request that was counted and never ran.
 """
 
 import fcntl
@@ -19,10 +19,10 @@ from pathlib import Path
 
 from io3ops_gateway.errors import Refusal
 
-# Modes and keys with limits that were asked for within a minute, and workers of all generations that still run.
+# Modes and keys with limits that are used within one minute, and live workers of all generations.
 ROWS, WORKERS = 512, 64
 SECONDS = 61
-# A row, in cells of 64 bits: whose it is, its newest second, then what was counted.
+# The cells of a row, of 64 bits each: its name's hash, its newest second, then the counts.
 KEY, NEWEST, REQUESTS, TOKENS, PARALLEL = 0, 1, 2, 2 + SECONDS, 2 + 2 * SECONDS
 WIDTH = PARALLEL + WORKERS
 COUNTED = {
@@ -30,21 +30,20 @@ COUNTED = {
     "tokens_per_minute": (TOKENS, SECONDS),
     "parallel": (PARALLEL, WORKERS),
 }
-# What a cell holds for sure, whatever a provider says that it counted.
+# Upper bound of a cell, whatever token count a provider reports.
 MOST = 2**62
 
 
 class Ledger:
-    """The counters. `with` holds them for one process at a time.
+    """The shared counts. A context manager that locks them for one process at a time; it does not separate threads.
 
-    The lock is POSIX's (`lockf`) because it belongs to a process: forked workers use the one descriptor and still keep each other out, and the
-    kernel takes it back from whoever is killed. A `flock` would belong to the descriptor that they share, and a
-    semaphore of a killed worker would stay taken. It does not keep threads of one process apart.
+    The lock is POSIX's (`lockf`), which belongs to a process: forked workers exclude each other although they share the descriptor, and
+    the kernel releases the lock of a killed worker. A `flock` would belong to the shared descriptor, and a semaphore would stay taken.
     """
 
     def __init__(self) -> None:
         self.cells = memoryview(mmap.mmap(-1, ROWS * WIDTH * 8)).cast("q")
-        # Not memfd_create: a hardened host (vm.memfd_noexec=2) refuses that.
+        # Not memfd_create, which a hardened host (vm.memfd_noexec=2) refuses.
         self._lock, path = tempfile.mkstemp(prefix="io3ops-meter-")
         Path(path).unlink()
         weakref.finalize(self, os.close, self._lock)
@@ -56,18 +55,18 @@ class Ledger:
         fcntl.lockf(self._lock, fcntl.LOCK_UN)
 
     def forget(self, worker: int) -> None:
-        """A worker has died or ended: what it still held is free. Only then may another take its number.
+        """Clear the parallel requests of a worker that has ended, so that another may take its number.
 
-        Needs no lock, because nobody else writes these cells: the parent never waits for a worker.
+        Needs no lock, because no live worker writes these cells; so the parent never waits for a worker.
         """
         for cell in range(_column(worker), len(self.cells), WIDTH):
             self.cells[cell] = 0
 
 
 class RateLimiter:
-    """One worker's way to the ledger, for its event loop's thread only. `worker`: a number that no other live process has.
+    """Applies the limits for one worker, in its event loop's thread only. `worker`: a number that no other live process has.
 
-    `clock`: seconds that never go back and are the same in every process; on Linux `time.monotonic` counts since the boot of the machine.
+    `clock`: monotonic seconds, the same in every process; on Linux `time.monotonic` counts from the machine's boot.
     """
 
     def __init__(self, ledger: Ledger, *, worker: int, clock: Callable[[], float]) -> None:
@@ -78,18 +77,19 @@ class RateLimiter:
         self._known: dict[str, tuple[int, int]] = {}
 
     def enter(self, *who: tuple[str, Mapping[str, int]]) -> tuple[str, ...]:
-        """Let one request of some (name, limits) in, or none of them. Returns the names it was counted for: those which
-        have limits now, whatever a reload makes of them. Whoever is let in must `leave` these.
+        """Admit one request that counts for these (name, limits), when it is within all of them.
+
+        Return the names for which it was counted, those with limits. The caller must `leave` exactly these, also after a reload.
 
         Raises:
-            Refusal: 429, with the seconds after which the oldest one is out of the window; 503, nothing more can be counted.
+            Refusal: 429, a limit is reached, with the seconds until the oldest request leaves the window; 503, the ledger is full.
         """
         limited = [(name, limits) for name, limits in who if limits]
         if not limited:
             return ()
         cells = self._cells
         with self._ledger:
-            # Read while nobody else counts: else a second could be taken for newer than one that was counted after it.
+            # Read the clock with the lock held, or another process could count a later second first.
             now = self._clock()
             rows = [self._row(name, int(now)) for name, _ in limited]
             for row, (name, limits) in zip(rows, limited, strict=True):
@@ -100,13 +100,13 @@ class RateLimiter:
         return tuple([name for name, _ in limited])
 
     def leave(self, *names: str) -> None:
-        """One request of these names has ended, however it did."""
+        """Note that one request of these names ended, for any reason."""
         for name in names:
-            # Without the lock: this cell is ours, and a row in which anybody still has a request keeps its place.
+            # Needs no lock: only this worker writes the cell, and a row with a running request is not reassigned.
             self._cells[self._known[name][1] + self._mine] -= 1
 
     def used(self, tokens: int, *names: str) -> None:
-        """A request of these names took so many tokens, in and out together."""
+        """Count the tokens of one request of these names, of prompt and completion together."""
         if not names:
             return
         with self._ledger:
@@ -115,24 +115,24 @@ class RateLimiter:
                 try:
                     cell = self._row(name, second) + TOKENS + second % SECONDS
                 except Refusal:
-                    # Its row went to another name since it left; whoever enters is refused then anyway.
+                    # The name's row was reassigned and the ledger is full, so its next request is refused anyway.
                     continue
                 self._cells[cell] = min(self._cells[cell] + max(tokens, 0), MOST)
 
     def _check(self, row: int, name: str, limits: Mapping[str, int], now: float) -> None:
         for which, (begin, length) in COUNTED.items():
             if which in limits and sum(self._cells[row + begin : row + begin + length]) >= limits[which]:
-                message = f"{name} takes {limits[which]} {which.replace('_', ' ')}"
+                message = f"limit reached: {name} allows {limits[which]} {which.replace('_', ' ')}{' requests' if which == 'parallel' else ''}"
                 wait = 1.0 if which == "parallel" else self._oldest(row + begin, int(now)) + SECONDS - now
                 raise Refusal(429, "limit", message, max(1, wait))
 
     def _oldest(self, begin: int, newest: int) -> int:
-        """The first second in which something was counted."""
+        """Return the oldest second of the window with a count."""
         seconds = range(newest - SECONDS + 1, newest)
         return next((second for second in seconds if self._cells[begin + second % SECONDS]), newest)
 
     def _row(self, name: str, second: int) -> int:
-        """Where a name's counters are, without what is too old to count."""
+        """Return a name's row, with the cells older than the window cleared."""
         cells = self._cells
         key, row = self._known.get(name) or (_key(name), -1)
         if row < 0 or cells[row] != key:
@@ -142,13 +142,13 @@ class RateLimiter:
         if newest < second:
             for old in range(max(newest, second - SECONDS) + 1, second + 1):
                 cells[row + REQUESTS + old % SECONDS] = cells[row + TOKENS + old % SECONDS] = 0
-            # After the emptying, which can be done again.
+            # Last, because a worker killed before this clears the cells again.
             cells[row + NEWEST] = second
         return row
 
     def _find(self, key: int, second: int) -> int:
-        """The row of a name, or one for it: a row is never emptied, only given to another once nothing in it counts any
-        more, so whatever was put behind it is still found."""
+        """Return the row of a name, or assign one. A row is never emptied, only reassigned when nothing in it counts any more, so that the
+        probing still finds the rows behind it."""
         cells, free = self._cells, -1
         for step in range(ROWS):
             row = (key + step) % ROWS * WIDTH
@@ -159,7 +159,7 @@ class RateLimiter:
             if not cells[row]:
                 break
         if free < 0:
-            message = f"over {ROWS} modes and keys with limits were used within a minute; this could not be counted"
+            message = f"too many limits: more than {ROWS} modes and keys with limits were used within a minute"
             raise Refusal(503, "limits_full", message, SECONDS)
         cells[free] = key
         return free
@@ -170,12 +170,12 @@ class RateLimiter:
 
 
 def _column(worker: int) -> int:
-    """Where in each row a worker counts its parallel requests."""
+    """Return the cell of each row in which a worker counts its parallel requests."""
     if not 0 <= worker < WORKERS:
         raise ValueError(f"worker {worker} is not one of {WORKERS}")
     return PARALLEL + worker
 
 
 def _key(name: str) -> int:
-    """A name as one cell; 0 is nobody's."""
+    """Return a name's hash as one cell, never 0, which marks a free row."""
     return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "little", signed=True) or 1

@@ -1,6 +1,6 @@
-"""Prompts longer than a model's window: Ollama is asked to refuse them, refusals are put into one form, and servers that cut silently are caught. Pure.
+"""Handles prompts longer than a model's window: has Ollama refuse them, recognises refusals, and notices servers that cut a prompt. Pure.
 
-Left alone, Ollama drops old messages, then the middle of the prompt, and while it writes the beginning, and says nothing of it.
+By default Ollama silently drops old messages, then the middle of the prompt and, while it generates, the beginning.
 """
 
 import json
@@ -14,13 +14,13 @@ from io3ops_gateway.errors import Refusal
 from io3ops_shared.request_log.schema import AttemptError
 
 CODE = AttemptError.CONTEXT_LENGTH_EXCEEDED
-# LiteLLM knows a prompt that was too long by this phrase.
+# LiteLLM recognises an over-long prompt by this phrase.
 KNOWN = "This model's maximum context length is"
 CHAT, EMBED = "/api/chat", "/api/embed"
-# `shift` is how a model is loaded, not only how it answers: whoever asks otherwise makes Ollama load it anew.
+# Always send the same `shift`: it is a load option, and Ollama reloads the model when it changes.
 STRICT = {"truncate": False, "shift": False}
 REFUSING = (400, 413, 422, 500)
-# How servers say it: llama-server, Ollama, vLLM, SGLang, TGI, LM Studio. Groups, where they say so: the prompt, the window.
+# Refusals of llama-server, Ollama, vLLM, SGLang, TGI and LM Studio. Groups: the tokens of the prompt and of the window.
 SAID = (
     re.compile(r"request \((?P<prompt>\d+) tokens\) exceeds the available context size \((?P<window>\d+) tokens\)"),
     re.compile(r"maximum context length is (?P<window>\d+)"),
@@ -31,27 +31,27 @@ SAID = (
     re.compile(r"(?:greater than|exceeds|overflows?)[^\"]{0,60}context length"),
 )
 TOLD = re.compile(rb'"(?:prompt_tokens|prompt_eval_count)"\s*:\s*(\d+)')
-# Tokenizers differ; a server that read so much less than we count has cut.
+# Tokenizers differ. A server that read less than this share of our count has cut the prompt.
 SHARE = 0.8
-# More of a text is not counted: the rest is taken to be like it.
+# Count at most this many windows of a text, and extrapolate to the rest.
 COUNTED = 8
-# Of the window, for the end of a last message that alone is too long; the rest is for the system's messages and the answer.
+# Shares of the window to try for the end of an over-long last message. System messages and the answer need the rest.
 ENDS = (0.5, 0.25, 0.1)
 
 
 def strict(path: str, body: bytes) -> tuple[bytes, bool] | None:
-    """(the body with which Ollama refuses what does not fit, whether the client itself asked for a cut); None: not for Ollama's models."""
+    """Return (the body with which Ollama refuses an over-long prompt, whether the client asked for a cut); None for other endpoints."""
     if not path.endswith((CHAT, EMBED)) or not body.endswith(b"}"):
         return None
     chat = path.endswith(CHAT)
     asked = not chat and b'"truncate"' in body and json.loads(body).get("truncate") is True
-    # Added to what stands there, not parsed and written anew: of two equal names Ollama takes the later.
+    # Appended instead of parsed and rewritten: of two equal names Ollama takes the later one.
     added = orjson.dumps(STRICT if chat else {"truncate": False})
     return body[:-1] + (b"," if len(body) > 2 else b"") + added[1:], asked
 
 
 def refused(status: int, body: bytes) -> tuple[int, int] | None:
-    """(tokens of the prompt, window), 0 for what was not said; None: the answer is no refusal of a long prompt."""
+    """Return the (prompt, window) tokens of a refusal, each 0 when not given; None when the response does not refuse an over-long prompt."""
     if status not in REFUSING:
         return None
     text = body[:10_000].decode("utf-8", "replace")
@@ -63,27 +63,28 @@ def refused(status: int, body: bytes) -> tuple[int, int] | None:
 
 
 def refusal(name: str, prompt: int, window: int, *, counted: bool = True) -> Refusal:
-    """What the client is told. `counted` false: by our own estimate."""
-    about = "" if counted else "some "
+    """Return the error for the client. `counted`: the server counted the tokens and refused; False: we estimated them, and it cut the prompt."""
+    about = "" if counted else "about "
     sizes = f": {about}{prompt} tokens" if prompt else ""
     of = f" of {name}" if name else ""
-    limit = f", and the window{of} has {window}, for prompt and answer" if window else f" for the window{of}"
-    what = f"the prompt is too long{sizes}{limit}; nothing was cut"
-    if not counted:
-        what = f"the prompt is too long{sizes}{limit}; the model's server has read a part of it only"
-    return Refusal(400, CODE, f"{what}. Shorten it, or give the model a larger `context:` in runtime/routing.yaml")
+    limit = f"; the window{of} has {window} for prompt and answer" if window else f" for the window{of}"
+    effect = "nothing was cut" if counted else "the model's server read only a part of it"
+    what = f"the prompt is too long{sizes}{limit}; {effect}"
+    return Refusal(400, CODE, f"{what}. Shorten it, or set a larger `context:` for the model in runtime/routing.yaml")
 
 
 def known(refused: Refusal, window: int) -> bytes:
-    """The same as an upstream's answer that LiteLLM understands."""
+    """Return the body of an upstream's error from which LiteLLM recognises an over-long prompt."""
     limit = f"{window} tokens" if window else "exceeded"
     error = {"message": f"{KNOWN} {limit}: {refused.message}", "type": "invalid_request_error"}
     return orjson.dumps({"error": error | {"param": None, "code": CODE}})
 
 
 def shorter(path: str, body: bytes, prompt: int, window: int) -> Iterator[bytes]:
-    """What to ask in place of a refused body, one after the other until one is served: as Ollama itself would cut, but never with another
-    `shift`. First without old messages, then with the end of the last one."""
+    """Yield shorter bodies to try in place of a refused one: first without old messages, then with the end of the last message only.
+
+    They are cut as Ollama would cut them, but with the same `shift`.
+    """
     fields = json.loads(body)
     if path.endswith(EMBED):
         yield orjson.dumps(fields | {"truncate": True})
@@ -96,7 +97,7 @@ def shorter(path: str, body: bytes, prompt: int, window: int) -> Iterator[bytes]
     text = last.get("content")
     if not isinstance(text, str) or not text:
         return
-    # By characters: how many tokens they are is known of all messages together only.
+    # By characters, because only the token count of all messages together is known.
     whole = sum(len(m["content"]) for m in messages if isinstance(m.get("content"), str))
     fits = whole * (window / prompt) if window and prompt else len(text) / 2
     for share in ENDS:
@@ -105,20 +106,20 @@ def shorter(path: str, body: bytes, prompt: int, window: int) -> Iterator[bytes]
 
 
 def told(data: bytes) -> int | None:
-    """How many tokens of the prompt an answer says were read; None: it does not say."""
+    """Return the prompt tokens that a response reports; None when it reports none."""
     found = TOLD.search(data)
     return int(found.group(1)) if found else None
 
 
 def estimate(body: bytes, window: int, read: int, count: Callable[[str], int]) -> int:
-    """Tokens of the prompt by our own count, if they do not fit and the server has read much less; 0: nothing speaks for a cut.
+    """Return our count of the prompt's tokens when it exceeds the window and the server `read` far fewer; 0 when nothing suggests a cut.
 
-    What is no longer in bytes than the window in tokens costs nothing.
+    A prompt with no more bytes than the window has tokens is not counted at all.
     """
     if not window or len(body) <= window:
         return 0
     texts = _texts(orjson.loads(body))
-    # No tokenizer makes more tokens than bytes.
+    # A text never has more tokens than bytes.
     sizes = [len(text.encode("utf-8", "replace")) for text in texts]
     if max(sizes, default=0) <= window or read >= SHARE * sum(sizes):
         return 0
@@ -133,7 +134,7 @@ def _count(text: str, window: int, count: Callable[[str], int]) -> int:
 
 
 def _texts(fields: Mapping[str, Any]) -> list[str]:
-    """The prompts of a body: one, but for a list of inputs, of which each has the window for itself."""
+    """Return the prompts of a body: one, or every entry of a list of inputs, since each entry has a window of its own."""
     given = fields.get("input", fields.get("prompt"))
     if given is not None:
         return [part for part in (given if isinstance(given, list) else [given]) if isinstance(part, str)]

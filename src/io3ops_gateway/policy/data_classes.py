@@ -1,8 +1,8 @@
-"""Which data class a request has: internal prompts stay on machines of the user's, public ones may leave. Pure.
+"""Decides a request's data class: internal prompts stay on the user's machines, public ones may leave. Pure.
 
-The mode, the key and the request may each say one. Internal wins, whoever says it; public holds when somebody says it and
-nobody says internal; what nobody marked has the table's class. Tags can only tighten: `internal` among them is a mark, while
-`public` is a word that applications use for other things, so only a written-out `data_class` can make a prompt public.
+The mode, the key and the request may each set one. Internal wins over public, and a request that nothing marks has the table's
+class. Tags can only tighten: `internal` among them is a mark, while applications use `public` for other things, so only an
+explicit `data_class` makes a prompt public.
 """
 
 import re
@@ -16,12 +16,12 @@ from urllib.parse import parse_qsl
 from io3ops_gateway.errors import Refusal
 from io3ops_shared.names import DATA_CLASSES, INTERNAL
 
-# The headers that a request may have of ours: its mark, the reason of an override, the owner's own test of a mode.
+# Our request headers: the data class mark, the reason of an override, and the owner's test of a mode.
 MARK, OVERRIDE, PROBE = b"x-io3-data-class", b"x-io3-override", b"x-io3-probe"
-# Where a body may carry a mark or tags: its own fields, and the places that SDKs put `metadata` in.
+# Besides its top level, a body may carry a mark or tags in these fields, because SDKs put `metadata` there.
 PLACES = ("metadata", "litellm_metadata", "extra_body")
 TAGS = b"x-litellm-tags"
-# Fields that are the prompt itself, or a schema of the caller's: a `data_class` in them is content, not a mark.
+# Fields with the prompt or a schema of the client's: a `data_class` inside is content, not a mark.
 CONTENT = frozenset(
     [
         "messages",
@@ -44,9 +44,9 @@ CONTENT = frozenset(
         "guided_choice",
     ]
 )
-# Parts of one message that are content in the same way.
+# Fields of a message that are content in the same way.
 MESSAGE_CONTENT = frozenset({"content", "text", "arguments", "output", "tool_calls", "function_call", "summary"})
-# Most messages have only these fields, none of which can be a mark.
+# Most messages have only these fields, and none of them can be a mark.
 PLAIN_MESSAGE = MESSAGE_CONTENT | {
     "role",
     "name",
@@ -63,18 +63,18 @@ _FOLDED_PLACES = {name.replace("_", ""): name for name in (*PLACES, "tags", "ove
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The class, and who said it: mode, key, request or default."""
+    """The data class, and its source: mode, key, request or default."""
 
     data_class: str
     source: str
 
 
 def mark(headers: Iterable[tuple[bytes, bytes]], body: Mapping[str, Any], suffix: str = "", query: bytes = b"") -> str:
-    """What the request itself says: internal, public, or '' for nothing. `suffix`: of the model's name; `query`: of the URL.
+    """Return the data class that the request itself sets, '' for none. `suffix`: of the model's name. `query`: of the URL.
 
     Raises:
-        Refusal: 400, a mark that is neither, marks that contradict each other, a place that cannot be read, or a name so
-            close to a mark's that the mark would be lost.
+        Refusal: 400, a mark has an unknown value, marks contradict each other, metadata is malformed, or a misspelt name would
+            lose a mark.
     """
     said: list[Any] = [suffix] if suffix else []
     tags: list[Any] = []
@@ -85,7 +85,7 @@ def mark(headers: Iterable[tuple[bytes, bytes]], body: Mapping[str, Any], suffix
             tags += _tags(value.decode("latin-1").split(","))
         elif _is_slip_of_a_header(name):
             shown = name[:40].decode("latin-1")
-            raise Refusal(400, "unknown_header", f"there is no header {shown!r}; a mark is {MARK.decode()!r}")
+            raise Refusal(400, "unknown_header", f"unknown header {shown!r}; the data class mark is {MARK.decode()!r}")
     for where in _mappings(body):
         for field in where:
             if meant := _slip(field):
@@ -106,7 +106,7 @@ def mark(headers: Iterable[tuple[bytes, bytes]], body: Mapping[str, Any], suffix
 
 
 def decide(mode: str, key: str, request: str, default: str) -> Decision:
-    """The class that holds, from what each of them says ('' for nothing)."""
+    """Return the class in effect. `mode`, `key`, `request`: the class that each sets, '' for none."""
     said = (("request", request), ("key", key), ("mode", mode))
     for wanted in DATA_CLASSES:
         for source, value in said:
@@ -116,7 +116,7 @@ def decide(mode: str, key: str, request: str, default: str) -> Decision:
 
 
 def metadata(body: Mapping[str, Any], name: str) -> object:
-    """A value in the body's metadata, wherever SDKs put that; None when it is nowhere."""
+    """Return a value of the body's metadata, in any of the fields in which SDKs put it; None when there is none."""
     for where in _mappings(body):
         if where is not body and where.get(name) is not None:
             return where[name]
@@ -129,17 +129,17 @@ def _mappings(body: Mapping[str, Any], depth: int = 2) -> Iterable[Mapping[str, 
         inner = body.get(place)
         if isinstance(inner, Mapping):
             if not depth:
-                raise Refusal(400, "bad_metadata", f"{place} is nested too deeply: a mark in it could not be read")
+                raise Refusal(400, "bad_metadata", f"{place} is nested too deeply; a mark in it would not be read")
             yield from _mappings(inner, depth - 1)
         elif inner is not None:
-            raise Refusal(400, "bad_metadata", f"{place} must be an object: a mark in it could not be read")
+            raise Refusal(400, "bad_metadata", f"{place} must be an object; a mark in it would not be read")
 
 
 def _tags(tags: Iterable[Any]) -> Iterator[Any]:
-    """The tags that are marks: `internal`, `public`, and the value of `data_class:…`."""
+    """Yield the class of each tag that is a mark: `internal`, `public`, and the value of `data_class:…`."""
     for tag in tags:
         if not isinstance(tag, str):
-            raise Refusal(400, "bad_metadata", "tags must be a list of texts: a mark among them could not be read")
+            raise Refusal(400, "bad_metadata", "tags must be a list of strings; a mark among them would not be read")
         word = tag.strip().casefold()
         if word in DATA_CLASSES:
             yield word
@@ -150,7 +150,7 @@ def _tags(tags: Iterable[Any]) -> Iterator[Any]:
 
 
 def _check_elsewhere(body: Mapping[str, Any]) -> None:
-    """Raises Refusal for a mark in a field, outside the prompt, where nothing reads it."""
+    """Raise Refusal for a mark in a field outside the prompt where it would not be read."""
     waiting: list[object] = [
         value for name, value in body.items() if name not in CONTENT and isinstance(value, dict | list)
     ]
@@ -177,18 +177,18 @@ def _check_elsewhere(body: Mapping[str, Any]) -> None:
 
 def _check_unread(name: str) -> None:
     if name == "data_class" or _slip(name) == "data_class":
-        raise _unread(name, "a mark is read at the top of the body and in its `metadata`")
+        raise _unread(name, "put the mark at the top of the body or in its `metadata`")
 
 
 def _check_query(query: bytes) -> None:
     for name, _ in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
         if name == "data_class" or _slip(name) or _is_slip_of_a_header(name.lower().encode("utf-8", "replace")):
-            raise _unread(name, f"a mark in the URL is not read; send the header {MARK.decode()!r}")
+            raise _unread(name, f"marks in the URL are not read; send the header {MARK.decode()!r}")
 
 
 @lru_cache(maxsize=1024)
 def _is_slip_of_a_header(name: bytes) -> bool:
-    """Whether a header, which is none of ours, was meant to be one: a mark with a slip in its name would be no mark."""
+    """Return whether an unknown header is a misspelling of one of ours, whose mark would be lost."""
     if name in (OVERRIDE, PROBE):
         return False
     folded = _folded(name.decode("latin-1"))
@@ -197,7 +197,7 @@ def _is_slip_of_a_header(name: bytes) -> bool:
 
 @lru_cache(maxsize=4096)
 def _slip(name: str) -> str:
-    """The field that `name` was meant to be: one of a mark's, written with other case, dashes, spaces, or one wrong letter. '' for none."""
+    """Return the field that `name` misspells with other case, dashes, spaces or one wrong letter; '' for none."""
     if len(name) > 40 or name == "data_class" or name in _FOLDED_PLACES.values():
         return ""
     folded = _folded(name)
@@ -205,18 +205,18 @@ def _slip(name: str) -> str:
 
 
 def _folded(name: str) -> str:
-    """Letters and digits alone, without case and without Unicode's variants of them."""
+    """Return only the letters and digits, without case and Unicode variants."""
     return "".join(c for c in unicodedata.normalize("NFKC", name).casefold() if c.isalnum())
 
 
 def _is_data_class(folded: str) -> bool:
-    """Whether these letters are `dataclass`, with or without a prefix that headers have, and with one wrong letter at most."""
+    """Return whether the letters spell `dataclass` with at most one wrong letter, with or without a header's prefix."""
     found = _DATA_CLASS.fullmatch(folded)
     return any(_near(word, "dataclass") for word in (folded, found[1] if found else ""))
 
 
 def _near(word: str, wanted: str) -> bool:
-    """Whether one letter more, less, other, or swapped with its neighbour at most is between the two."""
+    """Return whether at most one letter is missing, added, replaced, or swapped with its neighbour."""
     if abs(len(word) - len(wanted)) > 1:
         return False
     same = next((n for n, (a, b) in enumerate(zip(word, wanted, strict=False)) if a != b), min(len(word), len(wanted)))
@@ -225,7 +225,9 @@ def _near(word: str, wanted: str) -> bool:
 
 
 def _unread(name: str, hint: str) -> Refusal:
-    return Refusal(400, "unread_mark", f"{name[:40]!r} looks like a mark, and would not be read as one: {hint}")
+    return Refusal(
+        400, "unread_mark", f"{name[:40]!r} looks like a data class mark, but would not be read as one; {hint}"
+    )
 
 
 def _known(value: object) -> str:

@@ -1,7 +1,7 @@
-"""The two formats of an embedding in OpenAI's API: a list of numbers, and base64 of little-endian float32 values. Pure.
+"""Converts embeddings between the two formats of OpenAI's API: a list of numbers, and base64 of little-endian float32 values. Pure.
 
-OpenAI's Node client asks for base64 unless told otherwise, and reads a list of numbers as base64: a vector of zeros. Servers
-that do not know the field always return a list, so every answer is brought into the format that the client asked for.
+OpenAI's Node client asks for base64 by default, and would read a list of numbers as a vector of zeros. Servers that do not know
+the field always return a list, so every response is converted to the format that the client asked for.
 """
 
 import base64
@@ -13,7 +13,7 @@ FORMATS = ("float", "base64")
 
 
 def formatted(entries: Sequence[object], wanted: object) -> list[dict[str, Any]] | None:
-    """The `data` of an answer with every embedding in the `wanted` format (None: float); None when one is in neither format."""
+    """Return the `data` of a response with every embedding in the `wanted` format (None: float); None when one is in neither format."""
     found = []
     for entry in entries:
         if not isinstance(entry, dict):

@@ -1,6 +1,6 @@
-"""What the gateway serves, and which fields of a request it hands on. Pure.
+"""Lists the endpoints that the gateway serves, and the request fields that it hands on. Pure.
 
-Lists of what is allowed, never of what is forbidden: a field or route that a new LiteLLM invents is not served by accident.
+Only allowlists: a field or route that a new LiteLLM adds is not served by accident.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -14,7 +14,8 @@ from io3ops_gateway.policy.embedding_formats import FORMATS
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Endpoint:
-    """One kind of request. `fields`: handed on; `task`: what its modes are for; `renamed`: the table's parameter -> this endpoint's word for it."""
+    """One kind of request. `fields`: those handed on. `task`: of the modes that serve it. `renamed`: this endpoint's name for a parameter of
+    the table, where it differs."""
 
     name: str
     fields: frozenset[str]
@@ -26,7 +27,7 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-# What clients of local servers send beside OpenAI's own words; `drop_params` leaves out what a provider does not know.
+# OpenAI's parameters and those that clients of local servers send; LiteLLM's `drop_params` removes the ones a provider does not know.
 SAMPLING = """temperature top_p top_k min_p typical_p max_tokens stop seed presence_penalty frequency_penalty repeat_penalty
 repetition_penalty logit_bias logprobs n user stream stream_options"""
 CHAT = Endpoint(
@@ -76,34 +77,39 @@ SERVED = {
     "/responses": RESPONSES,
     "/messages": MESSAGES,
 }
-# Served only when some mode of the table is for them.
+# Served only when a mode of the table has the task.
 EXTRA = {"/moderations": MODERATIONS, "/images/generations": IMAGES, "/audio/speech": SPEECH}
-# LiteLLM serves these without `/v1` too, and clients ask for them so.
+# LiteLLM also serves these without `/v1`, and some clients rely on it.
 UNPREFIXED = frozenset({"/chat/completions", "/completions", "/embeddings", "/responses", "/moderations"})
 
-# A conversation that lives at a provider cannot be held to a data class: whoever sends one must send its whole content.
+# A conversation that a provider keeps has no data class here, so a request must carry its whole content.
 STATEFUL = ("previous_response_id", "conversation", "background", "prompt")
-# Types of tools that the client runs itself. Everything else is run by a provider, or by a server that it calls.
+# Prefixes of the tools that the client runs itself. A provider, or a server that it calls, runs all others.
 CLIENT_TOOLS = ("bash_", "text_editor_", "computer_", "memory_")
 IMAGE_PARTS = ("image_url", "input_image", "image")
-# What a message part names a thing elsewhere with.
+# Fields of a message part that refer to remote content.
 LINKS = ("url", "image_url", "file_url", "video_url", "audio_url", "file_id", "server_url")
-# Words of a model or a tool, not parts of the prompt: what looks like a link there is never followed.
+# Output of a model or a tool, not parts of the prompt: links in these are never followed.
 NOT_PARTS = ("arguments", "annotations", "citations", "text")
 
 
 def paths(tasks: Collection[str]) -> dict[str, Endpoint]:
-    """Every path that is served, for a table whose modes are for `tasks`."""
+    """Return every served path, for a table whose modes have these `tasks`."""
     found = SERVED | {path: endpoint for path, endpoint in EXTRA.items() if endpoint.task in tasks}
     prefixed = {f"/v1{path}": endpoint for path, endpoint in found.items()}
     return prefixed | {path: endpoint for path, endpoint in found.items() if path in UNPREFIXED}
 
 
+def for_task(task: str) -> str:
+    """Return the path of the endpoint to recommend for modes with this task."""
+    return next(f"/v1{path}" for path, endpoint in (SERVED | EXTRA).items() if endpoint.task == task)
+
+
 def kept(endpoint: Endpoint, body: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """(the fields that are handed on, the names of the others but for the places of marks).
+    """Return (the fields to hand on, the names of the others except those that carry marks).
 
     Raises:
-        Refusal: 400, the request leans on a conversation that is kept elsewhere.
+        Refusal: 400, the request refers to a conversation that a provider keeps.
     """
     if endpoint is RESPONSES:
         for name in STATEFUL:
@@ -119,10 +125,10 @@ def kept(endpoint: Endpoint, body: Mapping[str, Any]) -> tuple[dict[str, Any], l
 
 
 def check_content(body: Mapping[str, Any], *, internal: bool) -> None:
-    """Hold the content to what may be followed: nothing is fetched, and no other server called, for an internal prompt.
+    """Refuse content that would make a server fetch something, or call another server, for an internal prompt.
 
     Raises:
-        Refusal: 400, naming what was found.
+        Refusal: 400, naming the tool, link or field.
     """
     if body.get("encoding_format") not in (None, *FORMATS):
         raise Refusal(400, "bad_request", f"encoding_format must be one of: {', '.join(FORMATS)}")
@@ -135,19 +141,19 @@ def check_content(body: Mapping[str, Any], *, internal: bool) -> None:
         if not isinstance(kind, str) or kind in ("function", "custom") or kind.startswith(CLIENT_TOOLS):
             continue
         if internal or kind.startswith("mcp"):
-            message = f"a tool of type {kind[:40]!r} is run by another server: not for {'an internal' if internal else 'any'} prompt"
+            message = f"another server runs tools of type {kind[:40]!r}; {'internal prompts' if internal else 'requests'} must not use them"
             raise Refusal(400, "tool_not_allowed", message)
     if internal:
         if body.get("web_search_options") is not None:
-            raise Refusal(400, "tool_not_allowed", "a web search would carry an internal prompt outside")
+            raise Refusal(400, "tool_not_allowed", "web search would send an internal prompt to another server")
         for where in ("messages", "input", "system"):
             for link in _links(body.get(where)):
-                message = f"{link[:60]!r} is elsewhere, and nothing is fetched for an internal prompt: send the data itself (data: URL)"
+                message = f"{link[:60]!r} is a link, and nothing is fetched for an internal prompt; send the content itself (data: URL)"
                 raise Refusal(400, "link_not_allowed", message)
 
 
 def has_image(content: object, depth: int = 50) -> bool:
-    """Whether a message, or a list of them, carries an image."""
+    """Return whether a message or a list of messages has an image."""
     if not depth:
         raise Refusal(400, "too_deep", "the messages are nested too deeply")
     if isinstance(content, Mapping):
@@ -162,7 +168,7 @@ def _tools(body: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 
 def _links(content: object, named: bool = False, depth: int = 50) -> Iterator[str]:
-    """What the content names elsewhere. `named`: it stands under one of LINKS."""
+    """Yield the links in the content. `named`: the content is the value of one of LINKS."""
     if not depth:
         raise Refusal(400, "too_deep", "the messages are nested too deeply")
     if isinstance(content, str):
@@ -173,7 +179,7 @@ def _links(content: object, named: bool = False, depth: int = 50) -> Iterator[st
             yield from _links(part, named, depth - 1)
     elif isinstance(content, Mapping):
         for name, value in content.items():
-            # A tool's input is an object or a text. LiteLLM's token counter takes a list there for parts, and fetches their images.
+            # A tool's input is an object or text. LiteLLM's token counter treats a list there as message parts, and fetches their images.
             tool = name == "input" and content.get("type") in ("tool_use", "custom_tool_call")
             if name in NOT_PARTS or (tool and not isinstance(value, list)):
                 continue

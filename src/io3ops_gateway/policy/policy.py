@@ -1,6 +1,6 @@
-"""What a mode allows, sets and limits, and where a request may go. Pure: no I/O, no LiteLLM.
+"""Decides what a mode allows and sets, and which deployments a request may use. Pure.
 
-The rendered file's `io3ops_policy` section is the source. LiteLLM routes; this decides what is routed at all, and where to.
+Reads the `io3ops_policy` section of the rendered file. LiteLLM routes requests among the deployments that the policy allows.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,16 +13,16 @@ from io3ops_gateway.policy.endpoints import CHAT, RESPONSES, Endpoint, has_image
 from io3ops_shared.names import DATA_CLASSES, INTERNAL, TRUNCATIONS
 from io3ops_shared.policy import SECTION, VERSION, Deployment, GatewaySettings, LogSettings, ModePolicy
 
-# Request fields that offer tools, in the words of all endpoints.
+# Request fields that offer tools, of all endpoints.
 TOOL_FIELDS = ("tools", "functions")
-# Two names of one thing: who forces or defaults one must not be overruled by the other.
+# Two names of one parameter: a value that the table sets for one must not be overruled by the other.
 TWINS = {"max_tokens": ("max_completion_tokens",)}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Policy:
-    """Every mode by name, the aliases that stand for one, every deployment by id, the router's groups of them, and who
-    may override."""
+    """The policy of one configuration. `deployments`: by id. `members`: the deployments' ids of each router group. `overrides`: the modes in
+    which a key may override the data class, by the key's name."""
 
     modes: Mapping[str, ModePolicy]
     aliases: Mapping[str, str]
@@ -34,11 +34,11 @@ class Policy:
     log: LogSettings = field(default_factory=LogSettings)
 
     def mode(self, model: object) -> tuple[ModePolicy, str]:
-        """The mode that a request's `model` means, and the data class that its name ends with ('' for none).
+        """Return the mode that a request's `model` names, and the data class suffix of the name ('' for none).
 
         Raises:
-            Refusal: 404, it means none. LiteLLM itself would also take a deployment's id, a provider's model name or
-                several names with commas, and so lead a request past its mode.
+            Refusal: 404, there is no such mode. LiteLLM itself also accepts a deployment's id, a provider's model name or several
+                names with commas, which would bypass the mode.
         """
         text = model if isinstance(model, str) else ""
         found = self.modes.get(self.aliases.get(text, text))
@@ -51,37 +51,37 @@ class Policy:
         raise Refusal(404, "model_not_found", f"there is no mode {str(model)[:80]!r}; GET /v1/models lists them")
 
     def group(self, mode: ModePolicy, data_class: str) -> str:
-        """What the router is asked for.
+        """Return the router group for a data class.
 
         Raises:
-            Refusal: 403, an internal prompt in a mode without a local model.
+            Refusal: 403, the prompt is internal and the mode has no local model.
         """
         found = mode.groups.get(data_class)
         if not found:
-            message = (
-                f"an internal prompt stays local, and mode {mode.name} has no local model; nothing was sent anywhere"
-            )
+            message = f"internal prompts stay local, and mode {mode.name} has no local model; nothing was sent"
             raise Refusal(403, "stays_local", message)
         return found
 
     def deployment(self, deployment: object, url: object, *, leaves: bool) -> Deployment:
-        """The deployment of an attempt, if it is one of the file's and the prompt may go there.
+        """Return the deployment of an attempt. `leaves`: the prompt may go to a cloud.
 
         Raises:
-            Refusal: 403, whatever does not fit.
+            Refusal: 403, the deployment or its address is not in the file, or the prompt must stay local.
         """
         found = self.deployments.get(deployment) if isinstance(deployment, str) else None
         if found is None:
-            raise Refusal(403, "unknown_deployment", "this deployment is not in the table; nothing was sent to it")
+            raise Refusal(403, "unknown_deployment", "the routing table has no such deployment; nothing was sent")
         if not found.local and not leaves:
-            raise Refusal(403, "stays_local", "an internal prompt stays local; nothing was sent to the cloud")
+            raise Refusal(403, "stays_local", "internal prompts stay local; nothing was sent to the cloud")
         if url is not None and origin(str(url)) != origin(found.url):
-            raise Refusal(403, "unknown_address", "this address is not the table's; nothing was sent to it")
+            raise Refusal(
+                403, "unknown_address", "the deployment has another address in the routing table; nothing was sent"
+            )
         return found
 
 
 def origin(url: str) -> tuple[str, str, int]:
-    """Scheme, host and port of a URL; an address without them is nobody's."""
+    """Return the scheme, host and port of a URL; a port of -1, which no deployment has, for a malformed one."""
     try:
         parts = urlsplit(url)
         return parts.scheme, parts.hostname or "", parts.port or {"https": 443, "http": 80}.get(parts.scheme, 0)
@@ -90,15 +90,15 @@ def origin(url: str) -> tuple[str, str, int]:
 
 
 def from_config(config: Mapping[str, Any]) -> Policy:
-    """The policy in a rendered litellm.yaml.
+    """Return the policy of a rendered litellm.yaml.
 
     Raises:
-        ConfigError: there is none, or it is not of this version: a gateway without its policy must not start.
+        ConfigError: the policy is missing, malformed or of another version. The gateway must not start without it.
     """
     hint = "run `io3ops render-config` and start the gateway again"
     section = config.get(SECTION)
     if not isinstance(section, Mapping) or section.get("version") != VERSION:
-        raise ConfigError("litellm.yaml has no policy of this version", hint)
+        raise ConfigError("litellm.yaml has no policy, or one of another version", hint)
     try:
         modes = {name: _mode(name, entry) for name, entry in section["modes"].items()}
         deployments = {name: _deployment(entry) for name, entry in section["deployments"].items()}
@@ -124,22 +124,22 @@ def from_config(config: Mapping[str, Any]) -> Policy:
 def _mode(name: str, entry: Mapping[str, Any]) -> ModePolicy:
     found = ModePolicy(name=name, **{**entry, "denied": tuple(entry.get("denied", ()))})
     if not isinstance(found.groups, dict) or not all(isinstance(group, str) for group in found.groups.values()):
-        raise TypeError(f"the groups of mode {name} are no names")
+        raise TypeError(f"the groups of mode {name} are not names")
     if isinstance(found.total, bool) or not isinstance(found.total, int | float) or found.total <= 0:
-        raise TypeError(f"the total time of mode {name} is none")
-    # A word that is misread would let prompts be cut, or kept.
+        raise TypeError(f"the total time of mode {name} is not a positive number")
+    # Validate strictly: a wrong value here would truncate or record prompts.
     if found.truncation not in TRUNCATIONS or type(found.record_internal) is not bool:
-        raise TypeError(f"truncation or record_internal of mode {name} cannot be read")
+        raise TypeError(f"truncation or record_internal of mode {name} is invalid")
     return found
 
 
 def _deployment(entry: Mapping[str, Any]) -> Deployment:
     found = Deployment(**entry)
-    # 'false' in quotes would be true for Python, and a cloud then local.
+    # The string 'false' would count as true, and a cloud as local.
     if type(found.local) is not bool or not isinstance(found.url, str) or not found.url:
-        raise TypeError(f"where {found.name} is cannot be read")
+        raise TypeError(f"local or url of {found.name} is invalid")
     if type(found.window) is not int or found.window < 0:
-        raise TypeError(f"the window of {found.name} is no number")
+        raise TypeError(f"the window of {found.name} is not a number")
     return found
 
 
@@ -147,22 +147,22 @@ def _check_gateway(gateway: GatewaySettings) -> None:
     for name, least in (("max_body", 1), ("workers", 0), ("parallel", 1), ("queue", 0)):
         value = getattr(gateway, name)
         if type(value) is not int or value < least:
-            raise TypeError(f"{name} is no number that can be used")
+            raise TypeError(f"{name} is not a valid number")
     if type(gateway.lane) is not bool or type(gateway.queue_timeout) not in (int, float) or gateway.queue_timeout <= 0:
-        raise TypeError("lane or queue_timeout cannot be used")
+        raise TypeError("lane or queue_timeout is invalid")
 
 
 def _check_log(log: LogSettings) -> None:
     if type(log.requests) is not bool:
-        raise TypeError("whether requests are logged cannot be read")
+        raise TypeError("requests is not true or false")
     for name in ("keep_days", "budget_mb", "rotate_mb"):
         value = getattr(log, name)
         if type(value) is not int or value < 1:
-            raise TypeError(f"{name} is no number that can be used")
+            raise TypeError(f"{name} is not a valid number")
 
 
 def _members(entries: Iterable[Mapping[str, Any]]) -> dict[str, tuple[str, ...]]:
-    """The ids of the deployments behind each name of the router."""
+    """Return the deployments' ids of each router group."""
     found: dict[str, list[str]] = {}
     for entry in entries:
         found.setdefault(str(entry["model_name"]), []).append(str(entry["model_info"]["id"]))
@@ -170,15 +170,15 @@ def _members(entries: Iterable[Mapping[str, Any]]) -> dict[str, tuple[str, ...]]
 
 
 def _hold_together(policy: Policy, config: Mapping[str, Any], hint: str) -> None:
-    """What the policy says and what LiteLLM will read must be the same, or neither can be trusted."""
+    """Raise ConfigError when the policy and LiteLLM's own sections of the file contradict each other."""
     groups = policy.members
     ids: set[str] = set()
     for entry in config.get("model_list") or ():
         found = str(entry["model_info"]["id"])
         if found in ids:
-            raise ConfigError(f"two deployments in litellm.yaml are called {found}", hint)
+            raise ConfigError(f"litellm.yaml has two deployments with the id {found}", hint)
         ids.add(found)
-        # Without an address LiteLLM calls the provider's own.
+        # An entry without an address uses the provider's default one.
         params, deployment = entry["litellm_params"], policy.deployments.get(found)
         address = params.get("api_base") or params.get("aws_bedrock_runtime_endpoint")
         if deployment and (deployment.local or address) and origin(str(address)) != origin(deployment.url):
@@ -188,7 +188,7 @@ def _hold_together(policy: Policy, config: Mapping[str, Any], hint: str) -> None
     if policy.data_class not in DATA_CLASSES or any(
         m.data_class not in ("", *DATA_CLASSES) for m in policy.modes.values()
     ):
-        raise ConfigError("the policy in litellm.yaml has a data class that is none", hint)
+        raise ConfigError("the policy in litellm.yaml has an unknown data class", hint)
     if {group for mode in policy.modes.values() for group in mode.groups.values()} != set(groups):
         raise ConfigError("the policy and the model list in litellm.yaml name different modes", hint)
     if ids != set(policy.deployments):
@@ -205,22 +205,20 @@ def _hold_together(policy: Policy, config: Mapping[str, Any], hint: str) -> None
             seen.add(here)
             ahead |= ways.get(here, set()) - seen
             if not all(policy.deployments[found].local for found in groups[here]):
-                message = (
-                    f"the group for internal prompts of mode {mode.name} holds a cloud deployment, or leads to one"
-                )
+                message = f"the group for internal prompts of mode {mode.name} contains a cloud deployment or falls back to one"
                 raise ConfigError(message, hint)
 
 
 def apply(policy: ModePolicy, endpoint: Endpoint, data: dict[str, Any]) -> None:
-    """Hold a request to its mode: refuse what is denied, then set what is forced, defaulted and put in front.
+    """Apply a mode to a request: refuse denied features, then set forced and default parameters and the system prompt.
 
     Raises:
-        Refusal: 400, the request carries what the mode does not take.
+        Refusal: 400, the mode denies tools or images, and the request has some.
     """
     if "tools" in policy.denied and any(data.get(name) for name in TOOL_FIELDS):
-        raise Refusal(400, "tools_not_allowed", f"mode {policy.name} takes no tools")
+        raise Refusal(400, "tools_not_allowed", f"mode {policy.name} does not accept tools")
     if "images" in policy.denied and has_image(data.get("messages") or data.get("input")):
-        raise Refusal(400, "images_not_allowed", f"mode {policy.name} takes no images")
+        raise Refusal(400, "images_not_allowed", f"mode {policy.name} does not accept images")
     for table, forced in ((policy.forced, True), (policy.parameters, False)):
         for word, value in table.items():
             name = endpoint.renamed.get(word, word)
@@ -243,7 +241,7 @@ def _put_in_front(text: str, endpoint: Endpoint, data: dict[str, Any]) -> None:
         if not isinstance(messages, list):
             return
         first = messages[0] if messages else None
-        # A first system message is joined, because many chat formats take one only.
+        # Join a first system message, because many chat templates allow only one.
         if (
             isinstance(first, Mapping)
             and first.get("role") in ("system", "developer")

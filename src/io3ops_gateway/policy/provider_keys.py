@@ -1,6 +1,6 @@
-"""The keys of cloud providers: one file each, read when a call needs it, never kept in the environment or the config.
+"""Reads the keys of providers, one file each, when a call needs them; they are never in the environment or the config.
 
-Touches one folder, read-only. A new key acts at once; a missing one leaves its provider out.
+Touches one folder, read-only. A new key takes effect at once; a provider without its key is skipped.
 """
 
 import os
@@ -10,14 +10,14 @@ from io3ops_shared.names import SECRET_NAME
 
 
 class ProviderKeys:
-    """The files of a folder, by name."""
+    """Reads the keys in `folder` by their files' names."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._seen: dict[str, tuple[tuple[int, int, int], str]] = {}
 
     def get(self, name: str) -> str:
-        """The key called `name`, or '' when there is none."""
+        """Return the key called `name`, '' when there is none."""
         if not SECRET_NAME.fullmatch(name):
             return ""
         path = self._folder / name
@@ -34,7 +34,7 @@ class ProviderKeys:
         return value
 
     def hide(self, data: bytes) -> bytes:
-        """The same bytes without any key that was used: a provider may repeat it in its error."""
+        """Return `data` with every key that was used masked: a provider may repeat one in its error."""
         for _, value in self._seen.values():
             for part in value.split(":"):
                 if len(part) >= 8 and part.encode() in data:

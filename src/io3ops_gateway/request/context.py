@@ -61,9 +61,12 @@ class RoutingState:
 
 @dataclass(slots=True, eq=False)
 class RequestContext:
-    """One admitted request while it runs. `budget`: ends it when the mode's total time is used up, the client disconnects, or the
-    gateway stops (`stopping`). `slots`: the rate limits it counts towards, to be given back. `warmup`: the response that LiteLLM gives in place of a model's; None for a client's request.
-    `unsent`: a warm-up request that goes through the provider's client, and that `litellm_proxy.http_transport` does not send."""
+    """One admitted request while it runs.
+
+    `budget`: cancels it when the mode's total time is used up, the client disconnects, or the gateway stops (`stopping`). `slots`: the rate
+    limits for which it counts, to be given back. `warmup`: the response that LiteLLM gives in place of a model's, None for a client's
+    request. `unsent`: a warm-up request that stops at `litellm_proxy.http_transport`, after the provider's client.
+    """
 
     admitted: AdmittedRequest
     budget: asyncio.Timeout

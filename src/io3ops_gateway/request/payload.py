@@ -1,4 +1,4 @@
-"""What is read from a body of JSON. Pure."""
+"""Parses JSON bodies. Pure."""
 
 from typing import Any
 
@@ -6,9 +6,9 @@ import orjson
 
 
 def parsed(data: bytes) -> dict[str, Any]:
-    """A JSON object; empty, when the bytes are none."""
+    """Return a JSON object, an empty one when `data` is not a JSON object."""
     try:
-        found = orjson.loads(data)
+        value = orjson.loads(data)
     except orjson.JSONDecodeError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return value if isinstance(value, dict) else {}

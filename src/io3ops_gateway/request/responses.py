@@ -1,4 +1,4 @@
-"""How an answer reads: what happened to the request in its headers, refusals in the words of OpenAI and Anthropic, errors tidied up. Pure."""
+"""Writes responses: the x-io3-* headers, and errors in the formats of OpenAI and Anthropic, without LiteLLM's internals. Pure."""
 
 import re
 from collections.abc import Mapping
@@ -12,11 +12,11 @@ from io3ops_gateway.policy import endpoints
 from io3ops_gateway.policy.endpoints import Endpoint
 from io3ops_gateway.request.context import RequestContext
 
-# LiteLLM puts the lines of its own program into some errors; as JSON text they end with the quote.
+# LiteLLM puts Python tracebacks into some errors. In JSON they end with the closing quote.
 _TRACE = re.compile(rb'(?:\\n)*Traceback \(most recent call last\):(?:[^"\\]|\\.)*')
-# What it adds about its own settings, which nobody here has written and nobody may change.
+# Its advice about its own settings, which no user of ours can change.
 _ADVICE = re.compile(rb'(?:\\n)*LiteLLM: model group (?:[^"\\]|\\.)*')
-# LiteLLM begins its messages with the class of the failure. But a server may have written the whole message, so only known ones count.
+# LiteLLM's messages begin with the class of the failure. A server may have written the whole message, so accept only known classes.
 _CLASS = re.compile(
     rb'"message": ?"(?:litellm\.)+(API(?:Connection|ResponseValidation)?Error|(?:Authentication|BadGateway|BadRequest|BudgetExceeded'
     rb"|ContentPolicyViolation|ContextWindowExceeded|ImageFetch|InternalServer|InvalidRequest|JSONSchemaValidation|MidStreamFallback"
@@ -33,22 +33,24 @@ KINDS = {
     503: "service_unavailable",
     504: "timeout_error",
 }
-STOPPING = Refusal(503, "stopping", "the gateway stops, and the answer was not finished; send the request again", 1)
+STOPPING = Refusal(
+    503, "stopping", "the gateway is stopping before the response was complete; send the request again", 1
+)
 
 
 def tidy(body: bytes) -> bytes:
-    """An error without the lines of LiteLLM's program and its advice about its settings."""
+    """Return an error's body without LiteLLM's tracebacks and its advice about its settings."""
     return _ADVICE.sub(b"", _TRACE.sub(b"", body))
 
 
 def kind(body: bytes, status: int) -> str:
-    """The class of an error, for the log: ours, or LiteLLM's. Never its text, which may repeat the prompt."""
+    """Return the class of an error, for the log; never its text, which may repeat the prompt."""
     found = _CLASS.search(body)
     return found[1].decode() if found else f"http_{status}" if status else "upstream_error"
 
 
 def facts(context: RequestContext, status: int) -> Headers:
-    """What happened to a request, for its answer."""
+    """Return the x-io3-* headers, which say how a request was served."""
     found = {
         "mode": context.admitted.mode,
         "data-class": context.admitted.data_class,
@@ -66,36 +68,36 @@ def facts(context: RequestContext, status: int) -> Headers:
     if context.admitted.ignored:
         found["ignored"] = ",".join(context.admitted.ignored)[:500]
     return [
-        # uvicorn breaks an answer off at a control character, and a field of the request may be called anything.
+        # uvicorn cuts a response off at a control character, and field names come from the client.
         (f"x-io3-{n}".encode(), (v if v.isascii() and v.isprintable() else _UNPRINTABLE.sub("?", v)).encode())
         for n, v in found.items()
     ]
 
 
 async def refuse(send: Send, refused: Refusal, endpoint: Endpoint | None, more: Headers) -> None:
-    """Answer with an error of ours."""
+    """Send a refusal as the response."""
     body = error_body_for(refused, endpoint)
     if refused.retry_after:
         more = [*more, (b"retry-after", str(max(1, round(refused.retry_after + 0.5))).encode())]
     if refused.status in (400, 408, 413):
-        # What is left of the body must not be taken for the next request.
+        # The rest of the body must not be read as the next request.
         more = [*more, (b"connection", b"close")]
     await answer(send, refused.status, body, more)
 
 
 def error_body(refused: Refusal) -> dict[str, Any]:
-    """OpenAI's shape of an error."""
+    """Return an error in OpenAI's format."""
     error = {"message": refused.message, "type": KINDS.get(refused.status, "invalid_request_error"), "param": None}
     return {"error": {**error, "code": refused.code}}
 
 
 def error_body_for(refused: Refusal, endpoint: Endpoint | None) -> dict[str, Any]:
-    """The same in the words of its endpoint: Anthropic's shape takes OpenAI's fields beside its own."""
+    """Return an error in its endpoint's format. Anthropic's has OpenAI's fields beside its own."""
     return error_body(refused) | ({"type": "error"} if endpoint is endpoints.MESSAGES else {})
 
 
 def error_event(refused: Refusal, endpoint: Endpoint) -> bytes:
-    """The same in the middle of a stream, in the words of its endpoint."""
+    """Return an error as an event of a stream, in its endpoint's format."""
     if endpoint is endpoints.MESSAGES:
         said: dict[str, Any] = {"type": "error", "error": {"type": "api_error", "message": refused.message}}
     elif endpoint is endpoints.RESPONSES:
@@ -106,7 +108,7 @@ def error_event(refused: Refusal, endpoint: Endpoint) -> bytes:
 
 
 async def answer(send: Send, status: int, body: Mapping[str, Any] | None, more: Headers) -> None:
-    """Send a whole JSON answer; None: without a body."""
+    """Send a whole JSON response. `body`: None sends none."""
     data = b"" if body is None else orjson.dumps(body)
     headers = [(b"content-type", b"application/json")] if data else []
     length = (b"content-length", str(len(data)).encode())

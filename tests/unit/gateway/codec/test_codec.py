@@ -250,7 +250,7 @@ def test_an_error_in_a_stream(body: dict[str, Any], good: bytes, bad: bytes) -> 
     asked = made(body | STREAM)
     asked.events(good)
     (event,) = asked.events(bad + good)
-    assert event.startswith(b'data: {"error":{"message":"the model\'s server broke off: boo"') and asked.failed
+    assert event.startswith(b'data: {"error":{"message":"the model\'s server reported an error: boo"') and asked.failed
     assert asked.events(good) == [] and asked.end() == []
 
 

@@ -313,6 +313,20 @@ def test_an_endpoint_serves_only_modes_that_are_for_it(house: House, task: str, 
     assert house.inner.scopes == []
 
 
+def test_a_wrong_endpoint_names_the_right_one(house: House) -> None:
+    found = house.ask("/v1/chat/completions", {"model": OF_TASK["embeddings"]})
+    mode = OF_TASK["embeddings"]
+    assert found.body["error"]["message"] == f'mode "{mode}" serves embeddings, not chat; use /v1/embeddings'
+
+
+def test_an_unknown_path_is_answered_with_the_supported_ones(house: House) -> None:
+    message = house.ask("/v1/audio/transcriptions", {}).body["error"]["message"]
+    assert message.startswith("not found; supported endpoints: ")
+    assert {"/v1/chat/completions", "/v1/models"} < set(
+        message.removeprefix("not found; supported endpoints: ").split(", ")
+    )
+
+
 PATHS = [
     "/", "", "//", "*", "/v1", "/v1/", "/v1/chat", "/v1//chat/completions", "//v1/chat/completions", "/v1/chat//completions",
     "/v1/chat/completions/", "/v1/chat/completions/.", "/v1/chat/completions.", "/v1/chat/./completions", "/./v1/chat/completions",
@@ -1236,7 +1250,7 @@ def test_a_time_out_in_the_middle_of_an_answer_is_no_second_answer(house: House)
         raise TimeoutError
 
     house.inner.does = break_off
-    with pytest.raises(RuntimeError, match="in the middle"):
+    with pytest.raises(RuntimeError, match="the response was cut"):
         house.chat("one")
     house.inner.does = house.inner.answer
     assert house.chat("one").status == 200

@@ -92,7 +92,7 @@ def test_so_many_run_so_many_wait_in_order_and_the_rest_is_sent_away() -> None:
         await scene.settle()
         assert (scene.running(), scene.door.running, scene.door.waiting) == ([0, 1], 2, 2)
         assert sorted(scene.refused) == [4, 5]
-        assert scene.refused[4].message == "the gateway is busy: 2 requests run and 2 wait"
+        assert scene.refused[4].message == "the gateway is busy: 2 requests are running and 2 are waiting"
         scene.ends[1].set()
         await scene.settle()
         assert scene.running() == [0, 2]

@@ -118,7 +118,7 @@ def test_an_internal_prompt_in_a_mode_without_a_local_model_is_refused() -> None
     policy = from_config(config())
     assert policy.group(policy.modes["open"], "internal") == "open"
     assert policy.group(policy.modes["open"], "public") == "open:public"
-    with pytest.raises(Refusal, match="stays local") as caught:
+    with pytest.raises(Refusal, match="internal prompts stay local") as caught:
         policy.group(ModePolicy(name="m", groups={"public": "m:public"}), "internal")
     assert caught.value.status == 403
 
@@ -356,7 +356,7 @@ def test_an_internal_group_with_a_cloud_deployment_stops_the_start() -> None:
     moved = change("model_list/3/model_name", "open")
     declared = change("io3ops_policy/deployments/open.1.a/local", False)
     for made in (wide, moved, declared):
-        with pytest.raises(ConfigError, match="internal prompts of mode open holds a cloud deployment"):
+        with pytest.raises(ConfigError, match="internal prompts of mode open contains a cloud deployment"):
             from_config(made)
 
 
@@ -474,5 +474,5 @@ def test_a_fallback_that_leads_internal_prompts_to_a_cloud_stops_the_start(name:
     """Also over another group: what the router may do is known before it does anything."""
     made = config()
     made["router_settings"] = {name: [{"executor": ["open"]}, {"open": ["open:public"]}]}
-    with pytest.raises(ConfigError, match="or leads to one"):
+    with pytest.raises(ConfigError, match="or falls back to one"):
         from_config(made)

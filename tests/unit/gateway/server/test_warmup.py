@@ -296,7 +296,7 @@ def test_at_the_end_a_client_without_a_response_is_told_to_retry(tmp_path: Path)
 @pytest.mark.parametrize(
     ("path", "event"),
     [
-        ("chat/completions", b'data: {"error":{"message":"the gateway stops'),
+        ("chat/completions", b'data: {"error":{"message":"the gateway is stopping'),
         ("responses", b'event: error\ndata: {"type":"error","code":"stopping"'),
         ("messages", b'event: error\ndata: {"type":"error","error":{"type":"api_error"'),
     ],
@@ -306,13 +306,13 @@ def test_at_the_end_a_stream_gets_an_error_in_the_format_of_its_endpoint(
 ) -> None:
     asking = Asking(tmp_path, streams, the_end, path=path)
     assert asking.data.startswith(b"data: {}\n\n" + event) and asking.data.endswith(b"\n\n")
-    assert asking.data.count(b"the gateway stops") == 1 and asking.error is None
+    assert asking.data.count(b"the gateway is stopping") == 1 and asking.error is None
     assert not asking.sent[-1].get("more_body"), "and ends in good order"
 
 
 def test_at_the_end_half_a_response_can_only_be_cut(tmp_path: Path) -> None:
     asking = Asking(tmp_path, half, the_end)
-    assert asking.data == b'{"half' and "ended in the middle" in str(asking.error)
+    assert asking.data == b'{"half' and "the response was cut" in str(asking.error)
 
 
 def test_a_client_that_disconnects_ends_its_call(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from io3ops_gateway.errors import Refusal
 from io3ops_gateway.limits import rate_limits as meters
-from io3ops_gateway.limits.rate_limits import SECONDS, WORKERS, Ledger, RateLimiter
+from io3ops_gateway.limits.rate_limits import COUNTED, SECONDS, WORKERS, Ledger, RateLimiter
 
 
 class Clock:
@@ -55,7 +55,7 @@ def test_requests_per_minute_slide(meter: RateLimiter, clock: Clock) -> None:
     meter.enter(("m", limits))
     found = refused(meter, ("m", limits))
     assert (found.status, found.code, found.retry_after) == (429, "limit", 41)
-    assert found.message == "m takes 2 requests per minute"
+    assert found.message == "limit reached: m allows 2 requests per minute"
     clock.now += 41
     meter.enter(("m", limits))
     assert refused(meter, ("m", limits)).retry_after == 20
@@ -78,11 +78,11 @@ def test_no_window_of_a_minute_takes_more_and_none_longer_than_a_second_more(
 def test_tokens_count_after_the_answer_and_parallel_slots_come_back(meter: RateLimiter, clock: Clock) -> None:
     limits = {"tokens_per_minute": 10, "parallel": 1}
     meter.enter(("m", limits))
-    assert refused(meter, ("m", limits), match="m takes 1 parallel").retry_after == 1
+    assert refused(meter, ("m", limits), match="m allows 1 parallel requests$").retry_after == 1
     meter.leave("m")
     meter.used(12, "m")
     clock.now += 30
-    assert refused(meter, ("m", limits), match="m takes 10 tokens per minute").retry_after == 31
+    assert refused(meter, ("m", limits), match="m allows 10 tokens per minute").retry_after == 31
     clock.now += 31
     meter.enter(("m", limits))
 
@@ -289,8 +289,8 @@ class Model:
                 alive = {name for name, when in self.seen.items() if int(when) > int(now) - SECONDS}
                 assert len(alive.union(*(names for _, names in self.held))) > 4
                 return
-            name = next(name for name in names if refusal.message.startswith(name))
-            which = refusal.message.split(" ", 4)[4].replace(" ", "_")
+            name = next(name for name in names if f": {name} allows " in refusal.message)
+            which = next(which for which in COUNTED if which.replace("_", " ") in refusal.message)
             assert which in self.over(name, exact=False)
             events = {"requests_per_minute": self.requests, "tokens_per_minute": self.tokens}.get(which, [])
             left = [when for of, when, n in events if of == name and n and int(when) > int(now) - SECONDS]
