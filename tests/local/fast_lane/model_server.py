@@ -265,6 +265,8 @@ class Rig:
             await ready.wait()
             yield answer, task
         finally:
+            # A failed test must not wait for a request that never ends.
+            task.cancel()
             await asyncio.gather(task, return_exceptions=True)
         ends = [message for message in answer.sent if message.get("more_body") is False]
         assert not ends or answer.sent.index(ends[0]) == len(answer.sent) - 1, "nothing follows the end"
