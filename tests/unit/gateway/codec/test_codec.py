@@ -1,4 +1,4 @@
-"""The codec alone: every case in pieces of any size, hostile bytes, what is not plain, and where it is not LiteLLM's twin on purpose."""
+"""The codec: every case in pieces of any size, hostile bytes, requests that are not plain, and where it differs from LiteLLM on purpose."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_any_pieces_give_the_same_events(case: Case) -> None:
         assert again is not None and said(again, case.data, size) == whole
 
 
-def test_what_a_chat_from_ollama_looks_like() -> None:
+def test_a_chat_from_ollama() -> None:
     asked = made(CHAT | {"max_tokens": 5, "temperature": 0})
     assert asked.path == "http://upstream/api/chat"
     assert json.loads(asked.body) == {
@@ -68,7 +68,7 @@ def test_what_a_chat_from_ollama_looks_like() -> None:
     assert asked.facts.timings["total_duration"] == 5 and len(asked.facts.timings) == 6
 
 
-def test_what_a_stream_looks_like() -> None:
+def test_a_stream() -> None:
     asked = made(CHAT | USAGE)
     head = (
         b'data: {"id":"00000000-0000-4000-8000-000000000001","object":"chat.completion.chunk","created":1700000000,'
@@ -158,7 +158,7 @@ def test_not_plain(mode: str, more: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "arguments", ["", "no json", "[]", '"x"', "null", '{"a": NaN}', '{"a": 1' + "0" * 30 + "}", "[" * 9000]
 )
-def test_arguments_of_a_tool_that_ollama_cannot_be_given(arguments: str) -> None:
+def test_tool_arguments_that_ollama_cannot_take_are_not_plain(arguments: str) -> None:
     messages = [user(), {"role": "assistant", "tool_calls": [codec_cases.used(arguments)]}]
     assert call(Case("", "chat/completions", CHAT | {"messages": messages}, b""), TARGETS) is None
 
@@ -189,7 +189,7 @@ def test_not_plain_elsewhere() -> None:
 
 
 @pytest.mark.parametrize("model", ["gpt-4o", "openai/o3-mini", "gpt-5", "my-gpt-5", "ft:x", "text-embedding-3-small"])
-def test_openais_own_models_have_rules_of_their_own(model: str) -> None:
+def test_openais_own_models_are_not_plain(model: str) -> None:
     targets = Targets("http://upstream")
     target = targets.found["oai"]
     targets.found["oai"] = type(target)(kind=target.kind, task=target.task, url=target.url, model=model)
@@ -199,7 +199,7 @@ def test_openais_own_models_have_rules_of_their_own(model: str) -> None:
 # -- where the codec is not LiteLLM's twin
 
 
-def test_two_tools_in_two_chunks_are_two() -> None:
+def test_two_tool_calls_in_two_chunks_stay_two() -> None:
     """LiteLLM gives both the index 0, and clients put their arguments together."""
     answer = said(made(CHAT | STREAM), part(tool_calls=[CALL]) + part(tool_calls=[NAMED]) + last())
     assert answer and [call["index"] for delta in deltas(answer) for call in delta.get("tool_calls", [])] == [0, 1]
@@ -212,13 +212,13 @@ def test_a_tool_without_arguments_has_an_id() -> None:
 
 
 @pytest.mark.parametrize("text", ["data: [DONE]", "a\x85b", "a\x1cb", "a\u2028b"])
-def test_a_text_that_litellm_loses(text: str) -> None:
+def test_text_that_litellm_loses_is_kept(text: str) -> None:
     """It takes a word for the end of the stream, and more characters for the end of a line than JSON does."""
     answer = said(made(CHAT | STREAM), part(text) + last())
     assert answer and deltas(answer)[0]["content"] == text
 
 
-def test_a_stream_that_is_cut_ends_without_a_reason() -> None:
+def test_a_cut_stream_has_no_finish_reason() -> None:
     """LiteLLM calls it a good end when the connection was closed in order."""
     for body, data in ((CHAT, part("a")), (OAI, codec_cases_openai.X)):
         asked = made(body | STREAM)
@@ -260,7 +260,7 @@ def test_a_model_that_repeats_itself_is_stopped() -> None:
     assert len(events) == 101 and b"repeating" in events[-1] and asked.failed and asked.end() == []
 
 
-def test_what_was_not_counted_is_none() -> None:
+def test_unreported_usage_is_unknown() -> None:
     """LiteLLM would count the tokens of a stream itself; the upstream's own number is taken, and none for none."""
     bare = json.loads(last())
     for name in ("eval_count", "prompt_eval_count"):
@@ -270,7 +270,7 @@ def test_what_was_not_counted_is_none() -> None:
     assert made(CHAT).answer(json.dumps(bare).encode()) is None
 
 
-def test_thinking_is_counted_only_by_who_can() -> None:
+def test_reasoning_tokens_are_counted_only_with_a_counter() -> None:
     target, body = TARGETS.found["oll"], CHAT | USAGE
     reply = Reply(asked="oll", now=1, new_id=codec_cases.Ids())
     asked = codec_cases.CODECS["ollama"](endpoints.CHAT, body, target, reply)
@@ -297,7 +297,7 @@ BODIES = (CHAT, OAI, CHAT | USAGE, OAI | USAGE)
 
 @QUICK
 @given(SOUP, st.sampled_from(BODIES))
-def test_any_bytes_give_events_or_are_strange(pieces: list[bytes], body: dict[str, Any]) -> None:
+def test_any_bytes_give_events_or_are_unrecognised(pieces: list[bytes], body: dict[str, Any]) -> None:
     asked = made(body | STREAM)
     try:
         events = [event for piece in pieces for event in asked.events(piece)]
@@ -332,7 +332,7 @@ def test_pieces_do_not_matter(pieces: list[bytes], body: dict[str, Any]) -> None
     st.sampled_from([codec_cases.WHOLE["calls"], codec_cases_openai.WHOLE["calls"], codec_cases_openai.WHOLE["vllm"]]),
     st.data(),
 )
-def test_any_answer_is_understood_or_not(value: Any, good: bytes, data: st.DataObject) -> None:
+def test_any_response_is_recognised_or_not(value: Any, good: bytes, data: st.DataObject) -> None:
     """Somewhere in a good answer stands something else."""
     found = json.loads(good)
     _replace(found, value, data)

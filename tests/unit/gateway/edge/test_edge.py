@@ -1,4 +1,4 @@
-"""The gateway's own door, around an app that only remembers what it was handed."""
+"""The edge around an app that only records what it gets: checks, authentication, admission and every end of a request."""
 
 from __future__ import annotations
 
@@ -199,7 +199,7 @@ def house(tmp_path: Path) -> House:
     [b"localhost", b"localhost:4000", b"LOCALHOST:80", b"127.0.0.1", b"127.0.0.1:65535", b"[::1]", b"[::1]:4000", b"gateway:4000",
      b"host.docker.internal:4000", b"box.lan", b"box.lan:4000", b"Box.Lan"],
 )  # fmt: skip
-def test_this_machine_and_what_the_table_names_is_called(house: House, host: bytes) -> None:
+def test_local_and_configured_host_names_are_accepted(house: House, host: bytes) -> None:
     assert house.ask(host=host).status == 200
     assert house.ask("/health", method="GET", host=host).status == 200
 
@@ -213,7 +213,7 @@ def test_this_machine_and_what_the_table_names_is_called(house: House, host: byt
      b"localhost,evil.example", b"localhost evil.example", b"[", b"]", b"[]", b"[]:1", b"localhost:\xb2"],
 )  # fmt: skip
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/health", "/v1/models", "/nothing"])
-def test_any_other_name_is_refused_before_anything_else(house: House, host: bytes, path: str) -> None:
+def test_any_other_host_name_is_refused_first(house: House, host: bytes, path: str) -> None:
     """DNS rebinding: a web page's own name that points here."""
     for method in ("GET", "POST", "OPTIONS"):
         found = house.ask(path, method=method, host=host)
@@ -221,7 +221,7 @@ def test_any_other_name_is_refused_before_anything_else(house: House, host: byte
     assert house.inner.scopes == []
 
 
-def test_no_host_and_two_hosts_are_refused(house: House) -> None:
+def test_a_missing_or_repeated_host_header_is_refused(house: House) -> None:
     assert house.ask(host=None).code == "wrong_host"
     assert house.ask(headers=[(b"host", b"localhost")]).code == "wrong_host"
     assert house.ask(headers=[(b"host", b"evil.example")]).code == "wrong_host"
@@ -260,7 +260,7 @@ def test_an_allowed_page_may_read_answers_and_refusals(house: House) -> None:
 @pytest.mark.parametrize(
     "path", ["/v1/chat/completions", "/chat/completions", "/v1/models", "/models", "/v1/moderations"]
 )
-def test_a_preflight_is_answered_without_a_key_and_asks_nobody(house: House, path: str) -> None:
+def test_a_preflight_needs_no_key_and_reaches_no_model(house: House, path: str) -> None:
     asked = [
         (b"origin", b"http://localhost:3000"),
         (b"access-control-request-headers", b"authorization,x-io3-data-class"),
@@ -272,7 +272,7 @@ def test_a_preflight_is_answered_without_a_key_and_asks_nobody(house: House, pat
     assert house.inner.scopes == []
 
 
-def test_a_preflight_without_an_origin_or_for_nothing_is_absent(house: House) -> None:
+def test_a_preflight_without_an_origin_or_for_an_unknown_path_is_not_found(house: House) -> None:
     assert house.ask(method="OPTIONS").status == 404
     page = [(b"origin", b"http://localhost:3000")]
     assert house.ask("/v1/files", method="OPTIONS", headers=page).status == 404
@@ -298,14 +298,14 @@ OF_TASK = {"chat": "near", "embeddings": "vec", "moderations": "judge"}
 
 
 @pytest.mark.parametrize(("task", "path"), [(task, path) for task, paths in SERVED.items() for path in paths])
-def test_what_is_served(house: House, task: str, path: str) -> None:
+def test_every_endpoint_is_served(house: House, task: str, path: str) -> None:
     assert house.ask(path, {"model": OF_TASK[task]}).status == 200
     (scope,) = house.inner.scopes
     assert scope["path"] == path and scope["method"] == "POST"
 
 
 @pytest.mark.parametrize(("task", "path"), [(task, path) for task, paths in SERVED.items() for path in paths])
-def test_an_endpoint_serves_only_modes_that_are_for_it(house: House, task: str, path: str) -> None:
+def test_an_endpoint_serves_only_modes_of_its_task(house: House, task: str, path: str) -> None:
     """LiteLLM would send a prompt to a model that was never meant to see one."""
     for other in set(OF_TASK) - {task}:
         found = house.ask(path, {"model": OF_TASK[other]})
@@ -349,7 +349,7 @@ PATHS = [
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_everything_else_is_absent_with_or_without_a_key(house: House, path: str) -> None:
+def test_any_other_path_is_not_found_with_or_without_a_key(house: House, path: str) -> None:
     for method in ("POST", "GET", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS", "TRACE", "CONNECT", "post", "", "FOO"):
         for key in ("owner", None):
             found = house.ask(path, method=method, key=key)
@@ -369,14 +369,14 @@ def test_everything_else_is_absent_with_or_without_a_key(house: House, path: str
         ("/v1/models/near", b"/v1/models/ne%61r"),
     ],
 )
-def test_a_path_that_has_to_be_decoded_first_is_none(house: House, path: str, raw: bytes) -> None:
+def test_an_encoded_path_is_not_found(house: House, path: str, raw: bytes) -> None:
     for method in ("POST", "GET"):
         assert house.ask(path, method=method, raw_path=raw).status == 404
     page = [(b"origin", b"http://localhost:3000")]
     assert house.ask(path, method="OPTIONS", raw_path=raw, headers=page).status == 404
 
 
-def test_a_server_that_gives_no_raw_path_is_believed(house: House) -> None:
+def test_a_server_without_a_raw_path_is_supported(house: House) -> None:
     scope = {"type": "http", "method": "GET", "path": "/health", "headers": [(b"host", b"localhost")]}
     sent: list[Message] = []
 
@@ -391,7 +391,7 @@ def test_a_server_that_gives_no_raw_path_is_believed(house: House) -> None:
     "method",
     ["GET", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT", "post", "POST ", "QUERY", "_POST", ""],
 )
-def test_an_endpoint_knows_one_method(house: House, method: str) -> None:
+def test_an_endpoint_accepts_one_method(house: House, method: str) -> None:
     override = [(b"x-http-method-override", b"POST"), (b"x-method-override", b"POST")]
     assert house.ask(method=method).status == house.ask(method=method, headers=override).status == 404
     assert house.inner.scopes == []
@@ -403,14 +403,14 @@ def test_a_method_in_a_header_changes_nothing(house: House) -> None:
 
 
 @pytest.mark.parametrize("path", ["/health", "/health/liveliness", "/health/liveness", "/health/readiness"])
-def test_health_needs_no_key_and_asks_nobody(house: House, path: str) -> None:
+def test_health_needs_no_key_and_reaches_no_model(house: House, path: str) -> None:
     for method in ("GET", "HEAD"):
         assert house.ask(path, method=method, key=None).body == {"status": "healthy"}
     assert house.ask(path, method="POST", key=None).status == 404
     assert house.inner.scopes == []
 
 
-def test_a_websocket_is_closed_unseen(house: House) -> None:
+def test_a_websocket_is_closed_before_the_app_sees_it(house: House) -> None:
     sent: list[Message] = []
 
     async def send(message: Message) -> None:
@@ -454,7 +454,9 @@ def test_the_start_of_the_app_is_passed_on(house: House) -> None:
         [(b"proxy-authorization", b"Bearer sk-owner")],
     ],
 )
-def test_without_one_good_key_nothing_is_served(house: House, path: str, headers: list[tuple[bytes, bytes]]) -> None:
+def test_without_exactly_one_valid_key_nothing_is_served(
+    house: House, path: str, headers: list[tuple[bytes, bytes]]
+) -> None:
     method = "GET" if "models" in path else "POST"
     found = house.ask(path, method=method, key=None, headers=headers, query_string=b"api_key=sk-owner&key=sk-owner")
     assert (found.status, found.code) == (401, "invalid_api_key")
@@ -472,16 +474,16 @@ def test_without_one_good_key_nothing_is_served(house: House, path: str, headers
         (b"api-key", b"sk-owner"),
     ],
 )
-def test_a_key_may_stand_where_sdks_put_it(house: House, header: tuple[bytes, bytes]) -> None:
+def test_a_key_is_read_from_every_header_that_sdks_use(house: House, header: tuple[bytes, bytes]) -> None:
     assert house.ask(key=None, headers=[header]).status == 200
 
 
-def test_the_body_of_a_stranger_is_not_read(house: House) -> None:
+def test_the_body_of_an_unauthenticated_client_is_not_read(house: House) -> None:
     found = house.ask(key="wrong", chunks=[{"type": "http.request", "body": b"{", "more_body": True}] * 3)
     assert found.status == 401
 
 
-def test_a_key_acts_within_its_modes(house: House) -> None:
+def test_a_key_may_use_only_its_modes(house: House) -> None:
     assert house.chat("near", key="narrow").status == 200
     assert house.chat("near:internal", key="narrow").status == 200
     assert house.chat("claude:latest", key="narrow").status == 200
@@ -491,7 +493,7 @@ def test_a_key_acts_within_its_modes(house: House) -> None:
     assert len(house.inner.scopes) == 3
 
 
-def test_a_key_sees_only_its_modes(house: House) -> None:
+def test_a_key_lists_only_its_modes(house: House) -> None:
     assert house.ask("/v1/models", method="GET").status == house.ask("/v1/models/near", method="GET").status == 200
     every = house.ask("/v1/models", method="GET").body
     assert [m["id"] for m in every["data"]] == list(POLICY.modes) and every["object"] == "list"
@@ -510,18 +512,18 @@ def test_a_key_sees_only_its_modes(house: House) -> None:
     assert house.inner.scopes == []
 
 
-def test_a_models_path_has_one_way_to_be_written(house: House) -> None:
+def test_a_models_path_has_exactly_one_spelling(house: House) -> None:
     for path in ("/v1/models/x/models/near", "/v1/models//models/near"):
         assert house.ask(path, method="GET").status == 404
 
 
 @pytest.mark.parametrize("path", ["/v1/models", "/models", "/v1/models/near"])
-def test_models_are_only_looked_at(house: House, path: str) -> None:
+def test_the_list_of_models_is_read_only(house: House, path: str) -> None:
     for method in ("POST", "PUT", "DELETE", "PATCH", "HEAD"):
         assert house.ask(path, method=method).status == 404
 
 
-def test_limits_of_a_key_and_of_a_mode_hold(house: House) -> None:
+def test_limits_of_a_key_and_of_a_mode_apply(house: House) -> None:
     assert house.chat("near", key="few").status == 200
     house.now += 20
     found = house.chat("open", key="few")
@@ -538,7 +540,7 @@ def test_limits_of_a_key_and_of_a_mode_hold(house: House) -> None:
 @pytest.mark.parametrize(
     "kind", [b"application/json", b"Application/JSON", b"application/json; charset=utf-8", b" application/json ;x"]
 )
-def test_json_is_taken(house: House, kind: bytes) -> None:
+def test_json_is_accepted(house: House, kind: bytes) -> None:
     assert house.ask(headers=[(b"content-type", kind)]).status == 200
 
 
@@ -547,7 +549,7 @@ def test_json_is_taken(house: House, kind: bytes) -> None:
     [b"text/plain", b"application/x-www-form-urlencoded", b"multipart/form-data; boundary=x", b"", b"application/jsonx", b"text/json",
      b"application/json, text/plain", b"application/vnd.api+json", b"text/plain; application/json"],
 )  # fmt: skip
-def test_what_a_web_form_can_send_is_not(house: House, kind: bytes) -> None:
+def test_content_types_of_web_forms_are_refused(house: House, kind: bytes) -> None:
     for headers in ([(b"content-type", kind)], [(b"content-type", b"application/json"), (b"content-type", kind)]):
         found = house.ask(headers=headers)
         assert (found.status, found.code) == (415, "not_json")
@@ -555,13 +557,13 @@ def test_what_a_web_form_can_send_is_not(house: House, kind: bytes) -> None:
 
 
 @pytest.mark.parametrize("coding", [b"gzip", b"br", b"deflate", b"zstd", b"identity, gzip", b"x"])
-def test_a_packed_body_is_refused(house: House, coding: bytes) -> None:
+def test_an_encoded_body_is_refused(house: House, coding: bytes) -> None:
     found = house.ask(headers=[(b"content-encoding", coding)])
     assert (found.status, found.code) == (415, "encoded") and house.inner.scopes == []
 
 
 @pytest.mark.parametrize("coding", [b"", b"identity", b" Identity "])
-def test_a_plain_body_may_say_so(house: House, coding: bytes) -> None:
+def test_an_identity_encoding_is_accepted(house: House, coding: bytes) -> None:
     assert house.ask(headers=[(b"content-encoding", coding)]).status == 200
 
 
@@ -570,13 +572,13 @@ def test_a_plain_body_may_say_so(house: House, coding: bytes) -> None:
     [b"", b"x", b"[]", b"null", b"1", b'"x"', b"true", b'[{"model": "near"}]', b'{"model": "near"', b'{"model": "near"}{}',
      b'{"model": NaN}', b'{"model": "\xff"}', b"\xef\xbb\xbf{}", b"{'model': 'near'}", b"model=near", b"[" * 5000, b'{"a":"\\ud800"}'],
 )  # fmt: skip
-def test_what_is_no_json_object_is_refused(house: House, body: bytes) -> None:
+def test_a_body_that_is_not_a_json_object_is_refused(house: House, body: bytes) -> None:
     found = house.ask(body=body)
     assert (found.status, found.code) == (400, "not_json") and house.inner.scopes == []
     assert found.headers["connection"] == "close", "what is left of the body must not be the next request"
 
 
-def test_a_body_may_have_the_limit_and_not_a_byte_more(house: House) -> None:
+def test_a_body_may_be_exactly_as_long_as_the_limit(house: House) -> None:
     def sized(size: int) -> bytes:
         frame = b'{"model":"near","messages":[],"user":"%s"}'
         return frame % (b"x" * (size - len(frame) + 2))
@@ -596,13 +598,13 @@ def test_a_body_may_have_the_limit_and_not_a_byte_more(house: House) -> None:
     assert len(house.inner.scopes) == 2
 
 
-def test_a_body_without_end_is_not_kept(house: House) -> None:
+def test_an_endless_body_is_refused_at_the_limit(house: House) -> None:
     """A client that announces nothing and never stops: refused as soon as the limit is passed."""
     found = house.ask(chunks=[{"type": "http.request", "body": b" " * 500_000, "more_body": True}] * 1000)
     assert found.status == 413
 
 
-def test_a_body_in_pieces_is_one(house: House) -> None:
+def test_a_body_may_come_in_pieces(house: House) -> None:
     pieces: list[Message] = [
         {"type": "http.request", "body": bytes([c]), "more_body": True} for c in b'{"model":"near"}'
     ]
@@ -610,12 +612,12 @@ def test_a_body_in_pieces_is_one(house: House) -> None:
     assert house.inner.bodies == [{"model": "near"}]
 
 
-def test_a_body_that_ends_in_the_middle_is_refused(house: House) -> None:
+def test_an_incomplete_body_is_refused(house: House) -> None:
     found = house.ask(chunks=[{"type": "http.request", "body": b'{"model":"near"}', "more_body": True}])
     assert (found.status, found.code) == (400, "cut") and house.inner.scopes == []
 
 
-def test_a_body_that_does_not_come_is_not_waited_for(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_body_that_does_not_arrive_times_out(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(request_checks, "BODY_SECONDS", 0.01)
 
     async def receive() -> Message:
@@ -636,7 +638,7 @@ def test_a_body_that_does_not_come_is_not_waited_for(house: House, monkeypatch: 
 @pytest.mark.parametrize(
     "model", [None, 1, "", [], ["near"], "near,near", "other", "near.1.a", "open:public.1.g", "near:secret", "*"]
 )
-def test_what_is_no_mode_is_not_served(house: House, model: object) -> None:
+def test_an_unknown_mode_is_not_found(house: House, model: object) -> None:
     found = house.ask(body={"model": model, "messages": []})
     assert (found.status, found.code) == (404, "model_not_found")
     assert found.body["error"]["type"] == "not_found_error"
@@ -663,14 +665,14 @@ def test_a_body_nested_too_deep_is_refused_and_holds_no_slot(house: House, depth
     assert first.status == 400 and house.chat("one").status == 200
 
 
-def test_a_length_that_is_no_number_is_refused(house: House) -> None:
+def test_a_content_length_that_is_not_a_number_is_refused(house: House) -> None:
     assert house.ask(headers=[(b"content-length", b"many")]).status == 400
 
 
 # -- what LiteLLM sees
 
 
-def test_only_known_fields_are_handed_on_and_the_client_is_told(house: House) -> None:
+def test_only_known_fields_are_handed_on_and_the_others_are_listed(house: House) -> None:
     body = {
         "model": "near", "messages": [{"role": "user", "content": "x"}], "temperature": 0, "stream": True,
         "fallbacks": ["open"], "api_base": "https://evil", "api_key": "sk-x", "mock_response": "x", "num_retries": 9,
@@ -682,7 +684,7 @@ def test_only_known_fields_are_handed_on_and_the_client_is_told(house: House) ->
     assert found.headers["x-io3-ignored"] == "api_base,api_key,fallbacks,mock_response,new??x-evil: 1,num_retries"
 
 
-def test_the_told_list_has_an_end(house: House) -> None:
+def test_the_list_of_ignored_fields_is_bounded(house: House) -> None:
     fields: dict[str, Any] = {f"{'x' * 100}{i}": 1 for i in range(1000)}
     assert len(house.chat(**fields).headers["x-io3-ignored"]) <= 500
     assert "x-io3-ignored" not in house.chat().headers
@@ -736,7 +738,7 @@ def test_only_known_headers_are_handed_on_with_the_inner_key_and_without_a_query
         b'{"model":"quiet","messages":[{"role":"user","content":"\\"\\""}],"data_class":"internal","data_class":"public"}',
     ],
 )
-def test_a_body_with_one_key_twice_is_refused(house: House, body: bytes) -> None:
+def test_a_body_with_a_duplicate_key_is_refused(house: House, body: bytes) -> None:
     """Parsers take the first, the last or both: where such a prompt may go cannot be known."""
     found = house.ask(body=body)
     assert (found.status, found.code) == (400, "duplicate_key") and house.inner.bodies == []
@@ -752,7 +754,7 @@ def test_a_body_with_one_key_twice_is_refused(house: House, body: bytes) -> None
         "\\ud83d\\ude00",
     ],
 )
-def test_quotes_and_escapes_in_a_prompt_are_no_keys(house: House, content: str) -> None:
+def test_quotes_and_escapes_in_a_prompt_are_not_duplicate_keys(house: House, content: str) -> None:
     body = f'{{"model":"near","seed":1.50,"messages":[{{"role":"user","content":"{content}"}},{{"role":"user","content":""}}]}}'
     assert house.ask(body=body.encode()).status == 200
     assert house.inner.bodies[0]["messages"][0]["content"] == json.loads(f'"{content}"')
@@ -794,7 +796,7 @@ def test_an_unknown_format_of_embeddings_is_refused(house: House) -> None:
         (asyncio.CancelledError(), True, ("stopping", "CancelledError")),
     ],
 )
-def test_what_nobody_foresaw_is_no_good_answer_in_the_log(
+def test_an_unexpected_error_is_logged_as_one(
     house: House, error: BaseException, begun: bool, said: tuple[str, str]
 ) -> None:
     lines: list[bytes] = []
@@ -825,7 +827,7 @@ class Nothing:
         return True
 
 
-def test_a_client_that_leaves_ends_its_call_and_frees_its_place(house: House) -> None:
+def test_a_disconnect_cancels_the_call_and_frees_its_place(house: House) -> None:
     ended: list[str] = []
 
     async def forever(_scope: Message, _receive: Receive, _send: Send) -> None:
@@ -840,7 +842,7 @@ def test_a_client_that_leaves_ends_its_call_and_frees_its_place(house: House) ->
     assert house.ask(leaves=True).status == 504 and ended == ["cancelled"]
 
 
-def test_after_its_body_the_app_hears_of_the_client_only(house: House) -> None:
+def test_after_the_body_the_app_receives_only_the_disconnect(house: House) -> None:
     heard: list[Message] = []
 
     async def listen(_scope: Message, receive: Receive, send: Send) -> None:
@@ -863,7 +865,7 @@ def test_the_mode_is_applied(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["previous_response_id", "conversation", "background", "prompt"])
-def test_no_conversation_is_kept_elsewhere(house: House, name: str) -> None:
+def test_a_conversation_kept_by_a_provider_is_refused(house: House, name: str) -> None:
     found = house.ask("/v1/responses", {"model": "open", "input": "x", name: "x"})
     assert (found.status, found.code) == (400, "stateless") and house.inner.scopes == []
 
@@ -903,7 +905,7 @@ def run(house: House, found: Answer) -> tuple[str, str, str, bool]:
         ("strict", "outer", "public", ("internal", "mode", "strict", False)),
     ],
 )
-def test_internal_wins_and_goes_to_the_local_group(
+def test_an_internal_prompt_goes_to_the_local_group(
     house: House, model: str, key: str, said: str, expected: tuple[str, str, str, bool]
 ) -> None:
     marked = [(b"x-io3-data-class", said.encode())] if said else []
@@ -916,7 +918,7 @@ def test_internal_wins_and_goes_to_the_local_group(
         assert run(house, house.chat(model, key=key, tags=[said])) == tagged
 
 
-def test_unmarked_prompts_leave_only_where_the_table_says_so(tmp_path: Path) -> None:
+def test_an_unmarked_prompt_leaves_only_when_the_table_allows_it(tmp_path: Path) -> None:
     modes = {"quiet": POLICY.modes["quiet"]}
     house = House(tmp_path, Policy(modes=modes, aliases={}, data_class="public"))
     assert run(house, house.chat("quiet")) == ("public", "default", "quiet:public", True)
@@ -950,14 +952,14 @@ def test_a_mark_that_is_unclear_is_refused(
     assert found.status == 400 and house.inner.scopes == []
 
 
-def test_an_internal_prompt_in_a_mode_of_clouds_is_refused(house: House) -> None:
+def test_an_internal_prompt_in_a_cloud_only_mode_is_refused(house: House) -> None:
     for found in (house.chat("far:internal"), house.chat("far", key="inner")):
         assert (found.status, found.code) == (403, "stays_local")
         assert found.body["error"]["type"] == "permission_error"
     assert house.inner.scopes == [] and house.chat("far").status == 200
 
 
-def test_nothing_is_fetched_for_an_internal_prompt_whoever_said_so(house: House) -> None:
+def test_nothing_is_fetched_for_a_prompt_that_is_internal_for_any_reason(house: House) -> None:
     linked = [{"role": "user", "content": [PNG]}]
     for found in (
         house.chat("near", messages=linked),
@@ -972,7 +974,7 @@ def test_nothing_is_fetched_for_an_internal_prompt_whoever_said_so(house: House)
     assert house.chat("open", messages=linked, tools=[{"type": "web_search"}]).status == 200
 
 
-def test_the_answer_says_what_happened_and_nothing_of_litellms(house: House) -> None:
+def test_the_response_has_our_headers_and_none_of_litellms(house: House) -> None:
     async def serve(_scope: Message, receive: Receive, send: Send) -> None:
         context = CURRENT.get()
         assert context is not None
@@ -1010,7 +1012,7 @@ def _says(house: House, status: int, body: bytes, *, attempts: int) -> Any:
     return house.chat("open")
 
 
-def test_an_error_says_nothing_of_litellms_settings_or_program(house: House) -> None:
+def test_an_error_reveals_nothing_of_litellms_settings_or_code(house: House) -> None:
     text = (
         "OpenAIException - Connection error.\\n\\nLiteLLM: model group 'open:public' failed with the error above. Add a fallbacks entry"
         ' for \\"it\\" (Router fallbacks)'
@@ -1024,19 +1026,19 @@ def test_an_error_says_nothing_of_litellms_settings_or_program(house: House) -> 
     assert "x-io3-served" not in found.headers and found.headers["x-io3-deployment"] == "open.2.g"
 
 
-def test_when_nothing_can_be_tried_the_client_is_not_told_to_hurry(house: House) -> None:
+def test_when_no_model_can_be_tried_the_client_gets_no_rate_limit_error(house: House) -> None:
     """LiteLLM's 429 for it makes SDKs try again at once."""
     found = _says(house, 429, b'{"error":{"message":"No deployments available for selected model"}}', attempts=0)
     assert (found.status, found.code) == (503, "no_model") and "mode open" in found.body["error"]["message"]
     assert _says(house, 429, b'{"error":{"message":"slow down"}}', attempts=1).status == 429, "a provider's own stays"
 
 
-def test_an_answer_after_a_fallback_bears_the_name_that_was_asked_for(house: House) -> None:
+def test_a_response_after_a_fallback_names_the_requested_model(house: House) -> None:
     found = _says(house, 200, b'{"model":"ollama_chat/io3ops/x:1","choices":[]}', attempts=2)
     assert found.body == {"model": "open", "choices": []} and int(found.headers["content-length"]) == len(found.data)
 
 
-def test_the_owners_test_of_a_mode_takes_nothing_of_its_limits(house: House) -> None:
+def test_the_owners_test_of_a_mode_does_not_count_towards_its_limits(house: House) -> None:
     for _ in range(60):
         assert house.chat("one", headers=[(b"x-io3-probe", b"smoke")]).status == 200
     for _ in range(50):
@@ -1045,13 +1047,13 @@ def test_the_owners_test_of_a_mode_takes_nothing_of_its_limits(house: House) -> 
     assert house.chat("one", key="alice", headers=[(b"x-io3-probe", b"smoke")]).status == 429, "only the owner's"
 
 
-def test_an_attempt_nobody_made_is_not_named(house: House) -> None:
+def test_without_an_attempt_no_deployment_is_named(house: House) -> None:
     found = house.chat("near")
     assert found.headers["x-io3-attempts"] == "0"
     assert "x-io3-served" not in found.headers and "x-io3-deployment" not in found.headers
 
 
-def test_a_local_answer_says_local(house: House) -> None:
+def test_a_local_response_is_labelled_local(house: House) -> None:
     async def serve(_scope: Message, receive: Receive, send: Send) -> None:
         context = CURRENT.get()
         assert context is not None
@@ -1062,7 +1064,7 @@ def test_a_local_answer_says_local(house: House) -> None:
     assert house.chat("near").headers["x-io3-served"] == "local"
 
 
-def test_a_providers_key_is_taken_out_of_what_may_have_come_from_it(tmp_path: Path) -> None:
+def test_a_providers_key_is_masked_in_responses_that_may_contain_it(tmp_path: Path) -> None:
     house = House(tmp_path, hide=lambda data: data.replace(b"ok", b"**"))
     assert house.chat("open").data == b'{"**":1}'
     assert house.chat("near").data == b'{"ok":1}', "a local answer is not searched"
@@ -1084,7 +1086,7 @@ def test_an_override_lets_one_request_out(house: House) -> None:
     assert run(house, house.chat("strict", key="owner", metadata={"override_reason": REASON.decode()}))[3] is True
 
 
-def test_an_override_that_took_effect_is_said_to_be_audited(house: House) -> None:
+def test_a_used_override_is_reported_as_audited(house: House) -> None:
     async def serve(_scope: Message, receive: Receive, send: Send) -> None:
         context = CURRENT.get()
         assert context is not None
@@ -1108,7 +1110,7 @@ def test_only_named_keys_in_named_modes_may_override(house: House, model: str, k
     assert house.inner.scopes == []
 
 
-def test_what_may_leave_anyway_is_no_override(house: House) -> None:
+def test_an_override_of_a_public_prompt_is_ignored(house: House) -> None:
     found = house.chat("open", key="alice", headers=[(b"x-io3-override", REASON)])
     assert run(house, found) == ("public", "mode", "open:public", True)
     assert house.inner.runs[0].admitted.override_reason == "" and "x-io3-override" not in found.headers
@@ -1119,7 +1121,7 @@ def test_what_may_leave_anyway_is_no_override(house: House) -> None:
     [b"", b" ", b"too short", b"x" * 301, b"a" * 9 + b" ", b"reason\nwith a line end", b"reason with \x07 a bell", b"reason with \xe2\x80\xae a turn",
      b"  123456789  "],
 )  # fmt: skip
-def test_an_override_needs_a_reason_in_words(house: House, reason: bytes) -> None:
+def test_an_override_needs_a_readable_reason(house: House, reason: bytes) -> None:
     for more in ({"headers": [(b"x-io3-override", reason)]}, {"metadata": {"override_reason": reason.decode()}}):
         found = house.chat("strict", key="alice", **more)
         assert (found.status, found.code) == (400, "bad_override")
@@ -1127,11 +1129,11 @@ def test_an_override_needs_a_reason_in_words(house: House, reason: bytes) -> Non
 
 
 @pytest.mark.parametrize("reason", [True, 1, ["a reason in a list"], {"a": "reason in a mapping"}, False, 0])
-def test_a_reason_that_is_no_text_is_none(house: House, reason: object) -> None:
+def test_a_reason_that_is_not_text_is_refused(house: House, reason: object) -> None:
     assert house.chat("strict", key="alice", metadata={"override_reason": reason}).code == "bad_override"
 
 
-def test_two_reasons_are_none_and_the_same_twice_is_one(house: House) -> None:
+def test_two_different_reasons_are_refused_and_equal_ones_count_as_one(house: House) -> None:
     twice = [(b"x-io3-override", REASON), (b"x-io3-override", b"another reason altogether")]
     assert house.chat("strict", key="alice", headers=twice).code == "bad_override"
     both = {"headers": twice[:1], "metadata": {"override_reason": "another reason altogether"}}
@@ -1244,7 +1246,7 @@ def test_an_answer_that_has_begun_is_not_cut_by_the_total_time(house: House) -> 
     assert house.chat("short").data == b"late"
 
 
-def test_a_time_out_in_the_middle_of_an_answer_is_no_second_answer(house: House) -> None:
+def test_a_timeout_after_the_response_began_sends_no_second_response(house: House) -> None:
     async def break_off(_scope: Message, _receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         raise TimeoutError
@@ -1269,7 +1271,7 @@ def test_an_app_that_answers_its_own_cancellation_is_out_of_time(house: House) -
     assert house.chat("short").status == 504
 
 
-def test_what_is_decided_about_a_request_is_forgotten_after_it(house: House) -> None:
+def test_no_context_outlives_its_request(house: House) -> None:
     """A server may serve the next one in the same context."""
 
     async def scene() -> None:
@@ -1288,7 +1290,7 @@ def test_what_is_decided_about_a_request_is_forgotten_after_it(house: House) -> 
     asyncio.run(scene())
 
 
-def test_an_app_that_says_nothing_is_not_answered_for(house: House) -> None:
+def test_an_app_that_sends_nothing_gets_no_response_made_up(house: House) -> None:
     """The server makes a 500 of it; it is not out of time."""
 
     async def nothing(*_: object) -> None:
@@ -1301,7 +1303,7 @@ def test_an_app_that_says_nothing_is_not_answered_for(house: House) -> None:
     assert house.chat("one").status == 200
 
 
-def test_refusals_have_openais_shape(house: House) -> None:
+def test_refusals_have_openais_format(house: House) -> None:
     found = house.chat("other")
     assert set(found.body) == {"error"} and set(found.body["error"]) == {"message", "type", "param", "code"}
     assert found.headers["content-type"] == "application/json"

@@ -1,4 +1,4 @@
-"""The queue before LiteLLM: who runs, who waits, who is sent away, and that no place is lost when clients leave."""
+"""Admission: requests run, wait in order or are refused, and no place is lost when clients disconnect."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ async def leave_all(scene: Scene) -> None:
     assert all(task.done() for task in scene.tasks)
 
 
-def test_so_many_run_so_many_wait_in_order_and_the_rest_is_sent_away() -> None:
+def test_requests_run_wait_in_order_or_are_refused() -> None:
     async def story(scene: Scene) -> None:
         for _ in range(6):
             scene.arrive()
@@ -107,7 +107,7 @@ def test_so_many_run_so_many_wait_in_order_and_the_rest_is_sent_away() -> None:
     play(story)
 
 
-def test_nobody_waits_longer_than_the_time() -> None:
+def test_a_wait_times_out() -> None:
     async def story(scene: Scene) -> None:
         for _ in range(3):
             scene.arrive()
@@ -125,7 +125,7 @@ def test_nobody_waits_longer_than_the_time() -> None:
 
 
 @pytest.mark.parametrize("first", ["the place becomes free", "the client leaves"])
-def test_a_place_for_somebody_who_leaves_in_the_same_turn_goes_to_the_next(first: str) -> None:
+def test_a_place_given_to_a_cancelled_waiter_goes_to_the_next(first: str) -> None:
     async def story(scene: Scene) -> None:
         async with scene.door:
             for _ in range(3):
@@ -171,7 +171,7 @@ def test_a_free_place_costs_no_task_no_future_and_no_turn_of_the_loop() -> None:
 
 
 @pytest.mark.parametrize(("each", "expected"), [(0.01, (1, 1)), (1.0, (3, 4)), (3.0, (8, 13)), (60.0, (30, 30))])
-def test_who_is_sent_away_hears_how_long_the_queue_takes(each: float, expected: tuple[float, float]) -> None:
+def test_a_refusal_tells_how_long_the_queue_takes(each: float, expected: tuple[float, float]) -> None:
     """From how quickly places became free while somebody waited; idle hours before do not count."""
 
     async def story(scene: Scene) -> None:
@@ -198,7 +198,7 @@ def test_who_is_sent_away_hears_how_long_the_queue_takes(each: float, expected: 
     play(story, running=1, waiting=4, seconds=1000)
 
 
-def test_a_queue_in_which_nothing_ends_says_so() -> None:
+def test_a_stuck_queue_reports_a_long_wait() -> None:
     async def story(scene: Scene) -> None:
         scene.arrive()
         scene.arrive()
@@ -226,7 +226,7 @@ STEPS = st.lists(
 
 @settings(max_examples=200, deadline=None)
 @given(st.integers(1, 3), st.integers(0, 4), STEPS)
-def test_whatever_clients_do_no_place_is_lost_or_taken_twice(running: int, waiting: int, steps: list[Any]) -> None:
+def test_no_place_is_ever_lost_or_taken_twice(running: int, waiting: int, steps: list[Any]) -> None:
     async def story(scene: Scene) -> None:
         for what, which in steps:
             alive = [n for n, task in enumerate(scene.tasks) if not task.done()]

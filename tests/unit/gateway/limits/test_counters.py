@@ -1,4 +1,4 @@
-"""What runs and waits, counted by workers that share memory and nothing else."""
+"""Counts of running and waiting requests, shared by forked workers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_the_totals_are_over_all_workers() -> None:
     assert counters.totals() == {"running": 2, "waiting": 0}
 
 
-def test_a_worker_that_ended_counts_no_more_and_its_neighbours_still_do() -> None:
+def test_an_ended_worker_counts_no_more_and_its_neighbours_still_do() -> None:
     counters = Counters()
     for index in (3, 4, 5):
         counters.worker(index).running(+1)
@@ -36,13 +36,13 @@ def test_a_worker_that_ended_counts_no_more_and_its_neighbours_still_do() -> Non
 
 
 @pytest.mark.parametrize("index", [-1, WORKERS])
-def test_a_number_that_nobody_can_have_is_refused(index: int) -> None:
+def test_an_invalid_worker_number_is_refused(index: int) -> None:
     for take in (Counters().worker, Counters().forget):
         with pytest.raises(ValueError, match=f"worker {index} is not one of {WORKERS}"):
             take(index)
 
 
-def test_what_a_forked_worker_counts_is_seen_by_its_parent_and_outlives_it() -> None:
+def test_a_forked_workers_counts_reach_its_parent_and_outlive_it() -> None:
     counters = Counters()
     pid = os.fork()
     if pid == 0:
@@ -57,7 +57,7 @@ def test_what_a_forked_worker_counts_is_seen_by_its_parent_and_outlives_it() -> 
     assert counters.totals() == {"running": 0, "waiting": 0}
 
 
-def test_a_lost_line_is_known_to_all_and_outlives_its_worker() -> None:
+def test_a_lost_line_is_counted_for_all_and_outlives_its_worker() -> None:
     counters = Counters()
     counters.worker(2).lost()
     counters.worker(9).lost()

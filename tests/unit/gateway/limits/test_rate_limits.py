@@ -1,4 +1,4 @@
-"""The gateway's limits, with a clock that the test moves: what they let in, when they say to come back, and that workers share them."""
+"""Rate limits with a clock that the test moves: what they admit, their Retry-After, and how workers share them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from io3ops_gateway.errors import Refusal
-from io3ops_gateway.limits import rate_limits as meters
+from io3ops_gateway.limits import rate_limits
 from io3ops_gateway.limits.rate_limits import COUNTED, SECONDS, WORKERS, Ledger, RateLimiter
 
 
@@ -62,7 +62,7 @@ def test_requests_per_minute_slide(meter: RateLimiter, clock: Clock) -> None:
 
 
 @pytest.mark.parametrize("begun", [1000.0, 1000.4, 1000.999])
-def test_no_window_of_a_minute_takes_more_and_none_longer_than_a_second_more(
+def test_no_minute_exceeds_its_limit_and_none_counts_a_second_too_long(
     meter: RateLimiter, clock: Clock, begun: float
 ) -> None:
     limits = {"requests_per_minute": 1}
@@ -88,7 +88,7 @@ def test_tokens_count_after_the_answer_and_parallel_slots_come_back(meter: RateL
 
 
 @pytest.mark.parametrize("tokens", [-5, 10**30])
-def test_what_a_provider_counts_is_not_believed_beyond_reason(meter: RateLimiter, tokens: int) -> None:
+def test_an_absurd_token_count_of_a_provider_is_bounded(meter: RateLimiter, tokens: int) -> None:
     """A number below nothing would give tokens back, and one that fits no cell would break the count."""
     limits = {"tokens_per_minute": 10}
     meter.used(10, "m")
@@ -97,7 +97,7 @@ def test_what_a_provider_counts_is_not_believed_beyond_reason(meter: RateLimiter
     refused(meter, ("m", limits), match="tokens")
 
 
-def test_a_refused_request_takes_nothing(meter: RateLimiter, clock: Clock) -> None:
+def test_a_refused_request_counts_nothing(meter: RateLimiter, clock: Clock) -> None:
     """Else a client that keeps asking would never be let in again."""
     limits = {"requests_per_minute": 1}
     meter.enter(("m", limits))
@@ -108,7 +108,7 @@ def test_a_refused_request_takes_nothing(meter: RateLimiter, clock: Clock) -> No
     meter.enter(("m", limits))
 
 
-def test_a_request_that_one_of_its_names_refuses_takes_nothing_of_the_other(meter: RateLimiter) -> None:
+def test_a_request_refused_by_one_limit_counts_for_no_other(meter: RateLimiter) -> None:
     """A key that is over its limit must not use up the mode's slots."""
     mode_limits, key_limits = {"parallel": 2, "requests_per_minute": 2}, {"requests_per_minute": 1}
     meter.enter(("mode m", mode_limits), ("key a", key_limits))
@@ -156,7 +156,7 @@ def test_a_reload_in_the_middle_of_a_request_neither_loses_nor_keeps_a_slot(mete
 # -- several workers
 
 
-def test_workers_share_what_they_count_and_a_dead_ones_slots_come_back(ledger: Ledger, clock: Clock) -> None:
+def test_workers_share_counts_and_a_dead_workers_slots_are_freed(ledger: Ledger, clock: Clock) -> None:
     first, second, last = (RateLimiter(ledger, worker=n, clock=clock) for n in (0, 1, WORKERS - 1))
     limits = {"parallel": 3, "requests_per_minute": 4}
     for meter in (first, second, last):
@@ -174,7 +174,7 @@ def test_workers_share_what_they_count_and_a_dead_ones_slots_come_back(ledger: L
 
 
 @pytest.mark.parametrize("worker", [-1, WORKERS])
-def test_a_number_beyond_the_table_is_nobodys(ledger: Ledger, clock: Clock, worker: int) -> None:
+def test_an_invalid_worker_number_is_refused(ledger: Ledger, clock: Clock, worker: int) -> None:
     """It would be another row's cell."""
     with pytest.raises(ValueError, match="is not one of"):
         RateLimiter(ledger, worker=worker, clock=clock)
@@ -182,7 +182,7 @@ def test_a_number_beyond_the_table_is_nobodys(ledger: Ledger, clock: Clock, work
         ledger.forget(worker)
 
 
-def test_a_ledger_that_nobody_holds_leaves_no_file(clock: Clock) -> None:
+def test_an_unused_ledger_leaves_no_file(clock: Clock) -> None:
     def opened() -> int:
         return len(list(Path("/proc/self/fd").iterdir()))
 
@@ -197,9 +197,9 @@ def test_a_ledger_that_nobody_holds_leaves_no_file(clock: Clock) -> None:
 # -- the table
 
 
-def test_a_full_table_refuses_and_gives_the_rows_of_forgotten_names_away(clock: Clock) -> None:
+def test_a_full_ledger_refuses_until_rows_expire(clock: Clock) -> None:
     limits = {"requests_per_minute": 9, "tokens_per_minute": 9}
-    with mock.patch.object(meters, "ROWS", 8):
+    with mock.patch.object(rate_limits, "ROWS", 8):
         meter = RateLimiter(Ledger(), worker=0, clock=clock)
         for n in range(8):
             meter.enter((f"key {n}", limits))
@@ -219,7 +219,7 @@ def test_a_full_table_refuses_and_gives_the_rows_of_forgotten_names_away(clock: 
 def test_a_name_is_found_behind_a_row_that_is_free_again(ledger: Ledger, clock: Clock) -> None:
     """Else it would be counted in two places, each with the whole limit."""
     limits = {"requests_per_minute": 1}
-    with mock.patch.object(meters, "_key", lambda name: int(name) * meters.ROWS):
+    with mock.patch.object(rate_limits, "_key", lambda name: int(name) * rate_limits.ROWS):
         meter, other = (RateLimiter(ledger, worker=n, clock=clock) for n in (0, 1))
         meter.leave(*meter.enter(("1", limits)))
         clock.now += 30
@@ -228,7 +228,7 @@ def test_a_name_is_found_behind_a_row_that_is_free_again(ledger: Ledger, clock: 
         refused(other, ("2", limits))
         other.enter(("3", limits))
         refused(meter, ("3", limits))
-        assert ledger.cells[0] == 3 * meters.ROWS, "in the row that 1 had"
+        assert ledger.cells[0] == 3 * rate_limits.ROWS, "in the row that 1 had"
         meter.enter(("1", limits))
 
 
@@ -323,8 +323,8 @@ class Model:
 
 @settings(max_examples=150, deadline=None)
 @given(st.fixed_dictionaries(dict.fromkeys(NAMES, LIMITS)), st.lists(STEPS, min_size=10, max_size=80))
-def test_it_counts_as_a_list_of_all_that_happened_would(limits: Any, steps: list[Any]) -> None:
-    with mock.patch.object(meters, "ROWS", 4):
+def test_it_agrees_with_a_plain_list_of_events(limits: Any, steps: list[Any]) -> None:
+    with mock.patch.object(rate_limits, "ROWS", 4):
         model = Model(limits)
         for step, *arguments in steps:
             getattr(model, step)(*arguments)

@@ -1,4 +1,4 @@
-"""The record of overrides as the gateway writes it, read by what `io3ops audit` verifies with."""
+"""The audit log as the gateway writes it, checked with the verification of `io3ops audit`."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def lines(path: Path) -> list[bytes]:
     return path.read_bytes().splitlines(keepends=True)
 
 
-def test_what_is_written_is_what_is_verified(path: Path) -> None:
+def test_written_entries_pass_verification(path: Path) -> None:
     for number in range(5):
         audit_log.append(path, ENTRY | {"reason": f"reason number {number}"})
     report = reader.verify(lines(path))
@@ -46,7 +46,7 @@ def test_what_is_written_is_what_is_verified(path: Path) -> None:
     assert set(first) == {*ENTRY, "v", "seq", "time", "prev", "hash"}, "and nothing of a prompt"
 
 
-def test_an_entrys_hash_leaves_itself_out() -> None:
+def test_an_entrys_hash_excludes_itself() -> None:
     made = {"v": 1, "b": "ä", "a": 1}
     assert digests.of_audit_entry(made) == digests.of_audit_entry(made | {"hash": "x"})
 
@@ -58,7 +58,7 @@ def test_the_time_is_utc_and_each_line_is_plain(path: Path) -> None:
 
 
 @pytest.mark.parametrize("reason", ["a\nb", "a\r\nb", "a\u2028b", '"}\n{"v": 1', "\\", "é😀" * 100])
-def test_no_reason_makes_a_line_of_its_own(path: Path, reason: str) -> None:
+def test_a_reason_cannot_break_the_line(path: Path, reason: str) -> None:
     audit_log.append(path, ENTRY | {"reason": reason})
     audit_log.append(path, ENTRY)
     report = reader.verify(lines(path))
@@ -75,7 +75,7 @@ def test_the_file_is_private_from_the_first_line_on(path: Path) -> None:
 
 
 @pytest.mark.parametrize("kept", [1, 30, -1])
-def test_a_torn_last_line_is_cut_off_and_the_chain_goes_on(path: Path, kept: int) -> None:
+def test_a_torn_last_line_is_removed_and_the_chain_continues(path: Path, kept: int) -> None:
     """It was never acted upon: what is not on the disk does not leave."""
     for _ in range(3):
         audit_log.append(path, ENTRY)
@@ -87,14 +87,14 @@ def test_a_torn_last_line_is_cut_off_and_the_chain_goes_on(path: Path, kept: int
     assert [e["reason"] for e in report.entries] == [ENTRY["reason"], ENTRY["reason"], "after the crash"]
 
 
-def test_a_torn_only_line_starts_anew(path: Path) -> None:
+def test_a_torn_only_line_is_removed(path: Path) -> None:
     path.write_bytes(b'{"v": 1, "se')
     audit_log.append(path, ENTRY)
     assert reader.verify(lines(path)).intact and len(lines(path)) == 1
 
 
 @pytest.mark.parametrize("content", [b"hello\n", b"[]\n", b"{}\n", b"\n", b'{"seq": 1}\n', b"\xff\n", b"3\n"])
-def test_a_last_line_that_is_not_ours_ends_it(path: Path, content: bytes) -> None:
+def test_a_foreign_last_line_is_an_error(path: Path, content: bytes) -> None:
     """A chain that begins anew would hide what was there."""
     path.write_bytes(content)
     with pytest.raises((ValueError, KeyError, TypeError)):
@@ -112,14 +112,14 @@ def test_what_was_written_is_never_changed(path: Path) -> None:
     assert reader.verify(lines(path)).intact and len(lines(path)) == 301
 
 
-def test_many_at_once_make_one_chain(path: Path) -> None:
+def test_concurrent_writers_make_one_chain(path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda number: audit_log.append(path, ENTRY | {"reason": f"reason {number}"}), range(80)))
     report = reader.verify(lines(path))
     assert report.intact and sorted(e["reason"] for e in report.entries) == sorted(f"reason {n}" for n in range(80))
 
 
-def test_it_is_on_the_disk_before_anyone_is_told(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_entry_is_synced_before_append_returns(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[bytes] = []
     monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(path.read_bytes()))
     audit_log.append(path, ENTRY)
@@ -127,7 +127,7 @@ def test_it_is_on_the_disk_before_anyone_is_told(path: Path, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("call", ["write", "fsync", "open"])
-def test_a_disk_that_refuses_is_an_error(path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+def test_a_failed_sync_is_an_error(path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
     def refuse(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
@@ -136,7 +136,7 @@ def test_a_disk_that_refuses_is_an_error(path: Path, monkeypatch: pytest.MonkeyP
         audit_log.append(path, ENTRY)
 
 
-def test_half_a_line_is_an_error(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_partial_write_is_an_error(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A full disk takes what fits, without an error. The next entry would cut this one off as never acted upon."""
     audit_log.append(path, ENTRY)
     before, whole = path.read_bytes(), os.write

@@ -1,4 +1,4 @@
-"""Who may call: the keys of the file, read again when it changes, and what a broken file does."""
+"""Client keys: finding them, reading the file again after a change, and a broken file."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_the_owner_needs_no_file(path: Path) -> None:
 @pytest.mark.parametrize(
     "given", ["", " ", "sk-owne", "sk-ownerx", "SK-OWNER", "\xff", "x" * 100_000, hashlib.sha256(OWNER.encode()).hexdigest()]
 )  # fmt: skip
-def test_anything_else_is_nobody(path: Path, given: str) -> None:
+def test_any_other_value_finds_no_key(path: Path, given: str) -> None:
     """A stolen file of hashes opens nothing either."""
     write(path, {"alice": entry("sk-a")})
     assert name(KeyRing(OWNER, path), given) is None
@@ -69,13 +69,13 @@ def test_every_field_of_a_key_is_read(path: Path) -> None:
     assert name(ring, OWNER) == "owner"
 
 
-def test_no_mode_is_not_every_mode(path: Path) -> None:
+def test_an_empty_list_of_modes_allows_none(path: Path) -> None:
     write(path, {"alice": entry("sk-a", modes=[])})
     found = KeyRing(OWNER, path).find([b"sk-a"])
     assert found is not None and found.modes == frozenset()
 
 
-def test_one_key_given_twice_is_one_and_several_are_none(path: Path) -> None:
+def test_equal_keys_count_as_one_and_different_ones_as_none(path: Path) -> None:
     """Some clients send theirs in two headers; who sends two different ones may be somebody in between."""
     write(path, {"alice": entry("sk-a"), "bob": entry("sk-b")})
     ring = KeyRing(OWNER, path)
@@ -84,13 +84,13 @@ def test_one_key_given_twice_is_one_and_several_are_none(path: Path) -> None:
         assert name(ring, "sk-a", *others) is None and name(ring, *others, "sk-a") is None
 
 
-def test_a_revoked_key_is_nobodys(path: Path) -> None:
+def test_a_revoked_key_is_invalid(path: Path) -> None:
     write(path, {"alice": entry("sk-a", revoked="2026-11-24T11:00:00Z"), "bob": entry("sk-b")})
     ring = KeyRing(OWNER, path)
     assert name(ring, "sk-a") is None and name(ring, "sk-b") == "bob"
 
 
-def test_changes_act_at_once(path: Path) -> None:
+def test_changes_take_effect_at_once(path: Path) -> None:
     ring = KeyRing(OWNER, path)
     assert name(ring, "sk-a") is None
     write(path, {"alice": entry("sk-a")})
@@ -114,7 +114,7 @@ def test_a_file_that_did_not_change_is_not_read_again(path: Path, monkeypatch: p
 
 
 @pytest.mark.parametrize("what", ["inode", "time", "size", "change"])
-def test_each_sign_of_a_change_is_enough(path: Path, what: str) -> None:
+def test_each_field_of_the_stat_reveals_a_change(path: Path, what: str) -> None:
     write(path, {"alice": entry("sk-a")})
     ring = KeyRing(OWNER, path)
     before = path.stat()
@@ -182,7 +182,7 @@ def test_a_broken_file_stops_the_start(path: Path, content: Any) -> None:
 
 
 @pytest.mark.parametrize("content", BROKEN)
-def test_a_file_that_breaks_later_shuts_the_named_keys_out_until_it_is_whole(
+def test_a_file_that_breaks_later_invalidates_named_keys_until_it_is_repaired(
     path: Path, content: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The old keys must not live on: one of them may be the one that was to be revoked."""
@@ -252,7 +252,7 @@ def test_keys_are_compared_in_constant_time_and_all_of_them(path: Path, monkeypa
         b"[" * 100_000,
     ],
 )
-def test_what_io3ops_keys_would_refuse_is_refused_here_too(path: Path, content: Any) -> None:
+def test_entries_that_io3ops_keys_refuses_are_refused_here_too(path: Path, content: Any) -> None:
     write(path, content)
     with pytest.raises(KeyRingError):
         KeyRing(OWNER, path)

@@ -1,4 +1,4 @@
-"""Prompts that do not fit: how Ollama is asked, how servers refuse, what is asked instead, and when a silent cut is believed."""
+"""Over-long prompts: how Ollama is asked, how servers refuse, which shorter bodies are tried, and when a silent cut is assumed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def words(text: str) -> int:
 # -- pure
 
 
-def test_ollama_is_asked_to_refuse_and_not_to_forget() -> None:
+def test_ollama_is_asked_to_refuse_instead_of_cutting() -> None:
     found = context_window.strict("/api/chat", b'{"model":"a"}')
     assert found and json.loads(found[0]) == {"model": "a", "truncate": False, "shift": False} and not found[1]
     found = context_window.strict("/api/embed", b'{"model":"a"}')
@@ -67,11 +67,11 @@ def test_nothing_is_added_to_other_calls(path: str) -> None:
         (200, EXACT, None),
     ],
 )  # fmt: skip
-def test_how_servers_refuse(status: int, said: bytes, sizes: tuple[int, int] | None) -> None:
+def test_refusals_of_every_server_are_recognised(status: int, said: bytes, sizes: tuple[int, int] | None) -> None:
     assert context_window.refused(status, said) == sizes
 
 
-def test_what_is_asked_instead_of_one_long_message() -> None:
+def test_one_long_message_is_shortened_to_its_end() -> None:
     """The end of it, half a window at first, and always with the `shift` with which the model is loaded."""
     body = json.dumps({"model": "a", "messages": [{"role": "user", "content": "x" * 1000 + "end"}]}).encode()
     asked = [json.loads(b) for b in context_window.shorter("/api/chat", body, 1003, 100)]
@@ -79,7 +79,7 @@ def test_what_is_asked_instead_of_one_long_message() -> None:
     assert all(a["messages"][0]["content"].endswith("end") and not a["shift"] and not a["truncate"] for a in asked)
 
 
-def test_old_messages_go_first_and_the_systems_stay() -> None:
+def test_old_messages_are_dropped_first_and_system_messages_stay() -> None:
     messages = [{"role": r, "content": r * 100} for r in ("system", "user", "assistant", "user")]
     asked = [
         json.loads(b) for b in context_window.shorter("/api/chat", json.dumps({"messages": messages}).encode(), 0, 0)
@@ -102,7 +102,7 @@ def test_old_messages_go_first_and_the_systems_stay() -> None:
         ("w " * 5000, 100, 50, 5000),
     ],
 )
-def test_a_cut_is_believed_when_the_prompt_cannot_fit_and_less_was_read(
+def test_a_cut_is_assumed_when_the_prompt_cannot_fit_and_less_was_read(
     text: str, window: int, read: int, found: int
 ) -> None:
     for fields in ({"messages": [{"role": "user", "content": text}]}, {"prompt": text}, {"input": [text, "short"]},
@@ -111,7 +111,7 @@ def test_a_cut_is_believed_when_the_prompt_cannot_fit_and_less_was_read(
         assert abs(close - found) <= 1
 
 
-def test_what_cannot_be_too_long_is_not_counted() -> None:
+def test_a_prompt_that_surely_fits_is_not_counted() -> None:
     def never(_: str) -> int:
         raise AssertionError
 
@@ -126,7 +126,7 @@ def test_what_cannot_be_too_long_is_not_counted() -> None:
     )
 
 
-def test_the_message_says_what_to_do_and_litellm_knows_its_own() -> None:
+def test_the_message_says_what_to_do_and_litellm_recognises_its_form() -> None:
     refused = context_window.refusal("a.1.m", 600, 512)
     assert (refused.status, refused.code) == (400, "context_length_exceeded")
     assert "600 tokens" in refused.message and "512" in refused.message and "context:" in refused.message
@@ -201,12 +201,12 @@ def test_a_refusal_becomes_one_that_litellm_knows(monkeypatch: pytest.MonkeyPatc
     assert context.routing.overlong and context.routing.overflowed and not context.routing.truncated
 
 
-def test_other_failures_stay_as_they_are(monkeypatch: pytest.MonkeyPatch, context: RequestContext) -> None:
+def test_other_failures_pass_unchanged(monkeypatch: pytest.MonkeyPatch, context: RequestContext) -> None:
     got = ask(monkeypatch, Server(httpx.Response(400, json={"error": "no tools"})), CHAT, LONG)
     assert got.json() == {"error": "no tools"} and not context.routing.overlong
 
 
-def test_what_may_be_cut_is_asked_once_more_and_flagged(
+def test_a_prompt_that_may_be_cut_is_sent_again_and_flagged(
     monkeypatch: pytest.MonkeyPatch, context: RequestContext
 ) -> None:
     context.admitted = replace(context.admitted, truncation="flag")
@@ -235,7 +235,7 @@ def test_the_lanes_refusal_is_not_asked_for_again(monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("flag", [False, True])
 @pytest.mark.parametrize("read", [256, 600])
-def test_a_server_that_cuts_unseen(
+def test_a_silent_cut_is_noticed(
     monkeypatch: pytest.MonkeyPatch, context: RequestContext, flag: bool, read: int
 ) -> None:
     context.admitted = replace(context.admitted, truncation="flag" if flag else "refuse")
@@ -270,9 +270,7 @@ def test_a_cloud_is_left_alone(monkeypatch: pytest.MonkeyPatch, context: Request
     assert ask(monkeypatch, server, CHAT, LONG).content == EXACT and server.bodies() == [LONG]
 
 
-def test_a_cut_that_the_lane_has_seen_is_said_in_its_words(
-    monkeypatch: pytest.MonkeyPatch, context: RequestContext
-) -> None:
+def test_a_cut_that_the_lane_saw_keeps_its_message(monkeypatch: pytest.MonkeyPatch, context: RequestContext) -> None:
     said = context_window.refusal("m.1.a", 600, 512, counted=False)
     context.routing.outcome = AttemptOutcome(url=SERVED, deployment="m.1.a", status=400, overlong=said)
     got = ask(monkeypatch, Server(), SERVED, LONG)

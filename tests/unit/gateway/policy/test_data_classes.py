@@ -1,4 +1,4 @@
-"""The data class of a request: every place in which it may be said, and that internal wins whoever says it."""
+"""The data class of a request: every place that may set it, and internal wins."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ SLIPS = [
 
 
 @pytest.mark.parametrize("name", SLIPS)
-def test_a_slip_in_the_name_of_a_mark_is_refused(name: str) -> None:
+def test_a_misspelt_mark_is_refused(name: str) -> None:
     """Silently unread, it would let the table's default decide where the prompt goes."""
     bodies: list[dict[str, Any]] = [
         {name: "internal"},
@@ -89,7 +89,7 @@ def test_a_slip_in_the_name_of_a_mark_is_refused(name: str) -> None:
         "x_litellm_tags", "x-litellm-tag", "x-litellmtags",
     ],
 )  # fmt: skip
-def test_a_slip_in_the_name_of_a_header_is_refused(name: str) -> None:
+def test_a_misspelt_header_is_refused(name: str) -> None:
     with pytest.raises(Refusal) as caught:
         mark([(b"accept", b"*/*"), (name.encode(), b"internal")], {})
     assert (caught.value.status, caught.value.code) == (400, "unknown_header") and name in caught.value.message
@@ -98,7 +98,7 @@ def test_a_slip_in_the_name_of_a_header_is_refused(name: str) -> None:
 @pytest.mark.parametrize(
     "name", ["Metadata", "METADATA", "meta_data", "litellm-metadata", "litellmMetadata", "extraBody", "extra-body", "Tags", "TAGS", "overrideReason"]
 )  # fmt: skip
-def test_a_slip_in_the_name_of_a_place_is_refused(name: str) -> None:
+def test_a_misspelt_metadata_field_is_refused(name: str) -> None:
     for body in ({name: {"data_class": "internal"}}, {"extra_body": {name: {"data_class": "internal"}}}):
         with pytest.raises(Refusal) as caught:
             mark([], body)
@@ -136,7 +136,7 @@ def test_a_tag_that_was_meant_as_a_mark_is_refused(tag: str) -> None:
         assert (caught.value.status, caught.value.code) == (400, "unread_mark")
 
 
-def test_what_only_resembles_a_mark_in_the_prompt_or_elsewhere_is_taken() -> None:
+def test_lookalikes_of_a_mark_in_the_prompt_are_accepted() -> None:
     schema = {"type": "object", "properties": {"data_class": {"type": "string"}, "dataClass": {}, "metadata": {}}}
     body = {
         "model": "m",
@@ -166,7 +166,7 @@ def test_case_and_spaces_do_not_hide_a_mark(place: str, written: str) -> None:
     assert mark(*said(place, written)) == "internal"
 
 
-def test_the_suffix_is_a_mark_and_silence_is_none() -> None:
+def test_a_suffix_is_a_mark_and_no_mark_is_empty() -> None:
     assert mark([], {}, "internal") == "internal" and mark([], {}, "public") == "public"
     assert mark([], {"metadata": {}, "tags": [], "extra_body": None, "data_class": None}) == ""
     assert mark([(b"tags", b"public"), (b"user-agent", b"internal,public")], {}) == ""
@@ -226,7 +226,7 @@ def test_one_place_that_contradicts_itself_is_refused(headers: Headers, body: di
     "word", ["secret", "", " ", "intern", "internal,public", "interna\u0131", "\uff49nternal", "none", "x" * 5000]
 )
 @pytest.mark.parametrize("place", ["body", "metadata", "litellm_metadata", "extra_body", "extra_body metadata", "tags, in words"])  # fmt: skip
-def test_a_word_that_is_no_class_is_refused(place: str, word: str) -> None:
+def test_an_unknown_class_in_the_body_is_refused(place: str, word: str) -> None:
     """Silently unmarked would mean: possibly public."""
     with pytest.raises(Refusal) as caught:
         mark(*said(place, word))
@@ -235,7 +235,7 @@ def test_a_word_that_is_no_class_is_refused(place: str, word: str) -> None:
 
 
 @pytest.mark.parametrize("value", [b"secret", b"", b"internal, internal", b"internal\xa0;", b"\xff", b"internal\0"])
-def test_a_header_that_is_no_class_is_refused(value: bytes) -> None:
+def test_an_unknown_class_in_the_header_is_refused(value: bytes) -> None:
     with pytest.raises(Refusal) as caught:
         mark([(b"x-io3-data-class", value)], {})
     assert caught.value.code == "unknown_data_class"
@@ -243,7 +243,7 @@ def test_a_header_that_is_no_class_is_refused(value: bytes) -> None:
 
 @pytest.mark.parametrize("value", [1, 0, True, False, ["internal"], [], {"internal": 1}, {}, 1.5])
 @pytest.mark.parametrize("place", ["data_class", "metadata", "litellm_metadata", "extra_body"])
-def test_a_mark_that_is_no_text_is_refused(place: str, value: object) -> None:
+def test_a_mark_that_is_not_text_is_refused(place: str, value: object) -> None:
     body = {"data_class": value} if place == "data_class" else {place: {"data_class": value}}
     with pytest.raises(Refusal) as caught:
         mark([], body)
@@ -252,7 +252,7 @@ def test_a_mark_that_is_no_text_is_refused(place: str, value: object) -> None:
 
 @pytest.mark.parametrize("value", ["internal", '{"data_class": "internal"}', ["internal"], [], 1, True, False, "", 0])
 @pytest.mark.parametrize("place", ["metadata", "litellm_metadata", "extra_body"])
-def test_a_place_that_cannot_be_read_is_refused(place: str, value: object) -> None:
+def test_malformed_metadata_is_refused(place: str, value: object) -> None:
     for body in ({place: value}, {"extra_body": {place: value}}):
         with pytest.raises(Refusal) as caught:
             mark([], body)
@@ -260,7 +260,7 @@ def test_a_place_that_cannot_be_read_is_refused(place: str, value: object) -> No
 
 
 @pytest.mark.parametrize("tags", [[1], [None], [["internal"]], [{"data_class": "internal"}], 1, True, {"internal": 1}])
-def test_tags_that_cannot_be_read_are_refused(tags: object) -> None:
+def test_malformed_tags_are_refused(tags: object) -> None:
     for body in ({"tags": tags}, {"metadata": {"tags": tags}}):
         with pytest.raises(Refusal) as caught:
             mark([], body)
@@ -268,7 +268,7 @@ def test_tags_that_cannot_be_read_are_refused(tags: object) -> None:
 
 
 @pytest.mark.parametrize("depth", [3, 4, 900])
-def test_a_mark_too_deep_to_be_read_is_not_passed_over(depth: int) -> None:
+def test_a_mark_nested_too_deeply_is_refused(depth: int) -> None:
     body: dict[str, Any] = {"metadata": {"data_class": "internal"}}
     assert mark([], {"extra_body": body}) == "internal"
     for _ in range(depth):
@@ -286,7 +286,7 @@ def test_tags_in_one_text_are_read_like_the_header() -> None:
     ("mode", "key", "request_", "default"),
     list(itertools.product(*[["", "internal", "public"]] * 3, ["internal", "public"])),
 )
-def test_internal_wins_whoever_says_it(mode: str, key: str, request_: str, default: str) -> None:
+def test_internal_wins_from_any_source(mode: str, key: str, request_: str, default: str) -> None:
     """The whole truth table: 54 rows."""
     found = decide(mode, key, request_, default)
     everybody = {mode, key, request_}
@@ -300,7 +300,7 @@ def test_internal_wins_whoever_says_it(mode: str, key: str, request_: str, defau
         assert {"mode": mode, "key": key, "request": request_}[found.source] == found.data_class
 
 
-def test_a_value_of_the_metadata_is_found_wherever_sdks_put_it() -> None:
+def test_metadata_is_read_from_every_field_that_sdks_use() -> None:
     for body in (
         {"metadata": {"n": "v"}},
         {"litellm_metadata": {"n": "v"}},

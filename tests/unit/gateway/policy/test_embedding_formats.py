@@ -1,4 +1,4 @@
-"""The formats of embeddings: each client gets the one that it asked for, whatever the server wrote."""
+"""Embeddings reach each client in the format that it asked for, whatever the server sent."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_a_client_gets_the_format_that_it_asked_for(upstream: bytes, wanted: str
 
 
 @pytest.mark.parametrize("entry", [None, [1], {}, {"embedding": 1}, {"embedding": ["a"]}, {"embedding": "no base64!"}, {"embedding": "AAA="}, {"embedding": [1e300]}])  # fmt: skip
-def test_a_vector_in_neither_format_is_not_understood(entry: object) -> None:
+def test_a_vector_in_neither_format_is_not_recognised(entry: object) -> None:
     assert formatted([entry], "base64") is None
     if entry not in ({"embedding": ["a"]}, {"embedding": [1e300]}):
         assert formatted([entry], None) is None

@@ -1,4 +1,4 @@
-"""What is served and handed on: lists of what is allowed, and nothing that reaches outside for an internal prompt."""
+"""Endpoints and fields that are served, and content that an internal prompt must not have."""
 
 from __future__ import annotations
 
@@ -58,14 +58,14 @@ def test_each_path_is_for_one_task() -> None:
 
 
 @pytest.mark.parametrize("endpoint", ALL, ids=lambda e: e.name)
-def test_what_routes_is_never_handed_on_and_the_client_is_told(endpoint: Endpoint) -> None:
+def test_routing_fields_are_never_handed_on_and_are_listed(endpoint: Endpoint) -> None:
     found, ignored = kept(endpoint, {"model": "m", **dict.fromkeys(ROUTING, "x")})
     assert found == {"model": "m"} | ({"store": False} if endpoint is RESPONSES else {})
     assert ignored == sorted(name[:40] for name in ROUTING)
 
 
 @pytest.mark.parametrize("endpoint", ALL, ids=lambda e: e.name)
-def test_marks_are_read_here_and_handed_to_nobody(endpoint: Endpoint) -> None:
+def test_marks_are_not_handed_on_or_listed(endpoint: Endpoint) -> None:
     marks = {
         "metadata": {"data_class": "internal"},
         "litellm_metadata": {},
@@ -76,7 +76,7 @@ def test_marks_are_read_here_and_handed_to_nobody(endpoint: Endpoint) -> None:
     assert found == {"model": "m"} | ({"store": False} if endpoint is RESPONSES else {}) and ignored == []
 
 
-def test_what_clients_need_is_handed_on_as_it_is() -> None:
+def test_supported_fields_are_handed_on_unchanged() -> None:
     chat = {"model": "m", "messages": [{"role": "user", "content": "x"}], "temperature": 0, "stream": True, "tools": []}
     assert kept(CHAT, chat) == (chat, [])
     completion = {"model": "m", "prompt": "p", "suffix": "s"}
@@ -185,12 +185,12 @@ def test_nothing_is_fetched_for_an_internal_prompt(body: dict[str, Any]) -> None
         {},
     ],
 )  # fmt: skip
-def test_what_only_looks_like_a_link_is_let_through(body: dict[str, Any]) -> None:
+def test_lookalikes_of_links_are_accepted(body: dict[str, Any]) -> None:
     check_content(body, internal=True)
 
 
 @pytest.mark.parametrize("role", ["tool_use", "custom_tool_call"])
-def test_only_a_tools_own_input_is_not_looked_at(role: str) -> None:
+def test_only_a_tools_own_input_is_not_searched_for_links(role: str) -> None:
     for body in (
         chat(
             {"type": role, "input": {}, "content": [{"type": "image_url", "image_url": {"url": "https://elsewhere"}}]}
@@ -217,7 +217,7 @@ def test_a_tool_that_another_server_runs_is_not_for_internal_prompts(kind: str) 
 
 @pytest.mark.parametrize("kind", ["mcp", "mcp_toolset"])
 @pytest.mark.parametrize("internal", [True, False])
-def test_an_mcp_server_is_for_no_prompt(kind: str, internal: bool) -> None:
+def test_an_mcp_server_is_refused_for_every_prompt(kind: str, internal: bool) -> None:
     """LiteLLM itself would call it, from inside the gateway."""
     with pytest.raises(Refusal) as caught:
         check_content({"tools": [{"type": kind, "server_url": "https://elsewhere"}]}, internal=internal)
@@ -233,7 +233,7 @@ def test_a_web_search_is_not_for_internal_prompts(options: object) -> None:
     check_content({"web_search_options": None}, internal=True)
 
 
-def test_what_is_found_is_named_but_not_repeated_at_length() -> None:
+def test_the_message_quotes_only_the_beginning_of_a_link() -> None:
     with pytest.raises(Refusal) as link:
         check_content(chat({"type": "image_url", "image_url": {"url": "https://" + "x" * 5000}}), internal=True)
     with pytest.raises(Refusal) as tool:
@@ -241,7 +241,7 @@ def test_what_is_found_is_named_but_not_repeated_at_length() -> None:
     assert len(link.value.message) < 300 and len(tool.value.message) < 300
 
 
-def test_a_body_nested_without_end_is_refused_and_not_fallen_over() -> None:
+def test_a_deeply_nested_body_is_refused_without_a_crash() -> None:
     deep: Any = "x"
     for _ in range(1000):
         deep = [deep]

@@ -1,4 +1,4 @@
-"""The gateway's policy: what a mode is, what it allows and sets, where a prompt may go. Pure, so every case is quick."""
+"""The gateway's policy: modes, what they allow and set, and where a prompt may go."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_the_policy_is_read_and_aliases_resolve() -> None:
     ["other", "executor.1.a", "open:public.2.g", "executor,executor", "", None, ["executor"], {"a": 1}, 1, "Executor",
      "executor ", "*", "openai/g"],
 )  # fmt: skip
-def test_what_is_no_mode_is_refused(model: object) -> None:
+def test_an_unknown_mode_is_refused(model: object) -> None:
     """LiteLLM would take a deployment's id, or several names with commas, past the mode's policy."""
     with pytest.raises(Refusal) as caught:
         from_config(config()).mode(model)
@@ -95,7 +95,7 @@ def test_what_is_no_mode_is_refused(model: object) -> None:
 
 @pytest.mark.parametrize("name", ["executor", "gpt"])
 @pytest.mark.parametrize("data_class", ["internal", "public"])
-def test_a_names_end_may_say_the_class(name: str, data_class: str) -> None:
+def test_a_suffix_may_set_the_class(name: str, data_class: str) -> None:
     policy = from_config(config())
     assert policy.mode(f"{name}:{data_class}") == (policy.modes["executor"], data_class)
 
@@ -107,7 +107,7 @@ def test_an_alias_with_a_colon_is_no_suffix_and_may_have_one() -> None:
 
 
 @pytest.mark.parametrize("suffix", ["secret", "INTERNAL", "internal ", "", "internal:public", "public:internal", "1b"])
-def test_any_other_end_is_no_mode(suffix: str) -> None:
+def test_any_other_suffix_is_an_unknown_mode(suffix: str) -> None:
     """`executor:INTERNAL` must not be served as if it had said nothing."""
     with pytest.raises(Refusal) as caught:
         from_config(config()).mode(f"executor:{suffix}")
@@ -126,7 +126,7 @@ def test_an_internal_prompt_in_a_mode_without_a_local_model_is_refused() -> None
 # -- places
 
 
-def test_a_prompt_goes_to_the_tables_deployments_only() -> None:
+def test_only_deployments_of_the_table_are_allowed() -> None:
     policy = from_config(config())
     assert policy.deployment("executor.1.a", RUNTIME, leaves=False).local
     assert policy.deployment("executor.1.a", None, leaves=False).local
@@ -135,14 +135,14 @@ def test_a_prompt_goes_to_the_tables_deployments_only() -> None:
 
 @pytest.mark.parametrize("found", ["", "other", "open:public", "EXECUTOR.1.A", None, 1, ["executor.1.a"], {"id": 1}])
 @pytest.mark.parametrize("leaves", [True, False])
-def test_an_unknown_deployment_is_no_place_even_for_what_may_leave(found: object, leaves: bool) -> None:
+def test_an_unknown_deployment_is_refused_even_for_a_public_prompt(found: object, leaves: bool) -> None:
     with pytest.raises(Refusal) as caught:
         from_config(config()).deployment(found, RUNTIME, leaves=leaves)
     assert (caught.value.status, caught.value.code) == (403, "unknown_deployment")
 
 
 @pytest.mark.parametrize("url", [CLOUD, None, RUNTIME])
-def test_a_cloud_is_no_place_for_what_must_stay(url: str | None) -> None:
+def test_a_cloud_is_refused_for_an_internal_prompt(url: str | None) -> None:
     with pytest.raises(Refusal) as caught:
         from_config(config()).deployment("open:public.2.g", url, leaves=False)
     assert (caught.value.status, caught.value.code) == (403, "stays_local")
@@ -174,7 +174,7 @@ def test_a_cloud_is_no_place_for_what_must_stay(url: str | None) -> None:
     ],
 )
 @pytest.mark.parametrize("leaves", [True, False])
-def test_an_address_that_is_not_the_deployments_is_no_place(url: object, leaves: bool) -> None:
+def test_an_address_other_than_the_deployments_is_refused(url: object, leaves: bool) -> None:
     with pytest.raises(Refusal) as caught:
         from_config(config()).deployment("executor.1.a", url, leaves=leaves)
     assert (caught.value.status, caught.value.code) == (403, "unknown_address")
@@ -183,7 +183,7 @@ def test_an_address_that_is_not_the_deployments_is_no_place(url: object, leaves:
 @pytest.mark.parametrize(
     "url", ["http://runtime:99999", "http://runtime:abc", "http://[runtime:11434", "http://ru\u2100ntime:11434"]
 )
-def test_an_address_that_cannot_be_read_is_nobodys(url: str) -> None:
+def test_a_malformed_address_is_refused(url: str) -> None:
     with pytest.raises(Refusal) as caught:
         from_config(config()).deployment("executor.1.a", url, leaves=False)
     assert caught.value.code == "unknown_address"
@@ -199,7 +199,7 @@ def test_an_address_that_cannot_be_read_is_nobodys(url: str) -> None:
         ("open:public.2.g", "https://api.openai.com"),
     ],
 )
-def test_the_path_and_a_port_that_goes_without_saying_do_not_matter(found: str, url: str) -> None:
+def test_path_and_default_port_of_an_address_do_not_matter(found: str, url: str) -> None:
     """LiteLLM adds paths of its own. What counts is who is called."""
     assert from_config(config()).deployment(found, url, leaves=True)
 
@@ -316,7 +316,7 @@ def test_a_policy_that_cannot_be_read_or_disagrees_stops_the_start(path: str, va
         ("io3ops_policy/door/max_body", True),
     ],
 )
-def test_what_has_the_wrong_type_stops_the_start(path: str, value: Any) -> None:
+def test_a_value_of_the_wrong_type_stops_the_start(path: str, value: Any) -> None:
     """`local: 'false'` is true for Python: a cloud would count as local."""
     with pytest.raises(ConfigError) as caught:
         from_config(change(path, value))
@@ -345,7 +345,7 @@ def test_two_deployments_of_one_name_stop_the_start() -> None:
         from_config(twice)
 
 
-def test_the_smallest_limit_of_a_body_is_one() -> None:
+def test_the_smallest_body_limit_is_one_byte() -> None:
     assert from_config(change("io3ops_policy/door/max_body", 1)).gateway.max_body == 1
 
 
@@ -379,7 +379,7 @@ def test_a_forced_value_wins_under_each_of_its_names() -> None:
     assert data == {"max_tokens": 5}
 
 
-def test_each_endpoint_is_spoken_to_in_its_own_words() -> None:
+def test_parameters_are_renamed_for_each_endpoint() -> None:
     """And is not given what it does not know."""
     policy = mode(forced={"max_tokens": 5, "stop": ["END"], "seed": 1})
     for endpoint, expected in (
@@ -421,7 +421,7 @@ def test_the_system_prompt_on_the_other_endpoints() -> None:
     assert [part["text"] for part in parts["system"]] == ["P", "S"]
 
 
-def test_a_prompt_that_is_no_text_is_left_as_it_is() -> None:
+def test_a_prompt_that_is_not_text_stays_unchanged() -> None:
     for given in ([1, 2, 3], ["a", "b"], None):
         data: dict[str, Any] = {"prompt": given}
         apply(mode(system_prompt="P"), COMPLETIONS, data)
@@ -445,7 +445,7 @@ def test_the_system_prompt_stands_alone_when_the_request_has_none(endpoint: Any)
         {"messages": [{"role": "user", "content": [{"type": "tool_result", "content": [{"type": "image"}]}]}]},
     ],
 )
-def test_what_is_denied_is_refused(data: dict[str, Any]) -> None:
+def test_denied_features_are_refused(data: dict[str, Any]) -> None:
     with pytest.raises(Refusal) as caught:
         apply(mode(denied=("tools", "images")), CHAT, data)
     assert caught.value.status == 400
@@ -453,11 +453,11 @@ def test_what_is_denied_is_refused(data: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("content", ["image_url", 5, None, True, {"type": ["image"]}, ["image", 1], []])
-def test_what_is_no_image_is_not_denied(content: object) -> None:
+def test_text_is_not_denied_as_an_image(content: object) -> None:
     apply(mode(denied=("tools", "images")), CHAT, {"messages": [{"role": "user", "content": content}], "tools": []})
 
 
-def test_images_are_looked_for_only_as_deep_as_a_message_goes() -> None:
+def test_the_search_for_images_has_a_depth_limit() -> None:
     deep: Any = "x"
     for _ in range(1000):
         deep = [deep]

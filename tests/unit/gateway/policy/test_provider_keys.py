@@ -1,4 +1,4 @@
-"""The keys of cloud providers as the gateway reads them: a file each, read anew when it changed, and never shown."""
+"""Provider keys: one file each, read again after a change, and masked in responses."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_a_key_is_read_without_its_line_end(tmp_path: Path) -> None:
     assert keys.get("openai") == "sk-1" and keys.get("aws-2_x") == "AKIA:secret"
 
 
-def test_a_new_key_acts_at_once_and_a_removed_one_is_gone(tmp_path: Path) -> None:
+def test_new_and_removed_keys_take_effect_at_once(tmp_path: Path) -> None:
     keys = ProviderKeys(tmp_path)
     assert keys.get("openai") == ""
     write(tmp_path, "openai", b"sk-1\n")
@@ -40,7 +40,7 @@ def test_a_new_key_acts_at_once_and_a_removed_one_is_gone(tmp_path: Path) -> Non
     "name",
     ["", ".", "..", "../openai", "/etc/passwd", "OpenAI", "open.ai", "openai\n", "a/b", "-a", "1a", "a" * 42, "é"],
 )
-def test_a_name_that_is_none_reads_no_file(tmp_path: Path, name: str) -> None:
+def test_an_invalid_name_reads_no_file(tmp_path: Path, name: str) -> None:
     inner = tmp_path / "keys"
     inner.mkdir()
     (tmp_path / "openai").write_bytes(b"sk-outside")
@@ -49,7 +49,7 @@ def test_a_name_that_is_none_reads_no_file(tmp_path: Path, name: str) -> None:
     assert ProviderKeys(inner).get(name) == ""
 
 
-def test_what_cannot_be_read_is_no_key(tmp_path: Path) -> None:
+def test_an_unreadable_file_is_no_key(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     write(tmp_path, "binary", b"\xff\xfe")
     write(tmp_path, "empty", b" \n")
@@ -58,7 +58,7 @@ def test_what_cannot_be_read_is_no_key(tmp_path: Path) -> None:
     assert ProviderKeys(tmp_path / "nowhere").get("openai") == ""
 
 
-def test_a_key_that_was_used_is_taken_out_of_answers(tmp_path: Path) -> None:
+def test_a_used_key_is_masked_in_responses(tmp_path: Path) -> None:
     write(tmp_path, "openai", b"sk-very-secret\n")
     write(tmp_path, "aws", b"AKIA1234:secret/secret+1")
     write(tmp_path, "tiny", b"short")

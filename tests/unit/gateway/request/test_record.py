@@ -1,4 +1,4 @@
-"""What a line of the request log says, and what can never be in one."""
+"""The request record, its line in the request log, and text that must never be in one."""
 
 from __future__ import annotations
 
@@ -14,13 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from io3ops_gateway.request import record as seeing
-from io3ops_gateway.request import responses
+from io3ops_gateway.request import record, responses
 from io3ops_gateway.request.record import Caller, Capture, Decision, RequestRecord, Timing
 from io3ops_gateway.request.usage import Usage
 from io3ops_gateway.request_log import content_capture
 from io3ops_gateway.request_log import entry as request_line
-from io3ops_gateway.request_log import recorder as journals
+from io3ops_gateway.request_log import recorder as request_recorder
 from io3ops_gateway.request_log.recorder import RequestRecorder
 from io3ops_shared.policy import Deployment, ModePolicy
 from io3ops_shared.request_log.schema import Outcome, RequestPath
@@ -34,7 +33,7 @@ def a_request(usage: Usage | None = None, decision: Decision | None = None, **mo
     return RequestRecord("id-1", timing, usage=usage or Usage(), decision=decision or Decision(), **more)
 
 
-def test_the_documents_examples_are_what_is_written(root: Path) -> None:
+def test_the_documents_examples_match_the_written_lines(root: Path) -> None:
     """Field by field, in the same order: the document is the schema."""
     text = (root / "docs" / "request-log.md").read_text()
     first, second, third = (json.loads(found) for found in re.findall(r"```json\n(.*)\n```", text))
@@ -52,7 +51,7 @@ def test_the_documents_examples_are_what_is_written(root: Path) -> None:
     )
     place = Deployment(name="executor.1.smollm2", provider="local", local=True, url="x", window=4096, model="smollm2")
     timings = {"load_duration": 11_100_000, "prompt_eval_duration": 18_200_000, "eval_duration": 479_000_000}
-    chat.attempts = [seeing.Attempt(place, 0.0006, 0.5121, 200, timings={**timings, "total_duration": 510_000_000})]
+    chat.attempts = [record.Attempt(place, 0.0006, 0.5121, 200, timings={**timings, "total_duration": 510_000_000})]
     assert list(request_line.line(chat)) == list(first)
     assert request_line.line(chat) == first | {"time": request_line.line(chat)["time"]}
     assert request_line.line(chat)["attempts"][0] == first["attempts"][0]
@@ -67,7 +66,7 @@ def test_the_documents_examples_are_what_is_written(root: Path) -> None:
 
 def test_a_fallback_to_the_cloud() -> None:
     found = a_request(Usage(prompt=20, completion=12, cost=0.0000312), status=200, path=RequestPath.FULL)
-    found.attempts = [seeing.Attempt(HERE, 10.0, 10.1, 0, "ConnectError"), seeing.Attempt(AWAY, 10.2, 10.4, 200)]
+    found.attempts = [record.Attempt(HERE, 10.0, 10.1, 0, "ConnectError"), record.Attempt(AWAY, 10.2, 10.4, 200)]
     found.timing.first = 10.3
     line = request_line.line(found)
     assert line["attempts"] == [
@@ -78,13 +77,13 @@ def test_a_fallback_to_the_cloud() -> None:
     assert "window" not in line and line["gen_ai"]["response"] == {"model": "g"}
 
 
-def test_an_answer_that_was_not_finished_has_no_reason_for_its_end() -> None:
+def test_an_unfinished_response_has_no_finish_reason() -> None:
     """LiteLLM says one before anybody knows that the client has left."""
     found = a_request(Usage(completion=3, finish_reason="stop"), status=200, outcome=Outcome.CLIENT_LEFT)
     assert request_line.line(found)["gen_ai"] == {"usage": {"output_tokens": 3}}
 
 
-def test_what_is_not_known_is_left_out() -> None:
+def test_unknown_fields_are_left_out() -> None:
     assert request_line.line(a_request(status=404)) == {
         "v": 1, "time": "2023-11-14T22:13:20.250Z", "id": "id-1", "status": 404, "path": "edge", "ms": 500.0
     }  # fmt: skip
@@ -96,29 +95,29 @@ def test_what_is_not_known_is_left_out() -> None:
     (b"\x1b[31m/1.0", "other"), (b"a" * 100_000, "other"), (b"x\n/1", "other"), (b"name/1.2-SECRETWORD", "name 1.2"),
 ])  # fmt: skip
 def test_a_client_is_a_product_and_a_version(agent: bytes, name: str) -> None:
-    assert seeing.new_record([(b"user-agent", agent)]).caller.client == name
+    assert record.new_record([(b"user-agent", agent)]).caller.client == name
 
 
 @given(st.binary(max_size=200))
-def test_only_a_sane_id_is_the_clients(value: bytes) -> None:
-    found = seeing.new_record([(b"x-request-id", value)]).id
+def test_only_a_safe_id_is_taken_from_the_client(value: bytes) -> None:
+    found = record.new_record([(b"x-request-id", value)]).id
     assert re.fullmatch(r"[A-Za-z0-9._:-]{1,128}", found)
     if found.encode() != value:
         assert re.fullmatch(r"[0-9a-f]{12}7[0-9a-f]{3}[89ab][0-9a-f]{15}", found)
 
 
 def test_ids_sort_by_time_and_differ() -> None:
-    made = [seeing.new_id(1_700_000_000 + n / 1000) for n in range(100)]
-    assert made == sorted(made) and len({seeing.new_id(5.0) for _ in range(1000)}) == 1000
+    made = [record.new_id(1_700_000_000 + n / 1000) for n in range(100)]
+    assert made == sorted(made) and len({record.new_id(5.0) for _ in range(1000)}) == 1000
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False))
-def test_any_clock_gives_a_time(seconds: float) -> None:
+def test_any_clock_gives_a_valid_time(seconds: float) -> None:
     assert re.fullmatch(r"-?\d+-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", request_line.timestamp(seconds))
 
 
 @pytest.mark.parametrize("told", ["a secret", "x" * 41, 7, None, ["stop"], "stop\n", "\x1b[1m", "hunter", "Stop"])
-def test_a_reason_is_a_known_word(told: object) -> None:
+def test_only_a_known_finish_reason_is_kept(told: object) -> None:
     """A server may say a word of the prompt."""
     usage = Usage()
     usage.finish(told)
@@ -129,7 +128,7 @@ def test_a_reason_is_a_known_word(told: object) -> None:
 
 
 @pytest.mark.parametrize("told", [True, 10**30, 1 << 53, -1, 1.5, "3", None])
-def test_what_is_no_number_of_tokens_is_none(told: object) -> None:
+def test_an_invalid_token_count_is_ignored(told: object) -> None:
     """LiteLLM reads numbers of any size, and a line with one that does not fit could not be written."""
     found = a_request(status=200)
     found.usage.count(told, told)
@@ -138,7 +137,7 @@ def test_what_is_no_number_of_tokens_is_none(told: object) -> None:
     orjson.dumps(request_line.line(found))
 
 
-def test_what_an_attempt_told_is_not_told_of_the_next_one() -> None:
+def test_usage_of_an_attempt_is_not_reported_for_the_next_one() -> None:
     """A local model answered, its answer was of no use (it had read less than was sent), and a cloud served: LiteLLM tells of that one."""
     found = a_request(status=200)
     found.attempt(HERE)
@@ -157,7 +156,7 @@ def test_what_an_attempt_told_is_not_told_of_the_next_one() -> None:
     ("litellm.BadRequestError: x", "BadRequestError"), ("litellm.litellm.Timeout: x", "Timeout"), ("litellm.MidStreamFallbackError: y", "MidStreamFallbackError"),
     ("litellm.Hunter: 2", "http_500"), ("litellm.HunterError: 2", "http_500"), ("BadRequestError", "http_500"), ("litellm.TimeoutHunter", "http_500"),
 ])  # fmt: skip
-def test_a_kind_of_error_is_a_known_one(message: str, kind: str) -> None:
+def test_only_a_known_class_of_error_is_logged(message: str, kind: str) -> None:
     assert responses.kind(orjson.dumps({"error": {"message": message}}), 500) == kind
 
 
@@ -183,7 +182,7 @@ class Keeper:
         return True
 
 
-def test_a_call_of_litellms_is_written_when_it_has_told() -> None:
+def test_a_full_path_request_is_written_when_litellm_has_reported() -> None:
     lines: list[bytes] = []
 
     async def run() -> None:
@@ -199,8 +198,8 @@ def test_a_call_of_litellms_is_written_when_it_has_told() -> None:
     assert [json.loads(line)["gen_ai"]["usage"] for line in lines] == [{"input_tokens": 3}]
 
 
-def test_nobody_waits_longer_for_litellm_than_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journals, "LATE_SECONDS", 0.0)
+def test_the_wait_for_litellms_report_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(request_recorder, "LATE_SECONDS", 0.0)
     written = asyncio.Event()
 
     async def run() -> None:
@@ -211,7 +210,7 @@ def test_nobody_waits_longer_for_litellm_than_a_moment(monkeypatch: pytest.Monke
     asyncio.run(run())
 
 
-def test_at_the_end_what_waits_is_written() -> None:
+def test_flush_writes_waiting_records() -> None:
     lines: list[bytes] = []
 
     async def run() -> None:
@@ -223,7 +222,7 @@ def test_at_the_end_what_waits_is_written() -> None:
     assert len(lines) == 1
 
 
-def test_who_ends_after_everybody_was_told_is_written_when_the_process_ends() -> None:
+def test_a_request_that_ends_after_the_flush_is_written_on_close() -> None:
     """A worker's loop is closed by then, and its process ends at once."""
     lines: list[bytes] = []
     waited: list[float] = []
@@ -237,10 +236,10 @@ def test_who_ends_after_everybody_was_told_is_written_when_the_process_ends() ->
     asyncio.run(run())
     assert lines == []
     recorder.close()
-    assert len(lines) == 1 and waited == [journals.END_SECONDS] and keeper.closed
+    assert len(lines) == 1 and waited == [request_recorder.END_SECONDS] and keeper.closed
 
 
-def test_what_is_asked_for_is_kept_and_the_line_says_so() -> None:
+def test_requested_content_is_kept_and_the_line_says_so() -> None:
     lines: list[bytes] = []
     keeper = Keeper(wanted=True)
     recorder = RequestRecorder(lines.append, keeper)
@@ -265,7 +264,7 @@ def test_what_is_asked_for_is_kept_and_the_line_says_so() -> None:
     assert line["recorded"] is True and b"hello" not in lines[0] and line["bytes_out"] == 9
 
 
-def test_of_a_long_answer_no_more_is_held_than_is_kept() -> None:
+def test_of_a_long_response_only_the_captured_part_is_held() -> None:
     found = a_request(capture=Capture({}))
 
     async def send(_: Any) -> None: ...
@@ -283,7 +282,7 @@ def test_of_a_long_answer_no_more_is_held_than_is_kept() -> None:
     )
 
 
-def test_a_question_that_cannot_be_written_costs_no_line() -> None:
+def test_a_request_that_cannot_be_serialised_still_has_its_line() -> None:
     """JSON that is read may be nested more deeply than JSON that is written."""
     lines: list[bytes] = []
     keeper = Keeper(wanted=True)
@@ -296,7 +295,7 @@ def test_a_question_that_cannot_be_written_costs_no_line() -> None:
     assert len(lines) == 1 and not keeper.kept and "recorded" not in json.loads(lines[0])
 
 
-def test_a_log_that_the_table_does_not_want_is_not_written_and_content_still_is() -> None:
+def test_content_is_kept_also_without_a_request_log() -> None:
     keeper = Keeper(wanted=True)
     recorder = RequestRecorder(None, keeper)
     found = a_request(status=200, path=RequestPath.LANE, decision=Decision(mode="m"))
@@ -305,8 +304,8 @@ def test_a_log_that_the_table_does_not_want_is_not_written_and_content_still_is(
     assert len(keeper.kept) == 1
 
 
-def test_a_local_server_gets_an_id_that_nobody_else_has() -> None:
-    chosen = seeing.new_record([(b"x-request-id", b"mine")])
+def test_a_local_server_gets_a_unique_id() -> None:
+    chosen = record.new_record([(b"x-request-id", b"mine")])
     assert chosen.id == "mine" and chosen.onward.startswith("mine-") and chosen.onward != chosen.onward
-    ours = seeing.new_record([])
+    ours = record.new_record([])
     assert ours.onward == ours.id
