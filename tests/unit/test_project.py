@@ -121,7 +121,7 @@ def test_preparing_a_release_dates_the_section_and_sets_the_version() -> None:
     [
         ("0.2", CHANGELOG, "is not a version"),
         ("v0.2.0", CHANGELOG, "is not a version"),
-        ("0.1.0", CHANGELOG, r"has a section \[0.1.0\] already"),
+        ("0.1.0", CHANGELOG, r"already has a section \[0.1.0\]"),
         ("0.2.0", CHANGELOG.replace("- A thing.", ""), "Unreleased lists no change"),
         ("0.2.0", CHANGELOG.replace("## [Unreleased]", "## Unreleased"), r"no section \[Unreleased\]"),
     ],
