@@ -671,7 +671,7 @@ def test_the_command_of_the_container(gateway: Gateway, tmp_path: Path) -> None:
         code, out, err = run(*words)
         assert code == 64 and not out and b"usage" in err
     code, out, err = run("status", path=f"{tmp_path}/nobody.sock")
-    assert code == 69 and not out and b"does not answer" in err
+    assert code == 69 and not out and b"does not reply" in err
 
 
 def test_a_place_for_the_socket_that_cannot_be_written_is_a_plain_reason(gateway: Gateway, tmp_path: Path) -> None:
