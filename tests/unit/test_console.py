@@ -29,7 +29,7 @@ def test_a_step_is_announced_with_its_cause_and_closed_with_its_time() -> None:
     assert err.getvalue().splitlines() == ["> images   build gateway: inputs changed", "= images   built (1.0 s)"]
 
 
-def test_a_failing_step_is_marked_and_the_error_passes_on() -> None:
+def test_a_failing_step_is_marked_and_its_error_passes_through() -> None:
     it, _, err = console(Mode.PLAIN)
     with pytest.raises(PortTaken), it.step("port", "check"):
         raise PortTaken("taken")

@@ -1,4 +1,4 @@
-"""What Docker Compose is asked to do, and what its failures are called."""
+"""The calls of Docker Compose, and the errors for its failures."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def compose(recorder: Recorder) -> Compose:
     return Compose(it, Path("/clone"), lambda: "docker")
 
 
-def test_a_start_takes_the_images_that_are_here() -> None:
-    """Compose must neither build nor ask a registry: io3ops did, with its own limits."""
+def test_a_start_neither_builds_nor_pulls_images() -> None:
+    """io3ops builds and pulls images itself, with its own time limits."""
     it = Recorder()
     compose(it).up(("runtime", "gateway"), {})
     assert "--no-build" in it.argv and it.argv[it.argv.index("--pull") + 1] == "never"
@@ -36,7 +36,7 @@ def test_a_start_takes_the_images_that_are_here() -> None:
 
 
 @pytest.mark.parametrize("asked", [False, True])
-def test_volumes_go_only_when_asked(asked: bool) -> None:
+def test_down_removes_volumes_only_when_asked(asked: bool) -> None:
     it = Recorder()
     compose(it).down({}, volumes=asked)
     assert ("--volumes" in it.argv) is asked
@@ -50,6 +50,6 @@ def test_volumes_go_only_when_asked(asked: bool) -> None:
         ("no such image", ComposeFailed),
     ],
 )
-def test_a_port_lost_to_another_program_is_told_from_other_failures(errors: str, kind: type[Exception]) -> None:
+def test_a_taken_port_is_an_error_of_its_own(errors: str, kind: type[Exception]) -> None:
     with pytest.raises(kind):
         compose(Recorder(errors)).up(("gateway",), {"IO3OPS_PORT": "4000"})

@@ -1,4 +1,4 @@
-"""What the engine's answer, or its silence, is taken for."""
+"""The status of the engine, by its answer or its silence."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from io3ops.adapters.docker_engine import DockerEngine, EngineState, EngineStatu
 
 
 class Programs:
-    """Stands in for `Processes`: docker is there, and each subcommand answers what the test says."""
+    """Stands in for `Processes`: docker is installed, and the test sets the answer of each subcommand."""
 
     def __init__(self, compose: str = "2.40.3", context: str = "", docker: bool = True, buildx: str = "v0.30") -> None:
         self._answers = {"compose": compose, "context": context, "buildx": buildx}
@@ -56,16 +56,14 @@ def probe(monkeypatch: pytest.MonkeyPatch, programs: Programs, version: str | Ex
     ],
     ids=["ready", "oldest", "old engine", "old compose", "no compose", "no buildx", "silent", "no docker"],
 )
-def test_each_answer_has_its_name(
+def test_each_answer_of_the_engine_gives_its_status(
     monkeypatch: pytest.MonkeyPatch, programs: Programs, version: str | Exception, expected: EngineStatus
 ) -> None:
     assert probe(monkeypatch, programs, version).status is expected
 
 
-def test_a_socket_that_refuses_this_user_is_not_a_stopped_engine(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """The socket of the context in use is looked at, wherever it is: Docker Desktop, Colima and rootless have their own."""
+def test_a_socket_without_access_is_not_a_stopped_engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The check uses the socket of the current context, because Docker Desktop, Colima and rootless engines have their own."""
     (tmp_path / "docker.sock").touch()
     monkeypatch.setattr(os, "access", lambda *_: False)
     programs = Programs(context=f"unix://{tmp_path}/docker.sock\n")

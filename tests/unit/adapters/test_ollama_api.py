@@ -67,9 +67,7 @@ def test_a_pull_that_fails_halfway_says_what_to_do(
     assert type(caught.value) is kind and hint in caught.value.hint
 
 
-def test_a_model_is_made_from_its_files_with_template_stop_and_window(
-    runtime: Callable[[Handler], OllamaApi], tmp_path: Path
-) -> None:
+def test_create_sends_files_template_stop_and_window(runtime: Callable[[Handler], OllamaApi], tmp_path: Path) -> None:
     weights = tmp_path / "w"
     weights.write_bytes(b"GGUF1234")
     blobs: list[tuple[str, bytes]] = []
@@ -96,7 +94,7 @@ def test_a_model_is_made_from_its_files_with_template_stop_and_window(
     assert created["parameters"] == {"num_ctx": 512, "stop": ["<end>"]} and created["template"] == "{{ .Prompt }}"
 
 
-def test_a_model_without_a_template_keeps_that_of_its_file(
+def test_create_without_a_template_keeps_that_of_the_file(
     runtime: Callable[[Handler], OllamaApi], tmp_path: Path
 ) -> None:
     created: dict[str, Any] = {}
@@ -140,7 +138,7 @@ def test_the_egress_proxys_own_refusal_means_that_the_runtime_is_unreachable(
         (httpx.ReadTimeout("x"), RuntimeRefused, "timed out"),
     ],
 )
-def test_a_broken_connection_is_told_in_plain_words(
+def test_a_broken_connection_is_described_in_plain_words(
     runtime: Callable[[Handler], OllamaApi], error: Exception, kind: type[Io3opsError], words: str
 ) -> None:
     """Both clients, and no class name of a library."""

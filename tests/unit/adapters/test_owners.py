@@ -1,4 +1,4 @@
-"""Whose the keys of a root's clone are: an id that no account of the machine has, and none can be given."""
+"""The owner of the keys in a clone made by root: an id that no account of the machine has or can get."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def taken(*numbers: int) -> Callable[[int], bool]:
     return lambda number: number in numbers
 
 
-def test_the_usual_machine(tmp_path: Path) -> None:
-    """Above systemd's ranges and those of a directory's accounts, and what a container's user may be."""
+def test_an_ordinary_machine_gets_the_first_id(tmp_path: Path) -> None:
+    """It lies above the ranges of systemd and of directory accounts, and is valid for a container's user."""
     found = owners.choose(
         machine(tmp_path, subuid="me:100000:65536\n", uids="0 0 4294967295\n", gids="0 0 4294967295\n")
     )
@@ -51,12 +51,12 @@ def test_the_usual_machine(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("lists", [{"subuid": "me:2100000000:65536\nodd line\n"}, {"subgid": "me:2100010001:1\nx:y:z"}])
-def test_what_is_lent_to_a_users_containers_is_not_taken(tmp_path: Path, lists: dict[str, str]) -> None:
+def test_ids_lent_to_a_users_containers_are_skipped(tmp_path: Path, lists: dict[str, str]) -> None:
     found = owners.choose(machine(tmp_path, **lists))
     assert found != FIRST and not 2_100_000_000 <= found < 2_100_010_002
 
 
-def test_an_account_that_has_it_keeps_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_id_of_an_account_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(owners, "known", taken(FIRST, FIRST + 1))
     assert owners.choose(machine(tmp_path)) == FIRST + 2
 
@@ -65,13 +65,13 @@ def test_an_account_that_has_it_keeps_it(tmp_path: Path, monkeypatch: pytest.Mon
     ("uids", "gids"),
     [("0 100000 65536", "0 100000 65536"), ("0 0 4294967295", "0 100000 65536"), ("0 100000 65536", "0 0 4294967295")],
 )
-def test_a_root_of_a_container_takes_one_that_exists_there(tmp_path: Path, uids: str, gids: str) -> None:
-    """No chown to an id outside of its map is possible, and no account has one of these either."""
+def test_root_in_a_container_gets_an_id_of_its_map(tmp_path: Path, uids: str, gids: str) -> None:
+    """chown fails for an id outside of its map; these ids are in the map, and no account has them."""
     found = owners.choose(machine(tmp_path, uids=uids, gids=gids))
     assert 60_706 <= found <= 61_183
 
 
-def test_where_useradd_may_give_any_id_one_that_nobody_has_must_do(
+def test_if_useradd_may_assign_every_id_an_unused_one_is_chosen(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     everything = "UID_MIN 1000\nUID_MAX 4294967294\n"
@@ -82,7 +82,7 @@ def test_where_useradd_may_give_any_id_one_that_nobody_has_must_do(
     assert "not root" in caught.value.hint
 
 
-def test_users_and_groups_are_both_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_both_users_and_groups_are_searched(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
 
     def nobody(_number: int) -> None:

@@ -1,4 +1,4 @@
-"""`io3ops bench`: what is sent, what the numbers say, how they look, and what the flags take."""
+"""`io3ops bench`: its requests, its statistics, its output and its options."""
 
 from __future__ import annotations
 
@@ -100,10 +100,10 @@ def found(samples: list[Sample], *notes: str) -> Report:
     return report(samples, notes, 1.0, cut=False)
 
 
-# -- what is sent
+# -- requests
 
 
-def test_the_first_local_mode_of_each_task_is_measured_and_clouds_are_named_as_not_called(plan: Plan) -> None:
+def test_by_default_the_first_local_mode_of_each_task_is_measured(plan: Plan) -> None:
     chosen, notes = choose(plan, [])
     assert [d.name for d in chosen] == ["executor.1.main", "embed.1.vec"]
     assert notes == ("not called, because only a cloud serves it: away",)
@@ -115,22 +115,22 @@ def test_modes_can_be_chosen_by_name_and_alias_and_each_is_measured_once(plan: P
         choose(plan, ["executer"])
 
 
-def test_a_cloud_mode_is_never_called_not_even_when_asked(plan: Plan) -> None:
+def test_a_cloud_mode_is_never_called_even_when_named(plan: Plan) -> None:
     assert choose(plan, ["second", "away"])[1] == ("not called, because only a cloud serves it: away",)
     with pytest.raises(CheckFailed) as caught:
         choose(plan, ["away"])
     assert "only a cloud" in caught.value.details
 
 
-def test_no_request_has_a_way_to_a_cloud(plan: Plan) -> None:
+def test_no_request_can_reach_a_cloud(plan: Plan) -> None:
     for mode in ("executor", "second", "embed", "outside", "server"):
         for case in of(plan, mode):
             assert case.gateway["headers"]["x-io3-data-class"] == "internal"
             assert case.direct and not case.direct["url"].startswith("https://")
 
 
-def test_the_direct_way_asks_ollama_for_what_the_gateway_asks_it_for(plan: Plan) -> None:
-    """Window and keep-alive of the table, its system prompt and what it forces; the gateway's request says nothing of them."""
+def test_the_direct_request_equals_the_one_that_the_gateway_sends(plan: Plan) -> None:
+    """It contains the table's window, keep-alive, system prompt and forced parameters, which the gateway adds by itself."""
     chat, stream = of(plan, "executor")
     assert chat.direct == {
         "url": "http://runtime:11434/api/chat",
@@ -152,14 +152,14 @@ def test_the_direct_way_asks_ollama_for_what_the_gateway_asks_it_for(plan: Plan)
     assert stream.gateway["body"]["stream_options"] == {"include_usage": True}
 
 
-def test_vectors_are_asked_of_both(plan: Plan) -> None:
+def test_embeddings_are_requested_on_both_paths(plan: Plan) -> None:
     (case,) = of(plan, "embed")
     assert case.direct and case.direct["url"].endswith("/api/embed") and case.direct["body"]["input"] == [PROMPT]
     assert case.direct["body"]["options"] == {"num_ctx": 512}
     assert case.gateway["body"] == {"model": "embed", "input": PROMPT}
 
 
-def test_a_server_outside_the_stack_is_reached_as_the_gateway_reaches_it(plan: Plan) -> None:
+def test_a_server_outside_the_stack_is_called_through_the_egress_proxy(plan: Plan) -> None:
     (ollama, _), (served, _) = of(plan, "outside"), of(plan, "server")
     assert ollama.direct and served.direct
     assert ollama.direct["url"] == "http://host.docker.internal:11434/api/chat"
@@ -168,7 +168,7 @@ def test_a_server_outside_the_stack_is_reached_as_the_gateway_reaches_it(plan: P
     assert ollama.direct["proxy"] == served.direct["proxy"] == "http://egress:3128"
 
 
-def test_a_server_that_wants_a_key_is_measured_through_the_gateway_only(plan: Plan) -> None:
+def test_a_server_with_an_api_key_is_measured_through_the_gateway_only(plan: Plan) -> None:
     chat, stream = of(plan, "keyed")
     assert chat.direct is None and "needs an API key, which only the gateway has" in chat.why
     asked = job([chat], Options(modes=(), rounds=1, parallel=1, seconds=1), 5)
@@ -177,19 +177,19 @@ def test_a_server_that_wants_a_key_is_measured_through_the_gateway_only(plan: Pl
     assert notes == [f"keyed, {w}: measured through the gateway only: {chat.why}" for w in ("chat", "stream")]
 
 
-def test_the_owners_key_is_only_for_the_gateway(plan: Plan) -> None:
+def test_only_the_gateway_gets_the_owners_key(plan: Plan) -> None:
     for mode in ("executor", "outside", "embed"):
         for case in of(plan, mode):
             assert KEY in str(case.gateway) and KEY not in str(case.direct)
-            assert case.gateway["headers"]["x-io3-probe"], "or the mode's limits would be used up"
+            assert case.gateway["headers"]["x-io3-probe"], "a probe does not use up the mode's rate limits"
 
 
 @pytest.mark.parametrize(("rounds", "bursts"), [(1, 1), (5, 5), (6, 6), (20, 6), (100, 25)])
-def test_bursts_are_fewer_than_rounds_but_enough_to_tell(rounds: int, bursts: int) -> None:
+def test_bursts_are_fewer_than_rounds_but_at_least_six(rounds: int, bursts: int) -> None:
     assert Options(modes=(), rounds=rounds, parallel=4, seconds=60).bursts == bursts
 
 
-# -- what the numbers say
+# -- statistics
 
 
 def test_a_spread_is_the_median_and_the_middle_half() -> None:
@@ -198,14 +198,14 @@ def test_a_spread_is_the_median_and_the_middle_half() -> None:
 
 
 @pytest.mark.parametrize(("pairs", "low", "high"), [(5, None, None), (6, 0, 5), (9, 1, 7), (20, 5, 14)])
-def test_the_range_of_a_difference_is_that_of_order_statistics(pairs: int, low: float, high: float) -> None:
-    """The ranks of the 95 % interval of a median, as tables have them."""
+def test_the_range_of_a_difference_comes_from_order_statistics(pairs: int, low: float, high: float) -> None:
+    """The ranks of the 95 % interval of a median, from published tables."""
     assert difference((0, n) for n in range(pairs)) == Difference(
         median=(pairs - 1) / 2, low=low, high=high, pairs=pairs
     )
 
 
-def test_the_range_holds_the_truth_as_often_as_it_says() -> None:
+def test_the_range_contains_the_true_value_as_often_as_promised() -> None:
     chance = random.Random(1)
     hit = 0
     for _ in range(400):
@@ -215,8 +215,8 @@ def test_the_range_holds_the_truth_as_often_as_it_says() -> None:
     assert 0.93 <= hit / 400 <= 0.99
 
 
-def test_what_slows_both_ways_of_a_round_is_no_difference() -> None:
-    """A machine that gets slower and slower: the spread of each way is large, the gateway's cost is exact."""
+def test_a_slowdown_of_both_paths_is_no_difference() -> None:
+    """On a machine that becomes slower, the spread of each path is large but the gateway's cost is exact."""
     direct = [100.0 + 50 * n for n in range(10)]
     (row, *_) = found(ways(direct, [d + 4 for d in direct])).rows
     assert row.verdict == "measured" and row.difference and row.direct
@@ -227,7 +227,7 @@ def test_what_slows_both_ways_of_a_round_is_no_difference() -> None:
     )
 
 
-def test_a_difference_below_the_noise_is_called_not_measurable() -> None:
+def test_a_difference_within_the_noise_is_called_not_measurable() -> None:
     direct = [100.0] * 10
     (row, *_) = found(ways(direct, [100 + d for d in (-9, -7, -5, -3, 1, 1, 3, 5, 7, 9)])).rows
     assert row.verdict == "below the noise"
@@ -235,12 +235,12 @@ def test_a_difference_below_the_noise_is_called_not_measurable() -> None:
     assert "is within the noise of the pairs" in said and said.endswith("not measurable here")
 
 
-def test_few_pairs_tell_nothing_however_far_apart() -> None:
+def test_few_pairs_give_no_verdict_however_large_the_difference() -> None:
     (row, *_) = found(ways([1.0] * 5, [100.0] * 5)).rows
     assert row.verdict == "too few pairs" and "6 are needed" in bench_text.sentence(row)
 
 
-def test_a_faster_gateway_and_a_lower_rate_are_said_as_such() -> None:
+def test_a_faster_gateway_and_a_lower_rate_are_described() -> None:
     many = found(ways([100.0] * 8, [200.0] * 8, at_once=4)).rows
     rate = next(r for r in many if r.headline)
     assert rate.measure == "requests" and "is lower by 5.00 per s (50 %)" in bench_text.sentence(rate)
@@ -248,7 +248,7 @@ def test_a_faster_gateway_and_a_lower_rate_are_said_as_such() -> None:
     assert "comes sooner by 10.0 ms (10 %)" in bench_text.sentence(row)
 
 
-def test_a_stream_leads_with_its_first_token_and_vectors_have_no_tokens() -> None:
+def test_the_main_measure_of_a_stream_is_its_first_token() -> None:
     rows = found([*ways([100.0] * 6, [104.0] * 6, what="stream"), *ways([9.0], [9.0], what="embeddings")]).rows
     assert [(r.what, r.measure) for r in rows if r.headline] == [("stream", "first token"), ("embeddings", "answer")]
     assert [r.measure for r in rows if r.what == "stream"] == ["first token", "answer", "tokens"]
@@ -257,13 +257,13 @@ def test_a_stream_leads_with_its_first_token_and_vectors_have_no_tokens() -> Non
     assert [r.measure for r in rows if r.what == "embeddings"] == ["answer"]
 
 
-def test_a_burst_counts_all_its_answers_over_its_whole_time() -> None:
+def test_a_bursts_rate_counts_all_answers_over_its_whole_time() -> None:
     answers = tuple(Answer(seconds=s, first=0, tokens=10, served="", error="") for s in (0.1, 0.2, 0.9))
     one = Sample(mode="m", what="chat", at_once=3, round=0, way="gateway", seconds=2.0, answers=answers)
     assert [one.value(m) for m in ("answer", "tokens", "requests")] == [200.0, 15.0, 1.5]
 
 
-def test_a_round_with_an_error_is_counted_and_makes_no_time() -> None:
+def test_a_round_with_an_error_counts_only_as_an_error() -> None:
     samples = ways([100.0] * 7, [100.0] * 7)
     broken = Answer(seconds=0.001, first=0, tokens=0, served="", error="HTTP 503: busy")
     samples[-1] = Sample(
@@ -275,14 +275,14 @@ def test_a_round_with_an_error_is_counted_and_makes_no_time() -> None:
     assert "errors: 1 of 14 requests\n  1 × executor, chat, gateway: HTTP 503: busy" in bench_text.text(it, plot=False)
 
 
-def test_only_the_gateway_can_be_measured() -> None:
+def test_a_case_may_be_measured_through_the_gateway_only() -> None:
     it = found(ways([], [100.0] * 6), "why")
     assert it.rows[0].direct is None and it.rows[0].verdict == "only the gateway"
     shown = bench_text.text(it, plot=True)
     assert "nothing to compare it with" in shown and "note: why" in shown and "direct  " not in shown.split("\n\n")[1]
 
 
-def test_different_work_is_said() -> None:
+def test_different_amounts_of_work_are_noted() -> None:
     samples = ways([100.0] * 2, [100.0])
     longer = Answer(seconds=0.1, first=0, tokens=64, served="", error="")
     samples[-1] = Sample(
@@ -292,14 +292,14 @@ def test_different_work_is_said() -> None:
     assert not found(ways([1.0], [2.0])).notes
 
 
-def test_another_deployment_than_the_one_asked_direct_is_said(plan: Plan) -> None:
+def test_requests_served_by_another_deployment_are_noted(plan: Plan) -> None:
     listed = of(plan, "executor")
     answers = tuple(Answer(seconds=1, first=0, tokens=1, served=n, error="") for n in ("executor.1.main", "rescue.1.x"))
     one = Sample(mode="executor", what="chat", at_once=2, round=0, way="gateway", seconds=1, answers=answers)
     assert [n.split(" served")[0] for n in bench.elsewhere(listed, [one])] == ["executor, chat: rescue.1.x"]
 
 
-# -- how they look
+# -- output
 
 
 def test_the_table_lines_up_and_has_no_colour() -> None:
@@ -335,7 +335,7 @@ def test_a_bar_shows_the_middle_half_and_the_median(low: float, middle: float, h
     assert bench_text.bar(Spread(median=middle, low=low, high=high, count=9), 100.0) == drawn
 
 
-def test_a_range_that_holds_no_difference_shows_where_it_is() -> None:
+def test_a_range_is_drawn_around_zero() -> None:
     noisy = [100 + d for d in (-9, -7, -5, -3, 1, 1, 3, 5, 7, 9)]
     shown = bench_text.picture(found(ways([100.0] * 10, [float(n) for n in noisy])).rows)
     line = next(line for line in shown.splitlines() if "●" in line)
@@ -356,7 +356,7 @@ def test_programs_get_numbers_and_the_sentences() -> None:
     assert data["errors"] == [] and data["notes"] == ["n"] and len(data["in_words"]) == 1
 
 
-# -- how it is run
+# -- the run
 
 
 def says(*lines: dict[str, Any]) -> list[str]:
@@ -372,7 +372,7 @@ DONE = {"done": {"seconds": 1.0, "cut": False}}
 
 
 class Stack:
-    """Tools of a running stack whose measuring program says the given lines."""
+    """Tools of a running stack whose measuring program prints the given lines."""
 
     def __init__(
         self, root: Path, lines: list[str], code: int = 0, *, failure: type[BaseException] | None = None
@@ -417,7 +417,7 @@ def measured(
     return it, lambda: bench.bench(tools, Options(modes=modes, rounds=1, parallel=2, seconds=5))
 
 
-def test_the_key_goes_by_stdin_and_is_in_no_argument(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_key_goes_through_stdin_and_is_in_no_argument(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     it, run = measured(tmp_path, monkeypatch, says(warmed(0, "direct"), DONE), "embed")
     assert run().rows == ()
     assert KEY.encode() in it.stdin and it.stdin.endswith(b"\n") and not any(KEY in a for a in it.argv)
@@ -427,19 +427,19 @@ def test_the_key_goes_by_stdin_and_is_in_no_argument(tmp_path: Path, monkeypatch
     assert it.argv.count("--network") == 1 and it.ran == []
 
 
-def test_the_egress_network_is_joined_only_for_what_is_outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_egress_network_is_joined_only_for_outside_servers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     it, run = measured(tmp_path, monkeypatch, says(DONE), "outside")
     run()
     assert it.argv.count("--network") == 2 and "io3ops_egress" in it.argv
 
 
-def test_a_direct_way_that_is_out_of_reach_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_direct_path_is_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = says(warmed(0, "direct", "HTTP 503: egress"), warmed(0, "gateway"), DONE)
     _, run = measured(tmp_path, monkeypatch, lines, "outside")
     assert "host.docker.internal:11434/api/chat does not answer from the stack's network (HTTP 503" in run().notes[0]
 
 
-def test_a_mode_that_answers_neither_way_is_not_called_measured(plan: Plan) -> None:
+def test_a_mode_that_answers_on_neither_path_is_not_measured(plan: Plan) -> None:
     said = [warmed(0, way, "HTTP 500")["warm"] for way in ("direct", "gateway")]
     assert bench.one_way(of(plan, "embed"), said) == []
     assert len(bench.one_way(of(plan, "embed"), [said[0], warmed(0, "gateway")["warm"]])) == 1
@@ -456,14 +456,14 @@ def test_a_mode_that_fails_at_its_first_request_is_an_error(tmp_path: Path, monk
     assert it.errors == (("second, chat, gateway: HTTP 500", 1),) and {r.what for r in it.rows} == {"stream"}
 
 
-def test_when_nothing_answers_it_is_the_gateways_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_if_no_mode_answers_the_gateway_is_blamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _, run = measured(tmp_path, monkeypatch, says(warmed(0, "gateway", "HTTP 401: no"), DONE), "embed")
     with pytest.raises(GatewayError, match="no mode answers") as caught:
         run()
     assert caught.value.details == "embed, embeddings: HTTP 401: no"
 
 
-def test_a_program_that_ends_early_shows_its_last_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_program_that_ends_early_shows_its_last_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _, run = measured(tmp_path, monkeypatch, ["docker: no such network"], "embed", code=125)
     with pytest.raises(GatewayError) as caught:
         run()
@@ -478,9 +478,7 @@ def test_ctrl_c_removes_the_container(tmp_path: Path, monkeypatch: pytest.Monkey
     assert it.ran == [["docker", "rm", "--force", name]] and name.startswith("io3ops-bench-")
 
 
-def test_a_stack_that_does_not_run_is_said_before_anything_starts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stopped_stack_is_reported_before_anything_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     it, run = measured(tmp_path, monkeypatch, [], "embed")
     monkeypatch.setattr(stack, "own_containers", lambda _: {})
     with pytest.raises(ContainerDied, match="not running: runtime") as caught:
@@ -488,11 +486,11 @@ def test_a_stack_that_does_not_run_is_said_before_anything_starts(
     assert caught.value.hint and it.argv == []
 
 
-# -- the flags
+# -- options
 
 
 def called(monkeypatch: pytest.MonkeyPatch, result: Report, *flags: str) -> tuple[int, str, list[Options]]:
-    """Exit code, stdout, and what was asked for."""
+    """Return the exit code, stdout, and the options that the operation got."""
     wishes: list[Options] = []
     out = io.StringIO()
 
@@ -508,7 +506,7 @@ def called(monkeypatch: pytest.MonkeyPatch, result: Report, *flags: str) -> tupl
     return CliRunner().invoke(io3ops.cli.command.main, ["bench", *flags]).exit_code, out.getvalue(), wishes
 
 
-def test_flags_become_a_wish(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_flags_become_options(monkeypatch: pytest.MonkeyPatch) -> None:
     flags = ["--mode", "a", "--mode", "b", "--rounds", "3", "--parallel", "1", "--seconds", "9"]
     code, _, wishes = called(monkeypatch, found(ways([1.0], [2.0])), *flags)
     assert code == 0 and wishes == [Options(modes=("a", "b"), rounds=3, parallel=1, seconds=9)]
@@ -518,12 +516,12 @@ def test_flags_become_a_wish(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     "flags", [["--rounds", "0"], ["--parallel", "0"], ["--seconds", "0"], ["--seconds", "x"], ["executor"]]
 )
-def test_what_makes_no_sense_is_a_wrong_command_line(monkeypatch: pytest.MonkeyPatch, flags: list[str]) -> None:
+def test_invalid_flags_are_a_wrong_command_line(monkeypatch: pytest.MonkeyPatch, flags: list[str]) -> None:
     code, _, wishes = called(monkeypatch, found([]), *flags)
     assert code == 2 and wishes == []
 
 
-def test_the_picture_comes_only_when_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_picture_is_drawn_only_with_plot(monkeypatch: pytest.MonkeyPatch) -> None:
     result = found(ways([1.0] * 6, [2.0] * 6))
     assert "█" not in called(monkeypatch, result)[1]
     assert "█" in called(monkeypatch, result, "--plot")[1]

@@ -1,4 +1,4 @@
-"""Which engine problem gives which error, and what would be installed. Decisions only."""
+"""The error for each engine problem, and the packages that would be installed. Decisions only."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_an_old_debian_takes_only_the_engine_from_the_newer_suite() -> None:
     chosen = choose_install(machine(), {"docker.io": "20.10.24+dfsg1-1", "docker-compose": "1.29.2-3"})
     assert chosen.suite == "forky"
     assert "iptables" in chosen.packages
-    assert "forky" in chosen.text(), "what comes from elsewhere is said before it is done"
+    assert "forky" in chosen.text(), "packages from another suite are announced before the installation"
 
 
 def test_a_new_debian_takes_its_own_packages() -> None:
@@ -65,12 +65,12 @@ def test_ubuntu_has_another_name_for_compose() -> None:
     assert "docker-compose-v2" in choose_install(machine(distribution="ubuntu"), {}).packages
 
 
-def test_an_engine_of_the_distribution_below_25_is_not_taken() -> None:
+def test_an_engine_below_25_of_the_distribution_is_not_used() -> None:
     assert choose_install(machine(), {"docker.io": "24.0.9-1", "docker-compose": "2.26.1-4"}).suite == "forky"
 
 
 def test_only_the_named_packages_come_from_the_newer_suite() -> None:
-    """Everything else of that suite stays below what is installed (100) and the distribution's own (500)."""
+    """Other packages of that suite have a lower priority than installed ones (100) and the distribution's own (500)."""
     written: dict[str, str] = {}
 
     class Tee:
@@ -87,7 +87,7 @@ def test_only_the_named_packages_come_from_the_newer_suite() -> None:
 
 
 def test_versions_are_read_in_every_language() -> None:
-    """apt translates the word that is looked for."""
+    """apt translates the label of the version."""
 
     class German:
         def run(self, argv: list[str], *, env: dict[str, str] | None = None) -> Finished:

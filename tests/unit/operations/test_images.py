@@ -1,4 +1,4 @@
-"""Which image is used, what its name stands for, and what a build may not tell."""
+"""The choice of images, the digest in their tags, and the secrets of a build."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ def runtime(it: Any) -> tuple[images.Origin, str]:
     return found.origin, found.tag
 
 
-def test_an_image_that_is_there_asks_no_registry(root: Path) -> None:
+def test_a_present_image_asks_no_registry(root: Path) -> None:
     it = tools(root, {"io3ops/ollama:", "io3ops/gateway:"})
     assert not images.decide(it, runs_runtime=True).missing and it.asked == []
 
 
-def test_without_a_registry_the_runtime_is_built_and_with_one_taken(root: Path) -> None:
+def test_the_runtime_is_pulled_from_a_registry_or_built_without_one(root: Path) -> None:
     it = tools(root, set())
     assert runtime(it)[0] is images.Origin.BUILD and max(it.asked) <= 3, "an unreachable registry costs at most 3 s"
     assert runtime(tools(root, set(), registry=True))[0] is images.Origin.OFFICIAL
-    assert runtime(tools(root, {images.OFFICIAL}))[0] is images.Origin.OFFICIAL, "the vendor's image is here already"
+    assert runtime(tools(root, {images.OFFICIAL}))[0] is images.Origin.OFFICIAL, "the vendor's image is already present"
 
 
 def test_the_setting_decides(root: Path) -> None:
@@ -60,7 +60,7 @@ def test_the_setting_decides(root: Path) -> None:
     assert runtime(tools(root, {built}, registry=True, IO3OPS_IMAGES="registry"))[0] is images.Origin.OFFICIAL
 
 
-def test_every_file_that_a_build_reads_is_in_the_name(tmp_path: Path) -> None:
+def test_the_digest_covers_every_file_that_a_build_reads(tmp_path: Path) -> None:
     (tmp_path / "d/sub").mkdir(parents=True)
     for name, text in (("d/a", "1"), ("d/sub/b", "2"), ("lock", "3")):
         (tmp_path / name).write_text(text)
@@ -73,16 +73,16 @@ def test_every_file_that_a_build_reads_is_in_the_name(tmp_path: Path) -> None:
     assert len(seen) == 5
     (tmp_path / "d/__pycache__").mkdir()
     (tmp_path / "d/__pycache__/x.pyc").write_text("x")
-    assert images.digest(tmp_path, ("d", "lock")) in seen, "compiled files are no input"
+    assert images.digest(tmp_path, ("d", "lock")) in seen, "compiled files are not an input"
 
 
-def test_the_gateways_inputs_are_what_its_dockerfile_takes_from_the_clone(root: Path) -> None:
+def test_the_gateways_inputs_are_those_that_its_dockerfile_copies(root: Path) -> None:
     assert {"images/gateway", "requirements/gateway.lock", "src/io3ops_gateway"} <= set(images.GATEWAY_INPUTS)
     assert "images/ollama" in images.RUNTIME_INPUTS
 
 
-def test_one_version_of_ollama_is_named_everywhere(root: Path) -> None:
-    """A tag that says another version than what is in the image would be worse than none."""
+def test_every_file_names_the_same_version_of_ollama(root: Path) -> None:
+    """A tag with another version than the image contains would mislead."""
     dockerfile = (root / "images/ollama/Dockerfile").read_text("utf-8")
     named = {
         images.OLLAMA_VERSION,
@@ -102,4 +102,4 @@ def test_an_index_with_a_password_reaches_a_build_only_as_a_secret(root: Path, t
         assert not [a for a in argv if "hunter2" in a]
         files = [Path(a.split("src=")[1]) for a in argv if "src=" in a]
         assert len([f for f in files if "hunter2" in f.read_text("utf-8")]) == 3
-    assert not [f for f in files if f.exists()], "gone with the build"
+    assert not [f for f in files if f.exists()], "removed after the build"

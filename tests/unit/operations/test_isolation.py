@@ -1,4 +1,4 @@
-"""What the tries from inside come to, and what the routes of a container say."""
+"""The results of the tests inside containers, and the parser of their routes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SIX = (
 
 
 @pytest.mark.parametrize("word", ["tcp", "udp"])
-def test_one_answer_from_outside_is_a_way_out(word: str) -> None:
+def test_one_open_connection_is_a_way_out(word: str) -> None:
     said = SHUT | {word: [*SHUT[word][:-1], "open"]}
     found = isolation.direct("gateway", ASKED, said, OPEN)[0]
     assert found.state == "failed" and f"8.8.8.8:53 ({word})" in found.detail
@@ -48,15 +48,15 @@ def test_one_answer_from_outside_is_a_way_out(word: str) -> None:
         ),
     ],
 )
-def test_a_default_route_must_lead_to_nobody(
+def test_a_default_route_must_lead_to_no_machine(
     ways: list[list[Any]], control: list[list[Any]], state: str, words: str
 ) -> None:
-    """Silence proves nothing: a packet that nobody answers has left all the same."""
+    """Silence proves nothing: a packet without an answer has left too."""
     found = isolation.default_route("gateway", ways, control)
     assert (found.about, found.state) == ("gateway: no default route", state) and words in found.detail
 
 
-def test_the_routes_of_a_container_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_routes_of_a_container_are_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "byteorder", "little")
     assert (
         probe.routes(HEAD + EDGE + INSIDE) == [("10.239.3.30", "eth1")]
@@ -70,7 +70,7 @@ def test_the_routes_of_a_container_are_read(monkeypatch: pytest.MonkeyPatch) -> 
     ) == [("fe80::1", "eth1")]
 
 
-def test_somebody_is_there_when_the_kernel_knows_who() -> None:
+def test_a_machine_answers_if_the_kernel_knows_its_address() -> None:
     assert probe.somebody("10.239.3.30", ARP.format(flags="0x2", address="02:42:0a:ef:03:11"))
     assert not probe.somebody("10.239.3.30", ARP.format(flags="0x0", address="00:00:00:00:00:00"))
     assert not probe.somebody("10.239.3.3", ARP.format(flags="0x2", address="02:42:0a:ef:03:11"))

@@ -1,4 +1,4 @@
-"""Models as a runtime reports them: what counts as there, as loaded, as local, and as fitting on its disk."""
+"""Models as a runtime reports them: installed, loaded, local, and small enough for its disk."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def installed(plan: Plan, *, remote: bool = False) -> tuple[InstalledModel, ...]
     return tuple(InstalledModel(name=m.runtime_name, digest="d", size=1, remote=remote) for m in plan.models)
 
 
-def test_a_model_that_runs_elsewhere_is_refused(monkeypatch: pytest.MonkeyPatch, plan: Plan) -> None:
+def test_a_model_on_another_machine_is_refused(monkeypatch: pytest.MonkeyPatch, plan: Plan) -> None:
     with pytest.raises(RuntimeRefused, match="prompts would leave"):
         models.states(runtime(monkeypatch, installed(plan, remote=True), ()), plan)
 
@@ -52,16 +52,16 @@ def test_a_model_counts_as_loaded_only_with_the_tables_window(monkeypatch: pytes
     assert [(s.missing, s.ready) for s in found] == [(False, False), (False, True)]
 
 
-def test_what_is_not_installed_is_missing(monkeypatch: pytest.MonkeyPatch, plan: Plan) -> None:
+def test_a_model_that_is_not_installed_is_missing(monkeypatch: pytest.MonkeyPatch, plan: Plan) -> None:
     found = models.states(runtime(monkeypatch, installed(plan)[:1], ()), plan)
     assert [s.missing for s in found] == [False, True]
 
 
 @pytest.mark.parametrize(("free_mb", "fits"), [(100, False), (300, False), (400, True)])
-def test_room_for_the_models_and_a_reserve_is_needed(
+def test_a_fetch_needs_room_for_the_models_and_a_reserve(
     monkeypatch: pytest.MonkeyPatch, plan: Plan, free_mb: int, fits: bool
 ) -> None:
-    """The starter's two models have 177 MB; 200 MB stay free."""
+    """The starter's two models need 177 MB, and 200 MB must stay free."""
     answer = f"Filesystem 1024-blocks Used Available Capacity Mounted on\n/dev/x 9 9 {free_mb * 1000} 9% /models\n"
     tools: Any = SimpleNamespace(
         settings=SimpleNamespace(project="p"),

@@ -1,4 +1,4 @@
-"""Folders that were replaced under a running container, and what may be claimed of the gateway: an engine that is a function."""
+"""Folders that were replaced under a running container, and the gateway's confirmation of files. The engine is a stand-in."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ GATEWAY = Container(
 
 
 class Engine:
-    """The gateway's container: for each place the folder that was mounted, which a rename does not change."""
+    """The gateway's container: by path, the mounted folder, which a rename does not change."""
 
     def __init__(self, mounted: dict[str, int], root: Path) -> None:
         self.mounted = mounted
         self.root = root
         self.asked: list[list[str]] = []
         self.silent = False
-        # How many looks come too early to see anything.
+        # The number of looks that come too early to see the mark.
         self.late = 0
 
     def execute(self, _container: str, argv: list[str], *, errors: bool) -> tuple[int, str]:
-        assert not errors, "the two streams are mixed in the middle of a line"
+        assert not errors, "stderr could interrupt a line of stdout"
         self.asked.append(argv)
         if self.silent:
             return 126, ""
@@ -80,7 +80,7 @@ def tools(clone: Settings, engine: Engine, **more: Any) -> Any:
 
 
 def swap(folder: Path) -> None:
-    """A restore: the old folder goes, one with the same content comes."""
+    """Replace a folder as a restore does: by another one with the same content."""
     folder.rename(folder.with_name(f"{folder.name}.old"))
     shutil.copytree(folder.with_name(f"{folder.name}.old"), folder)
 
@@ -89,7 +89,7 @@ def left(root: Path) -> list[Path]:
     return list(root.rglob(f"{files.MARK}*"))
 
 
-def test_every_folder_that_the_compose_files_lend_is_known(clone: Settings) -> None:
+def test_every_bind_mount_of_the_compose_files_is_known(clone: Settings) -> None:
     found = mounts.bound(clone.root)
     assert set(found) == {"gateway", "loader", "egress", "observer", "outlet"}
     assert found["gateway"]["/run/keys"] == clone.keys_file.parent and len(found["gateway"]) == 8
@@ -98,15 +98,15 @@ def test_every_folder_that_the_compose_files_lend_is_known(clone: Settings) -> N
     assert set(found["observer"]) == {"/run/logs", "/run/observer", "/run/ca"}
 
 
-def test_folders_that_are_still_the_same_are_not_stale_and_nothing_is_left_in_them(
-    clone: Settings, engine: Engine
-) -> None:
+def test_unchanged_folders_are_not_stale_and_keep_no_mark(clone: Settings, engine: Engine) -> None:
     (clone.keys_file.parent / f"{files.MARK}old").write_text("")
     os.utime(clone.keys_file.parent / f"{files.MARK}old", (time.time() - 7200,) * 2)
     (clone.keys_file.parent / f"{files.MARK}other").write_text("")
     assert mounts.stale(tools(clone, engine), {"gateway": GATEWAY}) == {}
     assert len(engine.asked) == 1 and len(engine.asked[0]) == 2 + 1 + 8, "one question"
-    assert [path.name for path in left(clone.root)] == [f"{files.MARK}other"], "another process may still look for it"
+    assert [path.name for path in left(clone.root)] == [f"{files.MARK}other"], (
+        "a young mark may belong to another process"
+    )
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_folders_that_are_still_the_same_are_not_stale_and_nothing_is_left_in_th
         "/run/logs",
     ],
 )
-def test_each_folder_that_was_replaced_or_is_gone_is_seen(clone: Settings, engine: Engine, place: str) -> None:
+def test_each_replaced_or_missing_folder_is_detected(clone: Settings, engine: Engine, place: str) -> None:
     folder = mounts.bound(clone.root)["gateway"][place]
     swap(folder)
     found = mounts.stale(tools(clone, engine), {"gateway": GATEWAY})
@@ -133,19 +133,19 @@ def test_each_folder_that_was_replaced_or_is_gone_is_seen(clone: Settings, engin
     assert mounts.stale(tools(clone, engine), {"gateway": GATEWAY}, only=[clone.table]) == {}
 
 
-def test_a_shared_folder_that_shows_it_later_is_looked_at_again(clone: Settings, engine: Engine) -> None:
+def test_a_slow_shared_folder_is_examined_again(clone: Settings, engine: Engine) -> None:
     engine.late = 2
     assert mounts.stale(tools(clone, engine), {"gateway": GATEWAY}) == {}
 
 
-def test_a_container_that_says_nothing_is_not_taken_for_one_that_has_them(clone: Settings, engine: Engine) -> None:
+def test_a_container_that_cannot_be_examined_is_reported(clone: Settings, engine: Engine) -> None:
     engine.silent = True
     assert mounts.stale(tools(clone, engine), {"gateway": GATEWAY}) == {"gateway": ()}
     assert not left(clone.root)
     assert mounts.stale(tools(clone, engine), {"gateway": replace(GATEWAY, status="exited")}) == {}
 
 
-def test_the_marks_go_also_when_the_engine_does(
+def test_marks_are_removed_when_the_engine_fails(
     clone: Settings, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def lost(*_: object, **__: object) -> None:
@@ -164,15 +164,15 @@ def test_the_marks_go_also_when_the_engine_does(
         mounts.stale(tools(clone, engine), {"gateway": GATEWAY})
 
 
-def test_a_mark_is_no_file_of_a_handed_folder(tmp_path: Path) -> None:
-    """`health` may look while `up` writes."""
+def test_a_mark_does_not_count_as_a_mounted_file(tmp_path: Path) -> None:
+    """`health` may put a mark into a folder while `up` writes to it."""
     (tmp_path / f"{files.MARK}x").write_text("")
     assert files.read_folder(tmp_path) == {}
     files.sync_folder(tmp_path, {"a": b"x"})
     assert (tmp_path / f"{files.MARK}x").exists() and files.read_folder(tmp_path) == {"a": b"x"}
 
 
-# -- what may be claimed of the running gateway
+# -- the confirmation of the running gateway
 
 
 def asking(clone: Settings, engine: Engine, held: Any, gateway: Container | None = GATEWAY) -> Any:
@@ -202,12 +202,14 @@ def sha(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def test_what_the_gateway_holds_is_taken(clone: Settings, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_the_gateway_reports_is_confirmed(
+    clone: Settings, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     clone.keys_file.write_bytes(b"new")
     held = iter([sha(b"old"), sha(b"new")])
     monkeypatch.setattr(confirm, "PATIENCE", 60.0)
     found = confirm.confirm(asking(clone, engine, lambda: next(held)), confirm.KEYS, clone.keys_file)
-    assert found.state == "taken" and found.settled, "it is asked again before it is taken to be blind"
+    assert found.state == "taken" and found.settled, "the question is repeated, because a shared folder may be slow"
     clone.keys_file.unlink()
     assert confirm.confirm(asking(clone, engine, ""), confirm.KEYS, clone.keys_file).state is confirm.State.TAKEN
 
@@ -223,7 +225,7 @@ def test_what_the_gateway_holds_is_taken(clone: Settings, engine: Engine, monkey
         (KeyboardInterrupt(), "unknown", "was interrupted before the running gateway confirmed it"),
     ],
 )
-def test_what_it_does_not_say_is_not_claimed(
+def test_a_file_that_the_gateway_does_not_report_is_not_confirmed(
     clone: Settings, engine: Engine, held: Any, state: str, words: str
 ) -> None:
     clone.keys_file.write_bytes(b"new")
@@ -241,7 +243,7 @@ def interrupted(*_: object, **__: object) -> None:
 
 
 @pytest.mark.parametrize("gateway", [None, replace(GATEWAY, status="exited"), replace(GATEWAY, working_dir="/tmp")])
-def test_without_a_gateway_of_this_clone_it_holds_from_the_next_start(
+def test_without_a_gateway_of_this_clone_a_file_counts_from_the_next_start(
     clone: Settings, engine: Engine, gateway: Container | None
 ) -> None:
     clone.keys_file.write_bytes(b"new")
@@ -250,7 +252,7 @@ def test_without_a_gateway_of_this_clone_it_holds_from_the_next_start(
 
 
 @pytest.mark.parametrize(("free", "state"), [(True, "none"), (False, "unknown")])
-def test_an_engine_that_does_not_answer_means_no_gateway_only_where_nothing_listens(
+def test_a_silent_engine_means_no_gateway_only_if_the_port_is_free(
     clone: Settings, engine: Engine, monkeypatch: pytest.MonkeyPatch, free: bool, state: str
 ) -> None:
     monkeypatch.setattr(machine, "port_free", lambda _port: free)
@@ -259,7 +261,7 @@ def test_an_engine_that_does_not_answer_means_no_gateway_only_where_nothing_list
     assert found.state == state
 
 
-def test_a_folder_that_the_command_writes_about_must_be_the_same(clone: Settings, engine: Engine) -> None:
+def test_a_file_is_not_confirmed_if_a_folder_was_replaced(clone: Settings, engine: Engine) -> None:
     asked = asking(clone, engine, "")
     assert confirm.confirm(asked, confirm.KEYS, clone.keys_file, [clone.content]).state is confirm.State.TAKEN
     swap(clone.content)

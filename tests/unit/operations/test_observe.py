@@ -1,4 +1,4 @@
-"""`observe:` in the table: nothing of it without it, and with it no way out for anybody else."""
+"""`observe:` in the table: it adds the observer's services, and no other service gets a way out."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def settings(tmp_path: Path) -> Settings:
     return read_settings({}, tmp_path, {})
 
 
-def test_without_it_there_is_nothing_of_it(settings: Settings) -> None:
+def test_without_observe_the_stack_has_no_part_of_it(settings: Settings) -> None:
     off = plan("")
     assert not off.observe.on and off.collector == "" and off.collectors == ()
     assert observe.overlays(off) == () and observe.services(off) == () and observe.variables(settings, off) == {}
@@ -60,8 +60,8 @@ def test_without_it_there_is_nothing_of_it(settings: Settings) -> None:
 @pytest.mark.parametrize(
     "section", ["observe: {metrics_port: 9464}", "observe: {otlp_url: 'https://otel.example'}", BOTH]
 )
-def test_the_gateway_is_the_same_with_it(section: str) -> None:
-    """Nothing is rendered of it, nothing is among what the gateway may reach: switching it on disturbs no request."""
+def test_observe_does_not_change_the_gateway(section: str) -> None:
+    """The rendered file and the gateway's targets stay the same, so switching it on disturbs no request."""
     assert render(plan(section)) == render(plan(""))
     assert plan(section).outside == plan("").outside and plan(section).secrets == plan("").secrets
 
@@ -75,7 +75,9 @@ def test_the_gateway_is_the_same_with_it(section: str) -> None:
         ("observe: {}", [], []),
     ],
 )
-def test_each_part_brings_what_it_needs(section: str, files: list[str], services: list[str]) -> None:
+def test_metrics_and_traces_each_add_their_files_and_services(
+    section: str, files: list[str], services: list[str]
+) -> None:
     found = plan(section)
     assert observe.overlays(found) == tuple(f"compose/{name}.yaml" for name in files)
     assert observe.services(found) == tuple(services)
@@ -94,7 +96,7 @@ def test_each_part_brings_what_it_needs(section: str, files: list[str], services
         ("https://otel.example", "https://otel.example", ("https", "otel.example", 443)),
     ],
 )
-def test_the_outlet_lets_through_the_collector_and_nothing_else(
+def test_the_outlet_allows_the_collector_only(
     settings: Settings, url: str, seen: str, pair: tuple[str, str, int]
 ) -> None:
     found = plan(f"observe: {{otlp_url: '{url}'}}")
@@ -106,7 +108,7 @@ def test_the_outlet_lets_through_the_collector_and_nothing_else(
     assert pair[1] not in mounted_files.wanted(settings, found).egress["egress.conf"].decode()
 
 
-def test_what_is_handed_out_comes_and_goes_with_the_table(settings: Settings) -> None:
+def test_mounted_files_follow_the_table(settings: Settings) -> None:
     for section in (BOTH, "observe: {metrics_port: 1}", ""):
         wanted = mounted_files.wanted(settings, plan(section))
         mounted_files.write(settings, wanted, None)
@@ -114,7 +116,7 @@ def test_what_is_handed_out_comes_and_goes_with_the_table(settings: Settings) ->
     assert list(settings.outlet_folder.iterdir()) == [] == list(settings.observer_folder.iterdir())
 
 
-def test_the_observer_reads_the_words_that_io3ops_writes(tmp_path: Path) -> None:
+def test_the_observer_reads_the_labels_that_io3ops_writes(tmp_path: Path) -> None:
     (tmp_path / "words.json").write_text(words(plan(BOTH)))
     found = WordsFile(tmp_path / "words.json")
     assert found.refresh() and not found.refresh()
@@ -123,10 +125,10 @@ def test_the_observer_reads_the_words_that_io3ops_writes(tmp_path: Path) -> None
     (tmp_path / "words.json").write_text("{")
     with pytest.raises(ValueError, match="Expecting"):
         found.refresh()
-    assert found.words.modes == {"executor"}, "those that were read last"
+    assert found.words.modes == {"executor"}, "the last labels that were read"
 
 
-def test_what_is_set_can_be_read_back() -> None:
+def test_resolved_shows_the_settings_of_observe() -> None:
     document, _ = read_document(table(BOTH))
     assert document is not None
     rows = {r.path: (r.value, r.origin) for r in resolved(document)}
@@ -146,7 +148,7 @@ OBSERVER = Container(
 )  # fmt: skip
 
 
-def test_a_port_that_is_not_ours_is_noticed_before_anything_starts(
+def test_a_taken_metrics_port_is_reported_before_anything_starts(
     monkeypatch: pytest.MonkeyPatch, settings: Settings
 ) -> None:
     monkeypatch.setattr(machine, "port_free", lambda _port: False)
@@ -172,7 +174,7 @@ def test_health_asks_the_observer_itself(monkeypatch: pytest.MonkeyPatch, settin
         health._observer(look)
 
 
-def test_isolation_knows_whose_port_it_is() -> None:
+def test_isolation_allows_the_observers_own_port() -> None:
     def one(service: str, host: str) -> str:
         bound = {"9464/tcp": [{"HostIp": host, "HostPort": "9464"}]}
         findings = isolation.exposed({service: {"NetworkSettings": {"Ports": bound}}}, {})
@@ -194,7 +196,7 @@ def test_isolation_knows_whose_port_it_is() -> None:
 
 @pytest.fixture
 def merged(root: Path) -> dict[str, Any]:
-    """The services and networks of the three overlays, put together as Compose does it."""
+    """The services and networks of the three overlays, merged like Compose does."""
     services: dict[str, Any] = {}
     networks: dict[str, Any] = {}
     for name in ("observe", "observe-metrics", "observe-otlp"):
@@ -208,8 +210,10 @@ def merged(root: Path) -> dict[str, Any]:
     return {"services": services, "networks": networks}
 
 
-def test_what_is_added_is_contained(merged: dict[str, Any]) -> None:
-    assert set(merged["services"]) == {"observer", "outlet"}, "no line about the gateway, so nothing changes for it"
+def test_the_added_services_are_contained(merged: dict[str, Any]) -> None:
+    assert set(merged["services"]) == {"observer", "outlet"}, (
+        "the overlays do not mention the gateway, so they cannot change it"
+    )
     for found in merged["services"].values():
         assert found["read_only"] is True and found["init"] is True and found["cap_drop"] == ["ALL"]
         assert found["security_opt"] == ["no-new-privileges:true"] and found["pids_limit"] <= 64
@@ -221,10 +225,12 @@ def test_what_is_added_is_contained(merged: dict[str, Any]) -> None:
         )
         assert "secrets" not in found
     sources = [volume["source"] for volume in merged["services"]["observer"]["volumes"]]
-    assert sources == ["./.io3ops/logs", "./.io3ops/observer", "./.io3ops/ca"], "no key, no prompt, no table"
+    assert sources == ["./.io3ops/logs", "./.io3ops/observer", "./.io3ops/ca"], (
+        "no folder with keys, prompts or the table"
+    )
 
 
-def test_its_networks_lead_nowhere_but_from_the_outlet(root: Path, merged: dict[str, Any]) -> None:
+def test_only_the_outlets_network_leads_outside(root: Path, merged: dict[str, Any]) -> None:
     assert set(merged["services"]["observer"]["networks"]) == {"observer", "metrics"}
     assert merged["services"]["outlet"]["networks"] == ["observer", "collector"]
     assert merged["networks"]["observer"] == {"internal": True}
@@ -234,7 +240,9 @@ def test_its_networks_lead_nowhere_but_from_the_outlet(root: Path, merged: dict[
     assert "ports" not in merged["services"]["outlet"] and merged["services"]["observer"]["dns"] == ["127.0.0.1"]
     text = "".join((root / name).read_text("utf-8") for name in ("compose.yaml", "compose/egress.yaml"))
     for network in merged["networks"]:
-        assert not re.search(rf"networks: .*\b{network}\b", text), "the gateway and its proxy are in none of them"
+        assert not re.search(rf"networks: .*\b{network}\b", text), (
+            "the gateway and its proxy are in none of these networks"
+        )
 
 
 def test_litellm_does_not_find_the_observers_libraries(root: Path, merged: dict[str, Any]) -> None:
@@ -246,12 +254,12 @@ def test_litellm_does_not_find_the_observers_libraries(root: Path, merged: dict[
         assert "prometheus_client" not in name.read_text("utf-8")
 
 
-def test_its_inputs_are_in_the_images_name(root: Path) -> None:
+def test_the_images_digest_covers_the_observer(root: Path) -> None:
     assert {"requirements/observer.lock", "src/io3ops_observer"} <= set(images.GATEWAY_INPUTS)
     allowed = (root / ".dockerignore").read_text("utf-8").splitlines()
     assert "!requirements/observer.lock" in allowed and "!src/io3ops_observer/**" in allowed
 
 
-def test_the_editors_schema_knows_it(root: Path) -> None:
+def test_the_editors_schema_contains_observe(root: Path) -> None:
     schema = json.loads((root / "runtime/routing.schema.json").read_text("utf-8"))
     assert set(schema["properties"]["observe"]["properties"]) == {"metrics_port", "otlp_url"}

@@ -1,4 +1,4 @@
-"""The stack's decisions, with an engine that is a list of answers: who runs it, who may, and how a wait ends."""
+"""Decisions about the stack, with an engine that is a list of answers: owners, ports, users, and the end of a wait."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def settings(root: Path, **environment: str) -> Settings:
 
 
 def tools(*answers: Container | None, timeout: str = "120") -> Any:
-    """Each poll takes the next answer; the last one stays."""
+    """Each poll gets the next answer; the last one is repeated."""
     left = list(answers)
 
     def containers(_project: str) -> dict[str, Container]:
@@ -43,7 +43,7 @@ def tools(*answers: Container | None, timeout: str = "120") -> Any:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Time that passes only while the loop sleeps."""
+    """A clock that advances only when the loop sleeps."""
     now = [1000.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     monkeypatch.setattr(time, "sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
@@ -68,18 +68,18 @@ def test_a_wait_ends_when_ready(clock: list[float]) -> None:
     ],
     ids=["exited", "restarting", "restarted", "memory", "gone"],
 )
-def test_a_wait_ends_at_once_when_the_container_does(clock: list[float], later: Container | None, words: str) -> None:
+def test_a_wait_ends_at_once_when_the_container_ends(clock: list[float], later: Container | None, words: str) -> None:
     with pytest.raises(ContainerDied, match=words) as caught:
         waiting.wait(tools(GATEWAY, later), READY, 0)
     assert clock[0] < 1000.5 and caught.value.hint
     assert later is None or caught.value.details == "its last words"
 
 
-def test_restarts_of_an_earlier_time_do_not_end_a_wait(clock: list[float]) -> None:
+def test_earlier_restarts_do_not_end_a_wait(clock: list[float]) -> None:
     waiting.wait(tools(replace(GATEWAY, restarts=2), replace(GATEWAY, restarts=2, health="healthy")), READY, 2)
 
 
-def test_a_wait_has_an_end(clock: list[float]) -> None:
+def test_a_wait_times_out(clock: list[float]) -> None:
     with pytest.raises(NotReady, match="health starting") as caught:
         waiting.wait(tools(GATEWAY, timeout="7"), READY, 0)
     assert 1007 < clock[0] < 1008 and caught.value.details == "its last words"
@@ -103,7 +103,7 @@ def test_the_gateway_is_never_root_outside_its_container(
     assert ownership.container_user({"SecurityOptions": options}) == owner
 
 
-def test_another_clones_containers_are_left_alone_and_a_removed_clones_are_not(tmp_path: Path) -> None:
+def test_containers_of_another_clone_are_left_alone_unless_it_was_removed(tmp_path: Path) -> None:
     mine, other = tmp_path / "mine", tmp_path / "other"
     mine.mkdir()
     other.mkdir()
@@ -118,7 +118,7 @@ def test_another_clones_containers_are_left_alone_and_a_removed_clones_are_not(t
     [{}, {"gateway": replace(GATEWAY, status="exited")}, {"gateway": replace(GATEWAY, ports=(4100,))}],
     ids=["none", "stopped", "ours is another"],
 )
-def test_a_port_that_is_not_ours_is_noticed(
+def test_a_port_of_another_program_is_reported(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, found: Mapping[str, Container]
 ) -> None:
     monkeypatch.setattr(machine, "port_free", lambda _port: False)
@@ -131,7 +131,7 @@ def test_a_proxys_password_is_not_written_to_env(tmp_path: Path) -> None:
     assert project.persistent(values, settings(tmp_path)) == {"IO3OPS_UID": "1"}
 
 
-def test_a_port_in_the_users_lines_stays_theirs(tmp_path: Path) -> None:
+def test_a_port_that_the_user_set_in_env_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("IO3OPS_PORT=4100\n")
     assert "IO3OPS_PORT" not in project.persistent({"IO3OPS_PORT": "4100", "IO3OPS_UID": "1"}, settings(tmp_path))
 
@@ -147,7 +147,7 @@ def test_a_port_in_the_users_lines_stays_theirs(tmp_path: Path) -> None:
         ("nvidia", {}, {}, "nvidia"),
     ],
 )
-def test_a_card_is_used_when_the_engine_can_hand_it_on(
+def test_a_graphics_card_is_used_if_the_engine_supports_it(
     tmp_path: Path, setting: str, cards: dict[str, bool], info: dict[str, Any], chosen: str
 ) -> None:
     here: Any = SimpleNamespace(**({"nvidia": False, "amd": False} | cards))
@@ -159,25 +159,25 @@ def test_the_runtime_never_gets_the_whole_machine() -> None:
     assert project._runtime_memory(2**30) == 2**30
 
 
-def test_a_rootless_engines_key_file_stays_this_users(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Root in its containers is this user outside: a chown to 0 is neither possible nor wanted."""
+def test_with_a_rootless_engine_the_key_file_belongs_to_this_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root in its containers is this user on the host, so no chown to 0 is possible or needed."""
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     monkeypatch.setattr(os, "getegid", lambda: 1000)
     assert ownership.key_owner({"SecurityOptions": ["name=rootless"]}) == (1000, 1000)
     assert ownership.key_owner({}) == (1000, 1000)
 
 
-def test_where_the_engine_moves_ids_up_the_files_belong_to_the_moved_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """userns-remap: the id must be within the map, and the host sees it moved. One that somebody has is passed over."""
+def test_with_userns_remap_the_files_belong_to_the_shifted_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The id must be within the map, and the host sees it shifted. An id of an account is skipped."""
     info = {"SecurityOptions": ["name=seccomp", "name=userns"], "DockerRootDir": "/var/lib/docker/165536.231072"}
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(owners, "known", lambda number: number in (175_537, 241_074))
-    assert ownership.container_user(info) == (10_003, 10_003), "the first is a user of the host, the second a group"
+    assert ownership.container_user(info) == (10_003, 10_003), "the first id is a user of the host, the second a group"
     assert ownership.key_owner(info) == (175_539, 241_075)
 
 
-def test_everything_of_the_gateways_is_looked_at_and_no_link_is_followed(tmp_path: Path) -> None:
-    """The gateway may write to some folders: what it links there must not become its own."""
+def test_every_file_of_the_gateway_is_listed_and_no_link_is_followed(tmp_path: Path) -> None:
+    """The gateway can write to some folders, and must not become the owner of a link's target."""
     mine = settings(tmp_path)
     paths = [mine.key_file, mine.provider_keys / "openai", mine.keys_file, mine.audit_file, mine.logs / "requests.jsonl",
              mine.recording / "recording.json", mine.content / "content.jsonl", mine.mounted_keys / "openai",

@@ -1,4 +1,4 @@
-"""Addresses for the networks that publish a port: free ones, the same again, and others when somebody has taken them."""
+"""Addresses for the networks that publish a port: free ones, the same ones again, and others when they are taken."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def edge(found: dict[str, str]) -> IPv4Network:
     return IPv4Network(found["IO3OPS_EDGE_SUBNET"])
 
 
-def test_each_network_gets_a_small_subnet_and_the_way_to_its_last_address() -> None:
+def test_each_network_gets_a_small_subnet_with_a_route_to_its_last_address() -> None:
     found = subnets.choose(settings(), BOTH, {}, taken())
     metrics = IPv4Network(found["IO3OPS_METRICS_SUBNET"])
     assert edge(found).prefixlen == 28 and edge(found).subnet_of(IPv4Network("10.239.0.0/16"))
@@ -45,13 +45,13 @@ def test_each_network_gets_a_small_subnet_and_the_way_to_its_last_address() -> N
     assert set(subnets.choose(settings(), ["edge"], {}, taken())) == {"IO3OPS_EDGE_SUBNET", "IO3OPS_EDGE_NOWHERE"}
 
 
-def test_clones_begin_at_different_places_and_get_out_of_each_others_way() -> None:
+def test_clones_begin_at_different_subnets_and_avoid_each_other() -> None:
     mine, other = settings("/a"), settings("/b")
     assert edge(subnets.choose(mine, ["edge"], {}, taken())) != edge(subnets.choose(other, ["edge"], {}, taken()))
     first = subnets.choose(mine, ["edge"], {}, taken())
     stands = network("edge", "other", first["IO3OPS_EDGE_SUBNET"])
     assert not edge(subnets.choose(mine, ["edge"], {}, taken([stands]))).overlaps(edge(first))
-    # Docker's own first network lies elsewhere, and networks without addresses or of IPv6 have none of ours.
+    # Docker's own first network is in another range; networks without addresses and those of IPv6 do not conflict.
     odd = [
         network("bridge", "", "172.17.0.0/16"),
         network("host"),
@@ -60,7 +60,7 @@ def test_clones_begin_at_different_places_and_get_out_of_each_others_way() -> No
     assert subnets.choose(mine, ["edge"], {}, taken(odd)) == first
 
 
-def test_what_a_network_had_is_kept_while_it_is_free() -> None:
+def test_a_network_keeps_its_subnet_while_that_is_free() -> None:
     written = {"IO3OPS_EDGE_SUBNET": "10.239.7.16/28", "IO3OPS_EDGE_NOWHERE": "anything"}
     kept = {"IO3OPS_EDGE_SUBNET": "10.239.7.16/28", "IO3OPS_EDGE_NOWHERE": "10.239.7.30"}
     mine = network("edge", "io3ops", "10.239.7.16/28", nowhere="10.239.7.30")
@@ -86,20 +86,20 @@ def test_what_a_network_had_is_kept_while_it_is_free() -> None:
     ],
     ids=["a network", "a clone", "a route", "one address", "its old network elsewhere", "twice", "a hole in it"],
 )
-def test_what_somebody_took_is_given_up(there: subnets.Taken) -> None:
+def test_a_subnet_that_is_taken_is_given_up(there: subnets.Taken) -> None:
     found = edge(subnets.choose(settings(), ["edge"], {"IO3OPS_EDGE_SUBNET": "10.239.7.16/28"}, there))
     assert found != IPv4Network("10.239.7.16/28")
     assert not any(found.overlaps(route) for route, _ in there.routes)
 
 
 @pytest.mark.parametrize("odd", ["", "x", "10.239.7.16/24", "10.239.7.17/28", "fd00::/64", "8.8.8.0/28"])
-def test_what_is_no_choice_of_ours_is_not_kept(odd: str) -> None:
+def test_a_foreign_subnet_is_not_kept(odd: str) -> None:
     fresh = subnets.choose(settings(), ["edge"], {}, taken())
     assert subnets.choose(settings(), ["edge"], {"IO3OPS_EDGE_SUBNET": odd}, taken()) == fresh
 
 
-def test_where_one_range_is_routed_the_next_is_used_and_where_all_are_it_is_said() -> None:
-    """A company's VPN has routes for all of 10.0.0.0/8."""
+def test_a_routed_range_is_skipped_and_without_a_free_one_there_is_an_error() -> None:
+    """A company's VPN routes all of 10.0.0.0/8."""
     vpn = ("10.0.0.0/8", "tun0")
     assert edge(subnets.choose(settings(), ["edge"], {}, taken([], vpn))).subnet_of(IPv4Network("172.16.240.0/20"))
     all_of_it = [vpn, ("172.16.0.0/12", "tun0"), ("192.168.0.0/16", "eth0")]
@@ -114,12 +114,12 @@ def test_where_one_range_is_routed_the_next_is_used_and_where_all_are_it_is_said
 
 
 @pytest.mark.parametrize("value", ["x", "10.0.0.1/24", "10.0.0.0/29", "0.0.0.0/0", "fd00::/64"])
-def test_a_range_that_is_none_is_refused(value: str) -> None:
+def test_an_invalid_range_is_refused(value: str) -> None:
     with pytest.raises(SettingInvalid, match="IO3OPS_SUBNET_POOL"):
         settings(IO3OPS_SUBNET_POOL=value)
 
 
-def test_a_network_with_a_way_out_is_known() -> None:
+def test_a_network_with_a_way_out_is_detected() -> None:
     values = {"IO3OPS_EDGE_SUBNET": "10.239.7.16/28", "IO3OPS_EDGE_NOWHERE": "10.239.7.30"}
     good = network("edge", "io3ops", "10.239.7.16/28", nowhere="10.239.7.30")
     assert (
@@ -140,7 +140,7 @@ def test_a_network_with_a_way_out_is_known() -> None:
     )
 
 
-def test_the_choice_is_io3ops_own_also_when_a_mark_of_the_block_is_gone(tmp_path: Path) -> None:
+def test_the_chosen_subnet_stays_ours_when_a_mark_of_the_env_block_is_lost(tmp_path: Path) -> None:
     env = tmp_path / ".env"
     env.write_text("MINE=1\n")
     values = {"IO3OPS_UID": "1", "IO3OPS_EDGE_SUBNET": "10.239.7.16/28", "IO3OPS_EDGE_NOWHERE": "10.239.7.30"}
@@ -149,7 +149,7 @@ def test_the_choice_is_io3ops_own_also_when_a_mark_of_the_block_is_gone(tmp_path
     assert files.read_env(env) == (values, {"MINE": "1"})
 
 
-def test_the_routes_of_this_machine_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_routes_of_this_machine_are_parsed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = (
         "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n"
         "eth0\t00000000\t010200C0\t0003\t0\t0\t0\t00000000\t0\t0\t0\n"
@@ -164,7 +164,7 @@ def test_the_routes_of_this_machine_are_read(tmp_path: Path, monkeypatch: pytest
     assert machine.routes() == ((IPv4Network("192.0.2.0/24"), "eth0"), (IPv4Network("10.239.0.5/32"), "wg0"))
 
 
-def test_a_lost_env_file_does_not_make_its_own_network_a_stranger() -> None:
+def test_after_a_lost_env_file_our_own_network_is_recognised() -> None:
     mine = network("edge", "io3ops", "10.99.0.0/28", nowhere="10.99.0.14")
     there = taken([mine], ("10.99.0.0/28", "br-edge"))
     found = subnets.choose(settings(IO3OPS_SUBNET_POOL="10.99.0.0/28"), ["edge"], {}, there)

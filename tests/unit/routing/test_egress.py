@@ -1,4 +1,4 @@
-"""The way out in squid's words: each pair of host and port, a company's proxy, and nothing else."""
+"""The egress proxy's rules: each host and port of the table, a company's proxy, and nothing else."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def rules(text: str, word: str) -> list[str]:
     return [line for line in text.splitlines() if line.startswith(word)]
 
 
-def test_each_pair_is_allowed_by_itself() -> None:
+def test_each_host_and_port_gets_its_own_rule() -> None:
     text = egress(OUTSIDE)
     assert rules(text, "acl") == [
         "acl host_1 dstdomain -n 10.0.0.7", "acl port_1 port 8000", "acl host_2 dstdomain -n api.openai.com", "acl port_2 port 443",
@@ -25,7 +25,7 @@ def test_each_pair_is_allowed_by_itself() -> None:
     assert not rules(text, "cache_peer") and not rules(text, "never_direct")
 
 
-def test_a_companys_proxy_takes_what_is_not_on_the_own_network() -> None:
+def test_a_companys_proxy_gets_all_calls_except_those_to_direct_hosts() -> None:
     text = egress(OUTSIDE, "http://user:pa%40ss@proxy.corp.example:3128", [".corp.example", "localhost"])
     (peer,) = rules(text, "cache_peer proxy")
     assert peer.startswith("cache_peer proxy.corp.example parent 3128 0 ") and peer.endswith(" login=user:pa%40ss")
@@ -39,5 +39,5 @@ def test_a_companys_proxy_takes_what_is_not_on_the_own_network() -> None:
     assert "cache_peer host.docker.internal parent 8080" in egress(OUTSIDE, "http://localhost:8080")
 
 
-def test_with_nothing_outside_nothing_is_allowed_whatever_the_shell_says() -> None:
+def test_without_outside_targets_nothing_is_allowed_and_the_shells_proxy_is_ignored() -> None:
     assert egress((), "http://proxy:1") == egress(()) and not rules(egress(()), "http_access")

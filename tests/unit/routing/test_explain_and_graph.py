@@ -1,4 +1,4 @@
-"""What `explain` foretells, and the pictures. That the running gateway does just this is tested with the gateway."""
+"""The predictions of `explain`, and the pictures. The gateway's own tests check that the gateway behaves as predicted."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def plan() -> Plan:
         ("rescue", ["rescue.1.c"], "500", [("rescue.1.c", 1)], []),
     ],
 )  # fmt: skip
-def test_the_way_of_a_request(
+def test_explain_predicts_attempts_and_who_serves(
     plan: Plan, mode: str, fail: list[str], status: str, attempts: list[tuple[str, int]], served: list[str]
 ) -> None:
     found = explain(plan, mode, fail=fail, status=status)
@@ -78,8 +78,8 @@ modes:
 @pytest.mark.parametrize("default", ["internal", "public"])
 @pytest.mark.parametrize("asked", ["", "internal", "public"])
 @pytest.mark.parametrize("mode", ["said-internal", "said-public", "said-nothing", "far"])
-def test_the_stricter_data_class_holds(mode: str, asked: DataClass | Unset, default: str) -> None:
-    """Internal wins, whoever says it; and then nothing in the cloud is ever tried, whatever fails."""
+def test_the_stricter_data_class_wins(mode: str, asked: DataClass | Unset, default: str) -> None:
+    """Internal wins wherever it is set; then no cloud deployment is ever tried, whatever fails."""
     plan = make_plan(parse_table(CLASSES % default.encode(), "t"))
     of_mode = {"said-internal": "internal", "said-nothing": ""}.get(mode, "public")
     said = {of_mode, asked} - {""} or {default}

@@ -1,4 +1,4 @@
-"""Any bytes give a plan or a list of problems: never a traceback, and never a rendered file that says something else."""
+"""Any bytes give a plan or a list of problems: never a traceback, and never a rendered file that differs from the plan."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ QUICK = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCh
 
 @QUICK
 @given(st.binary(max_size=400))
-def test_any_bytes(data: bytes) -> None:
+def test_any_bytes_give_a_table_or_problems(data: bytes) -> None:
     try:
         parse_table(data, "t")
     except TableInvalid as error:
@@ -32,7 +32,7 @@ def test_any_bytes(data: bytes) -> None:
 
 @QUICK
 @given(st.text(alphabet="{}[]:,-#&*!|>'\"%@`\n\t version1modesahin0.~\\<", max_size=300))
-def test_text_that_looks_like_yaml(text: str) -> None:
+def test_text_that_looks_like_yaml_gives_a_table_or_problems(text: str) -> None:
     try:
         parse_table(text.encode(), "t")
     except TableInvalid as error:
@@ -41,8 +41,8 @@ def test_text_that_looks_like_yaml(text: str) -> None:
 
 @QUICK
 @given(tables(), st.data())
-def test_a_valid_table_with_one_value_replaced(table: dict[str, Any], data: st.DataObject) -> None:
-    """Somewhere in a good table stands something else: a problem with a place, or still a good table."""
+def test_one_replaced_value_gives_a_table_or_problems_with_places(table: dict[str, Any], data: st.DataObject) -> None:
+    """A valid table with one wrong value gives a problem with its place, or is still valid."""
     paths = [p for p in _paths(table) if p]
     path = data.draw(st.sampled_from(paths))
     _set(
@@ -68,7 +68,7 @@ def test_a_valid_table_with_one_value_replaced(table: dict[str, Any], data: st.D
 @QUICK
 @given(tables())
 def test_a_valid_table_renders_to_exactly_its_plan(table: dict[str, Any]) -> None:
-    """Hostile texts in every free field included; the rendered file is read back with plain YAML."""
+    """Free fields contain hostile texts; the rendered file is read back with plain YAML."""
     parsed = parse_table(in_yaml(table), "t")
     plan = make_plan(parsed)
     text = render(plan)
@@ -115,7 +115,7 @@ BILLION = "a: &a [x,x]\n" + "".join(f"{c}: &{c} [*{chr(ord(c) - 1)},*{chr(ord(c)
         "- - - -\n",
     ],
 )
-def test_yaml_traps(text: str) -> None:
+def test_yaml_traps_are_refused(text: str) -> None:
     with pytest.raises(TableInvalid):
         parse_table(text.encode(), "t")
 

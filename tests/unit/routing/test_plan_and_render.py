@@ -1,4 +1,4 @@
-"""Plan and rendered file: deterministic, complete, and honest about hand edits."""
+"""Plan and rendered file: deterministic and complete; hand edits are detected."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ modes:
 """
 
 
-def test_the_rendered_file_is_the_golden_one() -> None:
-    """Any change of the output is seen in review: after an intended one, write the new text to the golden file."""
+def test_the_rendered_file_equals_the_golden_file() -> None:
+    """The golden file shows every change of the output in a review. After an intended change, write the new text to it."""
     text = render(make_plan(parse_table(TABLE.encode(), "t")))
     assert text == (GOLDEN / "two-providers.litellm.yaml").read_text("utf-8")
 
@@ -56,7 +56,7 @@ def test_the_committed_litellm_yaml_is_current(root: Path) -> None:
 
 
 def test_logs_and_truncation_reach_the_gateways_policy() -> None:
-    """Only what is not the usual stands in a mode, so an older file's modes read the same."""
+    """A mode contains only values that differ from the default, so the modes of an older file read the same."""
     changed = TABLE.replace("\nmodes:\n", "\nlogs: {requests: false, rotate_mb: 5}\nmodes:\n")
     changed = changed.replace("defaults: {", "defaults: {truncation: flag, ")
     changed = changed.replace(
@@ -88,7 +88,7 @@ def test_a_chain_becomes_ordered_deployments_of_one_mode() -> None:
     assert plan.outside == (("http", "10.0.0.5", 8000), ("http", "host.docker.internal", 11434))
 
 
-def test_a_fallback_stands_in_every_list() -> None:
+def test_a_fallback_is_in_every_list_of_litellm() -> None:
     """LiteLLM ignores the plain list for a context error once any group has a context list."""
     plan = make_plan(parse_table(TABLE.encode(), "t"))
     lists = dict(fallbacks(plan))
@@ -96,7 +96,7 @@ def test_a_fallback_stands_in_every_list() -> None:
     assert all(entries == [("executor", "rescue")] for entries in lists.values())
 
 
-def test_a_provider_that_is_not_enabled_has_no_part_in_the_plan() -> None:
+def test_the_plan_skips_providers_that_are_not_enabled() -> None:
     text = TABLE.replace("locality: local}", "locality: local, enabled: false}").replace(
         "  rescue: {chain: [big]}", "  rescue: {chain: [main]}"
     )
@@ -106,7 +106,7 @@ def test_a_provider_that_is_not_enabled_has_no_part_in_the_plan() -> None:
 
 
 def test_a_model_we_make_is_named_after_its_recipe(root: Path) -> None:
-    """A changed window or file must never be served by the old copy."""
+    """After a change of the window or the file, the old copy must never serve."""
     text = (root / "runtime/routing.yaml").read_text("utf-8")
     names = {
         make_plan(parse_table(t.encode(), "t")).chain("executor")[0].runtime_name
@@ -124,11 +124,11 @@ def test_a_model_we_make_is_named_after_its_recipe(root: Path) -> None:
         ("https://gpu-box.lan:11434", "https://gpu-box.lan:11434"),
     ],
 )
-def test_urls_are_given_as_the_container_sees_them(url: str, seen: str) -> None:
+def test_urls_are_written_as_the_container_sees_them(url: str, seen: str) -> None:
     assert container_url(Provider(name="p", url=url)) == seen
 
 
-def test_a_hand_edit_is_noticed(root: Path) -> None:
+def test_a_hand_edit_is_detected(root: Path) -> None:
     text = (root / "runtime/litellm.yaml").read_text("utf-8")
     assert not hand_edited(text)
     assert hand_edited(text.replace("num_retries: 0", "num_retries: 9"))
@@ -185,7 +185,7 @@ modes:
 """
 
 
-def test_a_mode_has_a_local_group_and_a_wide_one_only_where_a_way_leads_out() -> None:
+def test_a_mode_has_a_public_group_only_if_it_can_reach_a_cloud() -> None:
     plan = make_plan(parse_table(GROUPS.encode(), "t"))
     shape = {g.name: ([d.model for d in g.deployments], dict(g.fallbacks)) for g in plan.groups}
     assert shape == {
@@ -201,7 +201,7 @@ def test_a_mode_has_a_local_group_and_a_wide_one_only_where_a_way_leads_out() ->
     }, "an internal prompt that falls back to a public mode reaches that mode's local group"
 
 
-def test_who_serves_a_class_in_a_mode() -> None:
+def test_each_data_class_gets_its_group() -> None:
     plan = make_plan(parse_table(GROUPS.encode(), "t"))
     served = {m: [(g := plan.group(m, c)) and g.name for c in ("internal", "public")] for m in plan.modes}
     assert served == {
@@ -214,7 +214,7 @@ def test_who_serves_a_class_in_a_mode() -> None:
     }
 
 
-def test_the_policy_section_says_what_is_a_cloud_and_keeps_keys_out_of_litellms_hands() -> None:
+def test_the_policy_marks_clouds_and_litellm_gets_no_keys() -> None:
     loaded = yaml.safe_load(render(make_plan(parse_table(GROUPS.encode(), "t"))))
     section = loaded["io3ops_policy"]
     clouds = {found for found, place in section["deployments"].items() if not place["local"]}
@@ -235,7 +235,7 @@ def test_the_policy_section_says_what_is_a_cloud_and_keeps_keys_out_of_litellms_
     assert {k for k, v in keys.items() if v} == clouds and "openai" not in keys.values()
 
 
-def test_what_the_gateway_may_reach_outside_is_listed_exactly() -> None:
+def test_the_plan_lists_exactly_the_outside_targets() -> None:
     plan = make_plan(parse_table(GROUPS.encode(), "t"))
     assert plan.outside == (("https", "api.openai.com", 443),) and plan.secrets == ("openai",)
     text = GROUPS
@@ -286,10 +286,10 @@ def test_what_the_gateway_may_reach_outside_is_listed_exactly() -> None:
         ),
     ],
 )
-def test_every_kind_of_cloud_is_known_by_its_address_and_has_no_key(
+def test_every_cloud_kind_is_rendered_with_its_address_and_without_a_key(
     words: str, model: str, url: str, more: dict[str, object]
 ) -> None:
-    """LiteLLM is told an address only where its own default is another; the policy and the way out always are."""
+    """LiteLLM gets an address only if it differs from its own default; the policy and the egress rules always get it."""
     text = f"""version: 1
 providers: {{cloud: {{{words}, key: k, enabled: true}}}}
 models: {{g: {{provider: cloud, source: {{external: g}}}}}}
@@ -307,8 +307,8 @@ modes: {{open: {{chain: [g], data_class: public}}}}
     assert plan.outside == (("https", url.split("/")[2], 443),)
 
 
-def test_what_may_leave_calls_the_runtime_by_another_name() -> None:
-    """So that no connection to it is shared with internal prompts: pools are by name."""
+def test_public_requests_call_the_runtime_by_another_name() -> None:
+    """HTTP clients keep one connection pool per name, so public and internal prompts share no connection."""
     plan = make_plan(parse_table(GROUPS.encode(), "t"))
     urls = {(group.public, d.url) for group in plan.groups for d in group.deployments if d.local}
     assert urls == {(False, "http://runtime:11434"), (True, "http://runtime-public:11434")}

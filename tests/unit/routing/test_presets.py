@@ -1,4 +1,4 @@
-"""Which ready table suits a machine."""
+"""The recommendation of a preset for a machine."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from io3ops.operations.table.preset import all_presets, recommend
         (4, 16, True, "starter"),
     ],
 )
-def test_half_the_memory_stays_and_the_cores_must_carry_it(gib: int, cores: int, card: bool, name: str) -> None:
+def test_a_preset_is_recommended_by_memory_and_cores(gib: int, cores: int, card: bool, name: str) -> None:
     machine = Machine(
         system="Linux", distribution="debian", codename="trixie", memory=gib * 2**30, cores=cores, root=False,
         systemd=True, nvidia=card, amd=False,

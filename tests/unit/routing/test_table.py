@@ -1,4 +1,4 @@
-"""The routing table: what is accepted, and that every mistake is named with its place."""
+"""The routing table: valid ones are accepted, and every mistake is reported with its place."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ INVALID = sorted((Path(__file__).parents[2] / "invalid").glob("*.yaml"))
 
 @pytest.mark.parametrize("path", INVALID, ids=lambda p: p.stem)
 def test_each_invalid_table_is_refused_with_the_expected_words(path: Path) -> None:
-    """The first lines of a file in tests/invalid say what the error must contain."""
+    """The first lines of each file in tests/invalid contain the expected words."""
     data = path.read_bytes()
     expected = [line.removeprefix("# expect: ") for line in data.decode().splitlines() if line.startswith("# expect: ")]
     assert expected
@@ -73,7 +73,7 @@ def test_a_byte_order_mark_and_crlf_are_accepted(root: Path) -> None:
     assert parse_table(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode(), "t") == parse_table(text.encode(), "t")
 
 
-def test_defaults_are_written_once_and_say_where_they_come_from() -> None:
+def test_inherited_values_name_their_line_in_defaults() -> None:
     """An entry overrides one key of a section and keeps the rest of the default."""
     text = b"""version: 1
 defaults: {context: 2048, timeouts: {step: 30s, first_token: 5s}}
@@ -97,7 +97,7 @@ modes: {executor: {chain: [m], timeouts: {step: 20s}}}
     ("defaults", "expected"),
     [("", ("internal", "built in")), ("defaults: {data_class: public}", ("public", "line 2"))],
 )
-def test_only_words_in_the_table_let_unmarked_prompts_out(defaults: str, expected: tuple[str, str]) -> None:
+def test_only_the_table_can_make_unmarked_prompts_public(defaults: str, expected: tuple[str, str]) -> None:
     text = f"""version: 1
 {defaults}
 providers: {{local: {{kind: ollama}}}}
@@ -121,7 +121,7 @@ modes: {{executor: {{chain: {chain}}}}}
         parse_table(text.encode(), "t")
 
 
-def test_warnings_do_not_stop() -> None:
+def test_a_warning_does_not_prevent_parsing() -> None:
     text = b"""version: 1
 providers: {local: {kind: ollama}, away: {kind: openai, key: openai}}
 models: {m: {provider: local, source: {ollama: "m:1b"}}, g: {provider: away, source: {external: gpt}}}
@@ -154,7 +154,7 @@ modes:
 
 
 @pytest.mark.parametrize("flag", ["", ", enabled: false", ", enabled: true"])
-def test_a_cloud_provider_does_nothing_until_the_table_says_so(flag: str) -> None:
+def test_a_cloud_provider_is_off_until_the_table_enables_it(flag: str) -> None:
     table = parse_table(CLOUD.format(cloud="kind: openai, key: openai" + flag, more="").encode(), "t")
     cloud = table.provider("cloud")
     assert (cloud.local, cloud.enabled) == (False, "true" in flag)
@@ -172,7 +172,7 @@ def test_a_cloud_provider_does_nothing_until_the_table_says_so(flag: str) -> Non
         ("kind: openai, url: 'https://localhost:8000/v1', key: k", False),
     ],
 )
-def test_what_is_local_is_this_machine_or_what_the_table_says(words: str, local: bool) -> None:
+def test_a_provider_is_local_on_this_machine_or_if_the_table_says_so(words: str, local: bool) -> None:
     assert parse_table(CLOUD.format(cloud=words, more="").encode(), "t").provider("cloud").local is local
 
 
@@ -193,14 +193,14 @@ def test_prompts_leave_only_over_https_however_http_is_written(scheme: str) -> N
 
 
 @pytest.mark.parametrize("alias", ["gpt:internal", "open:internal", "other:public"])
-def test_an_alias_cannot_end_like_a_mark(alias: str) -> None:
-    """`gpt:internal` would be served as public: the alias is found before the suffix is looked at."""
+def test_an_alias_cannot_end_with_a_data_class(alias: str) -> None:
+    """The gateway would find the alias `gpt:internal` before it reads the suffix, and serve it as public."""
     with pytest.raises(TableInvalid):
         parse_table(CLOUD.format(cloud="kind: openai, key: k", more=f", aliases: ['{alias}']").encode(), "t")
 
 
 def test_no_two_deployments_can_have_the_same_id() -> None:
-    """Ids are made of names that may hold dots: mode `a`, model `1.b` and mode `a.1`, model `b`."""
+    """Ids consist of names that may contain dots: mode `a` with model `1.b`, and mode `a.1` with model `b`."""
     text = b"""version: 1
 providers: {local: {kind: ollama}, box: {kind: ollama, url: "http://localhost:1"}}
 models: {1.b: {provider: local, source: {ollama: "a:1b"}}, b: {provider: box, source: {external: g}}}
@@ -214,6 +214,6 @@ modes: {a: {chain: [1.b]}, a.1: {chain: [b]}}
 
 
 def test_the_table_and_the_gateway_know_the_same_words() -> None:
-    """The table needs them as literal types, the gateway as plain words."""
+    """The table declares them as literal types, the gateway as strings."""
     assert language.DATA_CLASSES == names.DATA_CLASSES
     assert get_args(language.Truncation) == names.TRUNCATIONS

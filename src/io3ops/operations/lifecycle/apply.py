@@ -8,13 +8,25 @@ from io3ops.adapters import files
 from io3ops.adapters.gateway_http import GatewayHttp
 from io3ops.console import Console
 from io3ops.errors import ApplyFailed, ContainerDied, Io3opsError
-from io3ops.operations.lifecycle.up import Run, applied_copy, remember, start, step_named, walk
+from io3ops.operations.lifecycle.up import Run, StepName, applied_copy, remember, start, step_named, walk
 from io3ops.operations.stack import mounted_files, observe, project, reload, waiting
 from io3ops.tools import Tools
 from io3ops_shared import digests
 
 # The old table serves while models are fetched and loaded; then the gateway switches.
-ORDER = ("images", "models", "preload", "config", "stack", "runtime", "gateway", "smoke")
+ORDER: tuple[StepName, ...] = (
+    StepName.IMAGES,
+    StepName.MODELS,
+    StepName.PRELOAD,
+    StepName.CONFIG,
+    StepName.STACK,
+    StepName.RUNTIME,
+    StepName.GATEWAY,
+    StepName.SMOKE,
+)
+
+# The steps that change the configuration which the gateway serves.
+SWITCHING: frozenset[StepName] = frozenset({StepName.CONFIG, StepName.STACK, StepName.GATEWAY})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +34,7 @@ class Applied:
     """Whether the gateway changed, and the steps that acted."""
 
     changed: bool
-    acted: tuple[str, ...]
+    acted: tuple[StepName, ...]
 
 
 def apply(tools: Tools, console: Console) -> Applied:
@@ -49,7 +61,7 @@ def apply(tools: Tools, console: Console) -> Applied:
     try:
         walk(run, console, tuple(step_named(name) for name in ORDER))
     except (Io3opsError, KeyboardInterrupt) as error:
-        if not {"config", "stack", "gateway"} & set(run.acted):
+        if not SWITCHING & set(run.acted):
             raise
         _restore(run, console, previous, variables, services, mounted)
         if isinstance(error, KeyboardInterrupt):
@@ -60,7 +72,7 @@ def apply(tools: Tools, console: Console) -> Applied:
             hint="runtime/routing.yaml is unchanged: correct it and run `io3ops apply` again, or undo your change",
         ) from None
     remember(run)
-    return Applied(changed=bool({"config", "stack", "gateway"} & set(run.acted)), acted=tuple(run.acted))
+    return Applied(changed=bool(SWITCHING & set(run.acted)), acted=tuple(run.acted))
 
 
 def _restore(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,22 @@ from io3ops.tools import Tools
 from io3ops_shared import digests
 
 
+class StepName(StrEnum):
+    """The steps of `up`, in the order of a first start."""
+
+    ENGINE = "engine"
+    PORT = "port"
+    KEY = "key"
+    CONFIG = "config"
+    IMAGES = "images"
+    STACK = "stack"
+    RUNTIME = "runtime"
+    MODELS = "models"
+    GATEWAY = "gateway"
+    PRELOAD = "preload"
+    SMOKE = "smoke"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Decision:
     """Whether a step must act, and why or why not."""
@@ -70,7 +87,7 @@ class Run:
     # Networks that differ from the variables. Those of an older release have a way out.
     misshapen: tuple[Network, ...] = ()
     # The steps that acted, or would act in a dry run.
-    acted: list[str] = field(default_factory=list)
+    acted: list[StepName] = field(default_factory=list)
 
     def look(self) -> None:
         """Ask the engine again for its properties and containers."""
@@ -97,7 +114,7 @@ class Run:
 class UpStep:
     """One step. `decide` only observes; `act` is called when the decision needs it."""
 
-    name: str
+    name: StepName
     decide: Callable[[Run], Decision]
     act: Callable[[Run, Step], None]
 
@@ -154,7 +171,7 @@ def remember(run: Run) -> None:
     files.write_atomic(applied_copy(run.tools.settings), run.config.text.encode())
 
 
-def step_named(name: str) -> UpStep:
+def step_named(name: StepName) -> UpStep:
     """Return a step by its name."""
     return next(step for step in STEPS if step.name == name)
 
@@ -398,7 +415,7 @@ def _wait_runtime(run: Run, step: Step) -> None:
 
 
 def _models(run: Run) -> Decision:
-    if not run.running("gateway") or (run.dry and "stack" in run.acted):
+    if not run.running("gateway") or (run.dry and StepName.STACK in run.acted):
         return Decision(needed=True, cause="to be decided once the runtime answers")
     run.models = models.states(run.tools, run.config.plan)
     missing = [s for s in run.models if s.missing]
@@ -417,7 +434,7 @@ def _fetch(run: Run, step: Step) -> None:
 
 
 def _gateway(run: Run) -> Decision:
-    if "stack" not in run.acted and run.running("gateway"):
+    if StepName.STACK not in run.acted and run.running("gateway"):
         client = GatewayHttp(run.tools.settings.base_url, run.key)
         try:
             if client.ready():
@@ -449,9 +466,9 @@ def _wait_gateway(run: Run, step: Step) -> None:
 
 
 def _preload(run: Run) -> Decision:
-    if not run.running("gateway") or (run.dry and ("stack" in run.acted or "models" in run.acted)):
+    if not run.running("gateway") or (run.dry and (StepName.STACK in run.acted or StepName.MODELS in run.acted)):
         return Decision(needed=True, cause="to be decided once the models are installed")
-    if "models" in run.acted:
+    if StepName.MODELS in run.acted:
         run.models = models.states(run.tools, run.config.plan)
     cold = [s for s in models.first_choices(run.config.plan, run.models) if not s.ready]
     cause = f"load {', '.join(s.planned.model.name for s in cold)}" if cold else "models are loaded"
@@ -480,30 +497,30 @@ def _call_modes(run: Run, step: Step) -> None:
 
 
 STEPS = (
-    UpStep(name="engine", decide=_engine, act=_ensure_engine),
-    UpStep(name="port", decide=_ports, act=lambda _run, _step: None),
-    UpStep(name="key", decide=_key, act=_make_key),
-    UpStep(name="config", decide=_config, act=_render),
-    UpStep(name="images", decide=_images, act=_make_images),
-    UpStep(name="stack", decide=_stack, act=_start),
-    UpStep(name="runtime", decide=_runtime, act=_wait_runtime),
-    UpStep(name="models", decide=_models, act=_fetch),
-    UpStep(name="gateway", decide=_gateway, act=_wait_gateway),
-    UpStep(name="preload", decide=_preload, act=_load),
-    UpStep(name="smoke", decide=_smoke, act=_call_modes),
+    UpStep(name=StepName.ENGINE, decide=_engine, act=_ensure_engine),
+    UpStep(name=StepName.PORT, decide=_ports, act=lambda _run, _step: None),
+    UpStep(name=StepName.KEY, decide=_key, act=_make_key),
+    UpStep(name=StepName.CONFIG, decide=_config, act=_render),
+    UpStep(name=StepName.IMAGES, decide=_images, act=_make_images),
+    UpStep(name=StepName.STACK, decide=_stack, act=_start),
+    UpStep(name=StepName.RUNTIME, decide=_runtime, act=_wait_runtime),
+    UpStep(name=StepName.MODELS, decide=_models, act=_fetch),
+    UpStep(name=StepName.GATEWAY, decide=_gateway, act=_wait_gateway),
+    UpStep(name=StepName.PRELOAD, decide=_preload, act=_load),
+    UpStep(name=StepName.SMOKE, decide=_smoke, act=_call_modes),
 )
 
 # The order for a running stack: it switches to the table only when the models are there, so a failed download changes nothing.
-MODELS_FIRST = (
-    "engine",
-    "port",
-    "key",
-    "images",
-    "models",
-    "preload",
-    "config",
-    "stack",
-    "runtime",
-    "gateway",
-    "smoke",
+MODELS_FIRST: tuple[StepName, ...] = (
+    StepName.ENGINE,
+    StepName.PORT,
+    StepName.KEY,
+    StepName.IMAGES,
+    StepName.MODELS,
+    StepName.PRELOAD,
+    StepName.CONFIG,
+    StepName.STACK,
+    StepName.RUNTIME,
+    StepName.GATEWAY,
+    StepName.SMOKE,
 )

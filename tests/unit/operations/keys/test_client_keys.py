@@ -1,4 +1,4 @@
-"""The file of client keys: what is in it is read back, and what is not understood is never obeyed."""
+"""The file of client keys: entries are read back as written, and an invalid entry is never used."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_every_field_is_read_and_written_back_the_same() -> None:
     found = client_keys.parse(data, "f")
     assert found["alice"].modes == ("executor", "embed") and found["alice"].fingerprint == "abababab"
     assert found["bob"] == ClientKey(name="bob", sha256="cd" * 32, created="2026-11-24T10:00:00Z")
-    assert json.loads(client_keys.render(found)) == json.loads(data), "and what is absent stays absent"
+    assert json.loads(client_keys.render(found)) == json.loads(data), "absent fields stay absent"
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_every_field_is_read_and_written_back_the_same() -> None:
         b'{"version": 1, "keys": {}} {}',
     ],
 )
-def test_what_is_no_key_file_is_refused(data: bytes) -> None:
+def test_an_invalid_file_of_keys_is_refused(data: bytes) -> None:
     with pytest.raises(KeysFileInvalid, match=r"f is not a file of client keys") as caught:
         client_keys.parse(data, "f")
     assert "the file is unchanged" in caught.value.hint
@@ -79,8 +79,8 @@ def test_what_is_no_key_file_is_refused(data: bytes) -> None:
         ({"expires": "2027-01-01T00:00:00Z"}, "unknown key"),
     ],
 )
-def test_an_entry_that_is_not_understood_is_refused_with_its_name(change: dict[str, Any], words: str) -> None:
-    """A restriction that is not understood would otherwise be one that does not hold."""
+def test_an_invalid_entry_is_refused_with_its_name(change: dict[str, Any], words: str) -> None:
+    """Otherwise a restriction that we do not understand would be ignored."""
     client_keys.parse(file(alice=ALICE), "f")
     with pytest.raises(KeysFileInvalid) as caught:
         client_keys.parse(file(alice=ALICE | change), "f")
@@ -88,12 +88,12 @@ def test_an_entry_that_is_not_understood_is_refused_with_its_name(change: dict[s
 
 
 @pytest.mark.parametrize("field", ["sha256", "created"])
-def test_what_every_entry_needs_is_missed(field: str) -> None:
+def test_a_missing_field_of_an_entry_is_reported(field: str) -> None:
     with pytest.raises(KeysFileInvalid, match=field):
         client_keys.parse(file(alice={k: v for k, v in ALICE.items() if k != field}), "f")
 
 
-def test_nothing_in_the_file_is_said_twice() -> None:
+def test_duplicate_keys_in_the_file_are_refused() -> None:
     entry = json.dumps(BOB)
     with pytest.raises(KeysFileInvalid, match="it contains a duplicate key"):
         client_keys.parse(f'{{"version": 1, "keys": {{"bob": {entry}, "bob": {entry}}}}}'.encode(), "f")
@@ -102,7 +102,7 @@ def test_nothing_in_the_file_is_said_twice() -> None:
 
 
 @pytest.mark.parametrize("name", ["owner", "Alice", "", "../x"])
-def test_a_name_that_cannot_be_given_cannot_be_in_the_file(name: str) -> None:
+def test_the_file_cannot_contain_a_name_that_no_key_can_have(name: str) -> None:
     with pytest.raises(KeysFileInvalid, match="invalid name"):
         client_keys.parse(file(**{name: BOB}), "f")
 
@@ -120,7 +120,7 @@ def test_a_name_that_cannot_be_given_cannot_be_in_the_file(name: str) -> None:
         ("sk-io3-abc", "this looks like a key; choose a name"),
     ],
 )
-def test_why_a_name_is_refused(name: str, words: str) -> None:
+def test_a_refused_name_gives_its_reason(name: str, words: str) -> None:
     assert words in client_keys.refusal(name, ["alice"])
     assert client_keys.refusal("bob", ["alice"]) == ""
 

@@ -1,4 +1,4 @@
-"""The providers' keys: what may be one, who uses it, and what is said about it; never the value."""
+"""The providers' keys: valid values, their users, and the remarks about them, which never contain a value."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ OFF = User(provider="spare", enabled=False, kind="openai")
         (b"x" * 4096 + b"\n", "x" * 4096),
     ],
 )
-def test_one_line_end_is_not_part_of_a_key(data: bytes, value: str) -> None:
+def test_one_line_end_is_removed_from_a_piped_key(data: bytes, value: str) -> None:
     assert provider_keys.one_line(data) == value
 
 
@@ -43,7 +43,7 @@ def test_one_line_end_is_not_part_of_a_key(data: bytes, value: str) -> None:
         (b"hidden" + b"x" * 4091, "longer than 4096"),
     ],
 )
-def test_what_is_no_key_is_refused_and_not_repeated(data: bytes, words: str) -> None:
+def test_an_unusable_key_is_refused_and_not_repeated(data: bytes, words: str) -> None:
     with pytest.raises(SecretInvalid) as caught:
         provider_keys.one_line(data)
     assert words in caught.value.message and "hidden" not in caught.value.message + caught.value.hint
@@ -56,7 +56,7 @@ def test_a_name_that_no_provider_could_use_is_refused(name: str) -> None:
     provider_keys.check_name("openai-2")
 
 
-def test_who_uses_a_key() -> None:
+def test_the_providers_that_use_a_key_are_listed() -> None:
     found = [Provider(name="a", key="k", kind="openai"), Provider(name="b"), Provider(name="c", key="k", enabled=False)]
     assert provider_keys.users(found, "k") == (
         User(provider="a", enabled=True, kind="openai"),
@@ -64,7 +64,7 @@ def test_who_uses_a_key() -> None:
     )
 
 
-def test_only_an_enabled_provider_asks_for_up() -> None:
+def test_only_an_enabled_provider_needs_up() -> None:
     assert provider_keys.after_set("k", "v", [ON, OFF], []) == (
         "run `io3ops up`, so that the gateway uses it for cloud",
     )
@@ -74,19 +74,19 @@ def test_only_an_enabled_provider_asks_for_up() -> None:
     assert "no provider" in unused and "did you mean 'openai'" in unused
 
 
-def test_bedrock_needs_two_words() -> None:
+def test_bedrock_needs_an_id_and_a_secret() -> None:
     aws = User(provider="aws", enabled=True, kind="bedrock")
     assert any("ACCESS_KEY_ID:SECRET" in note for note in provider_keys.after_set("k", "AKIA", [aws], []))
     assert len(provider_keys.after_set("k", "AKIA:x", [aws], [])) == 1
 
 
-def test_what_stops_without_a_key_is_named() -> None:
+def test_removing_a_key_names_what_stops() -> None:
     assert "cloud will stop" in provider_keys.after_remove("k", [ON, OFF])
     assert "stop" not in provider_keys.after_remove("k", [OFF]) and "spare" in provider_keys.after_remove("k", [OFF])
     assert "no provider" in provider_keys.after_remove("k", [])
 
 
-def test_the_list_says_who_uses_what_and_what_is_wrong() -> None:
+def test_the_list_shows_users_and_faults() -> None:
     keys = (
         ProviderKey(name="k", state=State.PRESENT, why="", used_by=(ON, OFF)),
         ProviderKey(name="open", state=State.UNSAFE, why="mode 0644", used_by=()),
