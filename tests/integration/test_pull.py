@@ -16,10 +16,12 @@ pytestmark = pytest.mark.containers
 
 def test_a_library_model_is_pulled_and_the_serving_runtime_sees_it(running: Clone, tmp_path: Path) -> None:
     library = FakeLibrary()
+    second = f"{running.project}_files"
+    assert running.docker("network", "create", second).returncode == 0
     # Two addresses of this machine as a container sees it: Ollama only takes a redirect to another host for a blob.
     host, files = (
         running.docker("network", "inspect", network, "-f", "{{(index .IPAM.Config 0).Gateway}}").stdout.strip()
-        for network in ("bridge", f"{running.project}_edge")
+        for network in ("bridge", second)
     )
     authority = trustme.CA()
     authority.cert_pem.write_to_path(tmp_path / "company.crt")
@@ -54,4 +56,5 @@ def test_a_library_model_is_pulled_and_the_serving_runtime_sees_it(running: Clon
             assert running.io3ops("pull").stderr.count("installed"), "a second pull has nothing to do"
         finally:
             table.write_text(before, "utf-8")
+            running.docker("network", "rm", second)
             running.docker("exec", running.container("runtime"), "ollama", "rm", f"{host}:{port}/library/tiny:1")
