@@ -88,7 +88,7 @@ def _restore(
         if previous is not None:
             files.write_atomic(tools.settings.litellm, previous)
         mounted_files.write(tools.settings, mounted, run.owner)
-        # Its addresses are the machine's matter, not the table's: a network that was replaced stays.
+        # Keep the addresses of a replaced network: they depend on this machine, not on the table.
         variables = variables | {k: v for k, v in run.variables.items() if k.endswith(("_SUBNET", "_NOWHERE"))}
         files.write_env(tools.settings.env_file, variables)
         tools.compose.up(services, variables)
