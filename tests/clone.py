@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import shutil
 import signal
 import socket
@@ -19,6 +18,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+from tests import projects
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -34,7 +35,7 @@ class Clone:
     """A working copy with what is committed or about to be; nothing that was built or made here."""
 
     path: Path
-    project: str = field(default_factory=lambda: f"io3ops-test-{secrets.token_hex(4)}")
+    project: str = field(default_factory=projects.claim)
     port: int = field(default_factory=free_port)
     images: list[str] = field(default_factory=list)
 
@@ -105,16 +106,7 @@ class Clone:
         return found.stdout.strip()
 
     def remove(self) -> None:
-        """Everything that belongs to this project, by its label, and nothing else."""
-        label = f"label=com.docker.compose.project={self.project}"
-        for listing, removal in (
-            (["ps", "-aq"], ["rm", "-f", "-v"]),
-            (["network", "ls", "-q"], ["network", "rm"]),
-            (["volume", "ls", "-q"], ["volume", "rm", "-f"]),
-        ):
-            ids = self.docker(*listing, "-f", label).stdout.split()
-            if ids:
-                self.docker(*removal, *ids)
+        projects.remove(self.project)
         for image in self.images:
             self.docker("rmi", "-f", image)
 
