@@ -19,6 +19,7 @@ from tests.codec_cases_openai import X
 from tests.codec_compare import said, seen
 from tests.fake_ollama import serve
 from tests.fake_upstream import FakeUpstream
+from tests.stacks import SharedStack
 
 pytestmark = pytest.mark.containers
 
@@ -95,16 +96,12 @@ class Both:
 
 
 @pytest.fixture(scope="module")
-def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
-    made, upstream = Clone.make(tmp_path_factory.mktemp("codec")), Upstream()
+def both(shared: SharedStack) -> Iterator[Both]:
+    upstream = Upstream()
     with serve(upstream.answer) as port:
-        (made.path / "runtime/routing.yaml").write_text(TABLE.format(port=port), "utf-8")
-        done = made.io3ops("up")
-        assert done.returncode == 0, done.stderr
-        pair = Both(made, upstream)
+        pair = Both(shared.serve(TABLE.format(port=port)), upstream)
         with pair.client:
             yield pair
-    made.remove()
 
 
 def name(case: Case) -> str:

@@ -23,6 +23,7 @@ from tests.clone import Clone, until
 from tests.codec_compare import seen
 from tests.fake_ollama import Cut, serve
 from tests.fake_upstream import FakeUpstream
+from tests.stacks import SharedStack
 
 pytestmark = pytest.mark.containers
 
@@ -93,14 +94,9 @@ def endless() -> Endless:
 
 
 @pytest.fixture(scope="module")
-def clone(upstream: Watched, endless: Endless, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
-    made = Clone.make(tmp_path_factory.mktemp("lane"))
+def clone(shared: SharedStack, upstream: Watched, endless: Endless) -> Iterator[Clone]:
     with serve(upstream.seen, headers=True) as port:
-        (made.path / "runtime/routing.yaml").write_text(TABLE.format(port=port, endless=endless.port), "utf-8")
-        done = made.io3ops("up")
-        assert done.returncode == 0, done.stderr
-        yield made
-    made.remove()
+        yield shared.serve(TABLE.format(port=port, endless=endless.port))
 
 
 @pytest.fixture(autouse=True)

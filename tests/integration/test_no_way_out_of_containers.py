@@ -168,8 +168,9 @@ def network(clone: Clone) -> str:
     return clone.docker("network", "inspect", "-f", "{{.Id}}", f"{clone.project}_edge").stdout.strip()
 
 
-def test_up_replaces_a_network_that_has_a_way_out(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_up_replaces_a_network_that_has_a_way_out(running: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where something else is attached, and verify-isolation fails until then."""
+    clone = running
     assert clone.io3ops("up").returncode == 0
     old_network(clone, "edge")
     runtime, gateway = clone.container("runtime"), clone.container("gateway")
@@ -197,8 +198,9 @@ def test_up_replaces_a_network_that_has_a_way_out(clone: Clone, monkeypatch: pyt
     assert clone.io3ops("up").returncode == 0 and (network(clone), clone.container("gateway")) == before
 
 
-def test_addresses_that_somebody_took_meanwhile_are_given_up(clone: Clone) -> None:
+def test_addresses_that_somebody_took_meanwhile_are_given_up(running: Clone) -> None:
     """While the stack is down, another network gets them."""
+    clone = running
     assert clone.io3ops("up").returncode == 0
     before = files.read_env(clone.path / ".env")[0]["IO3OPS_EDGE_SUBNET"]
     assert clone.io3ops("down").returncode == 0

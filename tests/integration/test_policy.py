@@ -16,6 +16,7 @@ import pytest
 from tests.clone import Clone, until
 from tests.fake_ollama import serve
 from tests.fake_upstream import FakeUpstream
+from tests.stacks import SharedStack
 
 pytestmark = pytest.mark.containers
 
@@ -61,14 +62,9 @@ def upstream() -> Iterator[FakeUpstream]:
 
 
 @pytest.fixture(scope="module")
-def clone(upstream: FakeUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
-    made = Clone.make(tmp_path_factory.mktemp("policy"))
+def clone(shared: SharedStack, upstream: FakeUpstream) -> Iterator[Clone]:
     with serve(upstream.answer) as port:
-        (made.path / "runtime/routing.yaml").write_text(TABLE.format(port=port), "utf-8")
-        done = made.io3ops("up")
-        assert done.returncode == 0, done.stderr
-        yield made
-    made.remove()
+        yield shared.serve(TABLE.format(port=port))
 
 
 @pytest.fixture(autouse=True)
