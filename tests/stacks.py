@@ -13,7 +13,8 @@ class SharedStack:
     """A gateway for modules that bring their own table and upstream; it runs no models of its own.
 
     Modules take it one after another. None depends on what another left behind: `serve` changes the table, empties the request
-    log, and replaces a stack that no longer starts.
+    log, and replaces a stack that no longer starts. Only what a minute's limits have counted stays, so a mode with a limit needs a
+    name of its own.
     """
 
     def __init__(self, folder: Path) -> None:

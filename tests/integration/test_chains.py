@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.clone import Clone
+from tests.clone import PATIENCE, Clone
 from tests.fake_ollama import FakeOllama, serve
 from tests.stacks import SharedStack, own_table
 
@@ -24,7 +24,7 @@ def fake() -> Iterator[FakeOllama]:
 
 def ask(clone: Clone, mode: str = "executor", **more: Any) -> httpx.Response:
     body = {"model": mode, "messages": [{"role": "user", "content": "hello"}], "max_tokens": 8} | more
-    with httpx.Client(trust_env=False, timeout=120) as client:
+    with httpx.Client(trust_env=False, timeout=PATIENCE) as client:
         return client.post(
             f"http://127.0.0.1:{clone.port}/v1/chat/completions",
             json=body,
@@ -63,7 +63,7 @@ def test_the_second_model_of_a_chain_serves_when_the_first_fails(starter: Clone,
             assert served.headers["x-io3-deployment"] == "executor.2.smollm2"
     fake.behaviour = "error"
     with (
-        httpx.Client(trust_env=False, timeout=120) as client,
+        httpx.Client(trust_env=False, timeout=PATIENCE) as client,
         client.stream(
             "POST",
             f"http://127.0.0.1:{clone.port}/v1/chat/completions",

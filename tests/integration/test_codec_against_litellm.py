@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 from tests import codec_cases, codec_cases_openai
-from tests.clone import Clone, until
+from tests.clone import PATIENCE, Clone, until
 from tests.codec_cases import CALL, NAMED, STREAM, Case, Targets, call, last, part, user
 from tests.codec_cases_openai import X
 from tests.codec_compare import said, seen
@@ -78,7 +78,7 @@ class Both:
         self.targets = Targets("http://upstream")
         headers = {"Authorization": f"Bearer {clone.key()}"}
         self.client = httpx.Client(
-            trust_env=False, timeout=30, headers=headers, base_url=f"http://127.0.0.1:{clone.port}/v1/"
+            trust_env=False, timeout=PATIENCE, headers=headers, base_url=f"http://127.0.0.1:{clone.port}/v1/"
         )
 
     def full(self, case: Case) -> httpx.Response:
@@ -91,7 +91,7 @@ class Both:
             found.append(self.client.post(case.path, json=case.body))
             return "can be tried now" not in found[-1].text
 
-        until("a model can be tried", served, 10)
+        until("a model can be tried", served)
         return found[-1]
 
 

@@ -8,7 +8,7 @@ import sys
 
 import httpx
 import pytest
-from tests.clone import Clone
+from tests.clone import PATIENCE, Clone
 
 from io3ops.adapters import files, owners
 
@@ -29,7 +29,7 @@ def as_before(clone: Clone) -> None:
 
 
 def lists_modes(clone: Clone, key: str) -> int:
-    with httpx.Client(trust_env=False, timeout=10) as client:
+    with httpx.Client(trust_env=False, timeout=PATIENCE) as client:
         url = f"http://127.0.0.1:{clone.port}/v1/models"
         return client.get(url, headers={"Authorization": f"Bearer {key}"}).status_code
 

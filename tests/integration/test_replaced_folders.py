@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.clone import Clone, free_port
+from tests.clone import PATIENCE, Clone, free_port
 from tests.stacks import own_table
 
 from io3ops.adapters import files
@@ -53,7 +53,7 @@ def replace(folder: Path) -> None:
 
 
 def lists_modes(clone: Clone, key: str) -> int:
-    with httpx.Client(trust_env=False, timeout=10) as client:
+    with httpx.Client(trust_env=False, timeout=PATIENCE) as client:
         url = f"http://127.0.0.1:{clone.port}/v1/models"
         return client.get(url, headers={"Authorization": f"Bearer {key}"}).status_code
 

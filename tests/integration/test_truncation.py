@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 import yaml
-from tests.clone import Clone
+from tests.clone import PATIENCE, Clone
 from tests.fake_ollama import serve
 from tests.stacks import own_table, table_file
 
@@ -111,7 +111,7 @@ def gateway(request: pytest.FixtureRequest, stack: Clone) -> Iterator[httpx.Clie
     assert done.returncode == 0, done.stdout
     headers = {"Authorization": f"Bearer {stack.key()}"}
     with httpx.Client(
-        base_url=f"http://127.0.0.1:{stack.port}/v1/", headers=headers, trust_env=False, timeout=120
+        base_url=f"http://127.0.0.1:{stack.port}/v1/", headers=headers, trust_env=False, timeout=PATIENCE
     ) as client:
         yield client
 
