@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import shutil
 import signal
 import socket
@@ -20,7 +19,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tests import projects
+
 ROOT = Path(__file__).resolve().parents[1]
+# Seconds until a wait is given up. No wait says how soon something must happen: a machine that is busy with something else has taken
+# a minute and a half for what takes one second, and a wait that is met ends at once.
+PATIENCE = 300.0
 
 
 def free_port() -> int:
@@ -34,7 +38,7 @@ class Clone:
     """A working copy with what is committed or about to be; nothing that was built or made here."""
 
     path: Path
-    project: str = field(default_factory=lambda: f"io3ops-test-{secrets.token_hex(4)}")
+    project: str = field(default_factory=projects.claim)
     port: int = field(default_factory=free_port)
     images: list[str] = field(default_factory=list)
 
@@ -54,7 +58,12 @@ class Clone:
     @property
     def env(self) -> dict[str, str]:
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("IO3OPS_", "COMPOSE_", "VIRTUAL_ENV"))}
-        return kept | {"IO3OPS_PROJECT": self.project, "IO3OPS_PORT": str(self.port), "IO3OPS_ROOT": str(self.path)}
+        return kept | {
+            "IO3OPS_PROJECT": self.project,
+            "IO3OPS_PORT": str(self.port),
+            "IO3OPS_ROOT": str(self.path),
+            "IO3OPS_WAIT_TIMEOUT": f"{2 * PATIENCE:g}",
+        }
 
     def run(self, *argv: str, timeout: float = 900, **env: str) -> subprocess.CompletedProcess[str]:
         """Any program, in the clone."""
@@ -105,16 +114,7 @@ class Clone:
         return found.stdout.strip()
 
     def remove(self) -> None:
-        """Everything that belongs to this project, by its label, and nothing else."""
-        label = f"label=com.docker.compose.project={self.project}"
-        for listing, removal in (
-            (["ps", "-aq"], ["rm", "-f", "-v"]),
-            (["network", "ls", "-q"], ["network", "rm"]),
-            (["volume", "ls", "-q"], ["volume", "rm", "-f"]),
-        ):
-            ids = self.docker(*listing, "-f", label).stdout.split()
-            if ids:
-                self.docker(*removal, *ids)
+        projects.remove(self.project)
         for image in self.images:
             self.docker("rmi", "-f", image)
 
@@ -128,13 +128,9 @@ def expect(done: subprocess.CompletedProcess[str], code: int, *words: str) -> No
         assert word in done.stderr, done.stderr
 
 
-# Seconds. A machine that is busy with something else has taken a minute and a half for what takes one second.
-PATIENCE = 180.0
-
-
-def until(what: str, check: Callable[[], bool], timeout: float = 60) -> None:
-    """Poll until true; a timeout says what was waited for. It is never shorter than a busy machine needs."""
-    deadline = time.monotonic() + max(timeout, PATIENCE)
+def until(what: str, check: Callable[[], bool]) -> None:
+    """Poll until true; a timeout says what was waited for."""
+    deadline = time.monotonic() + PATIENCE
     while not check():
         assert time.monotonic() < deadline, f"still not: {what}"
         time.sleep(0.05)

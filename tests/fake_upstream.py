@@ -1,17 +1,19 @@
 """An upstream that does as it is told, per model: Ollama's API and the OpenAI one, recording every call.
 
-Behaviours: ok, 500, 429, 400, 401, 404, context (too long a prompt), content (refused content), slow:SECONDS, drip:SECONDS (of a stream:
-its parts take so long), badjson, cut (in the middle of an answer), redirect (to a cloud).
+Behaviours: ok, 500, 429, 400, 401, 404, context (too long a prompt), content (refused content), slow:SECONDS, hang (until the next
+`reset`), drip:SECONDS (of a stream: its parts take so long), badjson, cut (in the middle of an answer), redirect (to a cloud).
 """
 
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.clone import PATIENCE
 from tests.fake_ollama import Cut
 
 ERRORS: dict[str, tuple[int, dict[str, Any]]] = {
@@ -41,6 +43,7 @@ class FakeUpstream:
     models: tuple[str, ...]
     behaviours: dict[str, str] = field(default_factory=dict)
     calls: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    _reset: threading.Event = field(default_factory=threading.Event)
 
     def sequence(self) -> list[str]:
         return [model for model, _ in self.calls]
@@ -48,6 +51,8 @@ class FakeUpstream:
     def reset(self, **behaviours: str) -> None:
         self.behaviours = behaviours
         self.calls.clear()
+        hung, self._reset = self._reset, threading.Event()
+        hung.set()
 
     def answer(self, _method: str, path: str, body: bytes) -> tuple[int, Any] | tuple[int, bytes, dict[str, str]]:
         if path == "/api/version":
@@ -66,6 +71,8 @@ class FakeUpstream:
         behaviour = self.behaviours.get(model, "ok")
         if behaviour.startswith("slow:"):
             time.sleep(float(behaviour.removeprefix("slow:")))
+        elif behaviour == "hang":
+            self._reset.wait(2 * PATIENCE)
         elif behaviour.startswith("drip:"):
             if asked.get("stream"):
                 return 200, self._drip(model, float(behaviour.removeprefix("drip:")))

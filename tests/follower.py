@@ -7,7 +7,7 @@ import signal
 import threading
 from typing import Any
 
-from tests.clone import Clone, until
+from tests.clone import PATIENCE, Clone, until
 
 
 class Follower:
@@ -29,12 +29,12 @@ class Follower:
         return [str(one.get("text", one.get("id"))) for one in self.seen]
 
     def has(self, *texts: str) -> None:
-        until(f"{texts} in {self.texts}", lambda: set(texts) <= set(self.texts), 20)
+        until(f"{texts} in {self.texts}", lambda: set(texts) <= set(self.texts))
 
     def end(self, number: int = signal.SIGINT) -> int:
         self.process.send_signal(number)
-        code = self.process.wait(10)
-        self._thread.join(5)
+        code = self.process.wait(PATIENCE)
+        self._thread.join(PATIENCE)
         assert self.process.stdout and self.process.stderr
         self.errors = self.process.stderr.read()
         self.process.stdout.close()

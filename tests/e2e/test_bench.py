@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.clone import Clone, until
+from tests.clone import PATIENCE, Clone, until
 
 pytestmark = pytest.mark.containers
 
@@ -26,7 +26,7 @@ def test_both_ways_are_measured_and_the_key_is_nowhere_to_be_seen(stack: Clone) 
     seen = stack.docker("inspect", container).stdout
     until("its program runs", lambda: "measure.py" in stack.docker("top", container, "-eo", "pid,args").stdout)
     seen += stack.docker("top", container, "-eo", "pid,args").stdout + stack.run("ps", "-eo", "args").stdout
-    out, err = running.communicate(timeout=300)
+    out, err = running.communicate(timeout=PATIENCE)
     assert running.returncode == 0, out + err
     key = stack.key()
     assert container in seen and "measure.py" in seen and key not in seen + out + err
@@ -58,9 +58,9 @@ def test_an_interrupted_bench_leaves_no_container(stack: Clone, end: Callable[[i
         lambda: bool(stack.docker("ps", "-q", "-f", f"name={stack.project}-bench-").stdout),
     )
     end(running.pid)
-    out, err = running.communicate(timeout=60)
+    out, err = running.communicate(timeout=PATIENCE)
     assert running.returncode == code and "Traceback" not in out + err
-    until("the container is gone", lambda: containers(stack) == [], 30)
+    until("the container is gone", lambda: containers(stack) == [])
 
 
 def test_modes_that_are_not_there_and_a_stack_that_does_not_run_are_said(stack: Clone) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 from tests.clone import Clone
 from tests.integration.request_log import TABLE, Bench, Upstream, reserved
+from tests.stacks import SharedStack
 
 
 @pytest.fixture(scope="session")
@@ -20,15 +21,23 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
 
 
 @pytest.fixture(scope="session")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    """A running stack for the tests of the request log, with upstreams that misbehave."""
-    made, upstream = Clone.make(tmp_path_factory.mktemp("log")), Upstream()
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedStack]:
+    """A running stack that serves the table of the module that takes it."""
+    made = SharedStack(tmp_path_factory.mktemp("shared"))
+    yield made
+    made.remove()
+
+
+@pytest.fixture(scope="session")
+def misbehaving() -> Iterator[tuple[Upstream, int]]:
+    """Upstreams that misbehave, and a port at which nobody answers."""
     kept, gone = reserved()
     with kept:
-        (made.path / "runtime/routing.yaml").write_text(TABLE.format(port=upstream.port, gone=gone), "utf-8")
-        try:
-            done = made.io3ops("up")
-            assert done.returncode == 0, done.stderr
-            yield Bench(made, upstream, gone)
-        finally:
-            made.remove()
+        yield Upstream(), gone
+
+
+@pytest.fixture(scope="module")
+def bench(shared: SharedStack, misbehaving: tuple[Upstream, int]) -> Bench:
+    """A running gateway for the tests of the request log."""
+    upstream, gone = misbehaving
+    return Bench(shared.serve(TABLE.format(port=upstream.port, gone=gone)), upstream, gone)

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from tests.clone import Clone, until
+from tests.clone import PATIENCE, Clone, until
 from tests.raw_http import Answer, Connection, request
 
 TABLE = """
 version: 1
 gateway: {{max_body_mb: 1, origins: ["https://page.example"]}}
-defaults: {{timeouts: {{step: 8s, first_token: 8s}}, context: 2048, cooldown: {{failures: 1000, pause: 1s}}}}
+defaults: {{timeouts: {{step: 60s, first_token: 60s}}, context: 2048, cooldown: {{failures: 1000, pause: 1s}}}}
 providers:
   host: {{kind: ollama, url: "http://127.0.0.1:{port}"}}
   served: {{kind: openai_compatible, url: "http://127.0.0.1:{port}/v1"}}
@@ -43,10 +43,10 @@ modes:
   two: {{chain: [a, b]}}
   limited: {{chain: [a, b]}}
   down: {{chain: [g, b]}}
-  hasty: {{chain: [a, b], timeouts: {{step: 700ms, first_token: 700ms, total: 9s}}}}
+  hasty: {{chain: [a, b], timeouts: {{steps: [700ms, 60s], first_token: 700ms, total: 90s}}}}
   retried: {{chain: [a, b], retries: {{server_error: 2}}}}
-  few: {{chain: [a], limits: {{requests_per_minute: 1}}}}
-  few2: {{chain: [a], limits: {{requests_per_minute: 1}}}}
+  log-few: {{chain: [a], limits: {{requests_per_minute: 1}}}}
+  log-few2: {{chain: [a], limits: {{requests_per_minute: 1}}}}
   brief: {{chain: [a], timeouts: {{step: 700ms, first_token: 700ms, total: 1s}}, retries: {{timeout: 3}}}}
   embed: {{chain: [vec]}}
   kept: {{chain: [a], record_internal: true}}
@@ -220,7 +220,7 @@ class Bench:
             found += [json.loads(line) for line in data.split(b"\n")[:-1]]
         return found
 
-    def line(self, name: str, seconds: float = 10) -> dict[str, Any]:
+    def line(self, name: str) -> dict[str, Any]:
         """The one line of a request; it is written after the answer has ended."""
         found: list[dict[str, Any]] = []
 
@@ -228,7 +228,7 @@ class Bench:
             found[:] = [line for line in self.lines() if line["id"] == name]
             return bool(found)
 
-        until(f"the line of {name}", there, seconds)
+        until(f"the line of {name}", there)
         assert len(found) == 1, found
         return found[0]
 
@@ -248,7 +248,7 @@ class Bench:
         """A request, its answer, and its line."""
         name = name or self.new()
         body = self.body(mode, **more) if path == "chat/completions" else json.dumps({"model": mode} | more).encode()
-        with Connection(self.port, 20) as connection:
+        with Connection(self.port, PATIENCE) as connection:
             connection.send(self.head(path, name, body, f"User-Agent: {agent}", key=key))
             answer = connection.answer()
         assert answer is not None and answer.headers["x-request-id"] == name

@@ -14,9 +14,10 @@ import httpx
 import jsonschema
 import pytest
 import yaml
-from tests.clone import Clone, until
+from tests.clone import PATIENCE, Clone, until
 from tests.fake_ollama import serve
 from tests.fake_upstream import FakeUpstream
+from tests.stacks import SharedStack
 
 pytestmark = pytest.mark.containers
 
@@ -39,19 +40,14 @@ def upstream() -> Iterator[FakeUpstream]:
 
 
 @pytest.fixture(scope="module")
-def clone(upstream: FakeUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
-    made = Clone.make(tmp_path_factory.mktemp("apply"))
+def clone(shared: SharedStack, upstream: FakeUpstream) -> Iterator[Clone]:
     with serve(upstream.answer) as port:
-        (made.path / "runtime/routing.yaml").write_text(TABLE.format(port=port), "utf-8")
-        done = made.io3ops("up")
-        assert done.returncode == 0, done.stderr
-        yield made
-    made.remove()
+        yield shared.serve(TABLE.format(port=port))
 
 
 def served_by(clone: Clone, mode: str = "executor") -> str:
     body = {"model": mode, "messages": [{"role": "user", "content": "x"}]}
-    with httpx.Client(trust_env=False, timeout=60, headers={"Authorization": f"Bearer {clone.key()}"}) as client:
+    with httpx.Client(trust_env=False, timeout=PATIENCE, headers={"Authorization": f"Bearer {clone.key()}"}) as client:
         answer = client.post(f"http://127.0.0.1:{clone.port}/v1/chat/completions", json=body)
     return str(answer.json()["choices"][0]["message"]["content"])
 
@@ -149,16 +145,17 @@ def test_least_busy_gives_the_free_one_the_next_request(clone: Clone, upstream: 
     clone.edit_table("version: 1", "version: 1\nbalance: least_busy")
     clone.edit_table("chain: [a]", "chain: [[a, b]]")
     assert clone.json("apply")["data"]["changed"]
-    upstream.reset(a="slow:10")
+    upstream.reset(a="hang")
     threads = [threading.Thread(target=served_by, args=(clone,)) for _ in range(2)]
     for thread in threads:
         thread.start()
-    until("one of them hangs at a", lambda: "a" in upstream.sequence() or not any(t.is_alive() for t in threads), 10)
+    until("one of them hangs at a", lambda: "a" in upstream.sequence() or not any(t.is_alive() for t in threads))
     for _ in range(8):
         assert served_by(clone) == "from b"
+    assert Counter(upstream.sequence())["b"] >= 8
+    upstream.reset()
     for thread in threads:
         thread.join()
-    assert Counter(upstream.sequence())["b"] >= 8
     clone.edit_table("version: 1\nbalance: least_busy", "version: 1")
     clone.edit_table("chain: [[a, b]]", "chain: [a]")
     assert clone.json("apply")["ok"]

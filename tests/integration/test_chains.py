@@ -7,8 +7,9 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.clone import Clone
+from tests.clone import PATIENCE, Clone
 from tests.fake_ollama import FakeOllama, serve
+from tests.stacks import SharedStack, own_table
 
 pytestmark = pytest.mark.containers
 
@@ -23,7 +24,7 @@ def fake() -> Iterator[FakeOllama]:
 
 def ask(clone: Clone, mode: str = "executor", **more: Any) -> httpx.Response:
     body = {"model": mode, "messages": [{"role": "user", "content": "hello"}], "max_tokens": 8} | more
-    with httpx.Client(trust_env=False, timeout=120) as client:
+    with httpx.Client(trust_env=False, timeout=PATIENCE) as client:
         return client.post(
             f"http://127.0.0.1:{clone.port}/v1/chat/completions",
             json=body,
@@ -31,8 +32,16 @@ def ask(clone: Clone, mode: str = "executor", **more: Any) -> httpx.Response:
         )
 
 
-def test_the_second_model_of_a_chain_serves_when_the_first_fails(clone: Clone, fake: FakeOllama) -> None:
+@pytest.fixture
+def starter(running: Clone) -> Iterator[Clone]:
+    """The stack with the starter's models, and its table to change."""
+    with own_table(running):
+        yield running
+
+
+def test_the_second_model_of_a_chain_serves_when_the_first_fails(starter: Clone, fake: FakeOllama) -> None:
     """First choice on a (fake) Ollama of the host, second the real one in the stack."""
+    clone = starter
     clone.edit_table(
         "models:\n",
         f"  host:\n    kind: ollama\n    url: http://127.0.0.1:{fake.port}\n\nmodels:\n  ghost: {{provider: host, source: {{external: 'ghost:1b'}}}}\n",
@@ -54,7 +63,7 @@ def test_the_second_model_of_a_chain_serves_when_the_first_fails(clone: Clone, f
             assert served.headers["x-io3-deployment"] == "executor.2.smollm2"
     fake.behaviour = "error"
     with (
-        httpx.Client(trust_env=False, timeout=120) as client,
+        httpx.Client(trust_env=False, timeout=PATIENCE) as client,
         client.stream(
             "POST",
             f"http://127.0.0.1:{clone.port}/v1/chat/completions",
@@ -71,9 +80,9 @@ def test_the_second_model_of_a_chain_serves_when_the_first_fails(clone: Clone, f
         assert "[DONE]" in streamed.read().decode()
 
 
-def test_an_external_runtime_needs_no_runtime_container(clone: Clone, fake: FakeOllama) -> None:
+def test_an_external_runtime_needs_no_runtime_container(shared: SharedStack, fake: FakeOllama) -> None:
     """Every mode on the host's Ollama: the gateway runs alone against it, and a dead one is named as such."""
-    (clone.path / "runtime/routing.yaml").write_text(
+    clone = shared.serve(
         f"""version: 1
 providers:
   host: {{kind: ollama, url: "http://localhost:{fake.port}"}}
@@ -83,11 +92,8 @@ models:
 modes:
   executor: {{chain: [ghost]}}
   embed: {{chain: [vec]}}
-""",
-        "utf-8",
+"""
     )
-    done = clone.io3ops("up")
-    assert done.returncode == 0, done.stderr
     assert clone.container("runtime") == ""
     health = clone.json("health", "--deep")
     assert health["ok"], health

@@ -13,12 +13,13 @@ from typing import Any
 import httpx
 import pytest
 from tests import codec_cases, codec_cases_openai
-from tests.clone import Clone, until
+from tests.clone import PATIENCE, Clone, until
 from tests.codec_cases import CALL, NAMED, STREAM, Case, Targets, call, last, part, user
 from tests.codec_cases_openai import X
 from tests.codec_compare import said, seen
 from tests.fake_ollama import serve
 from tests.fake_upstream import FakeUpstream
+from tests.stacks import SharedStack
 
 pytestmark = pytest.mark.containers
 
@@ -77,7 +78,7 @@ class Both:
         self.targets = Targets("http://upstream")
         headers = {"Authorization": f"Bearer {clone.key()}"}
         self.client = httpx.Client(
-            trust_env=False, timeout=30, headers=headers, base_url=f"http://127.0.0.1:{clone.port}/v1/"
+            trust_env=False, timeout=PATIENCE, headers=headers, base_url=f"http://127.0.0.1:{clone.port}/v1/"
         )
 
     def full(self, case: Case) -> httpx.Response:
@@ -90,21 +91,17 @@ class Both:
             found.append(self.client.post(case.path, json=case.body))
             return "can be tried now" not in found[-1].text
 
-        until("a model can be tried", served, 10)
+        until("a model can be tried", served)
         return found[-1]
 
 
 @pytest.fixture(scope="module")
-def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
-    made, upstream = Clone.make(tmp_path_factory.mktemp("codec")), Upstream()
+def both(shared: SharedStack) -> Iterator[Both]:
+    upstream = Upstream()
     with serve(upstream.answer) as port:
-        (made.path / "runtime/routing.yaml").write_text(TABLE.format(port=port), "utf-8")
-        done = made.io3ops("up")
-        assert done.returncode == 0, done.stderr
-        pair = Both(made, upstream)
+        pair = Both(shared.serve(TABLE.format(port=port)), upstream)
         with pair.client:
             yield pair
-    made.remove()
 
 
 def name(case: Case) -> str:

@@ -62,7 +62,7 @@ def test_lines_of_all_containers_are_merged_by_time(small: Small) -> None:
         return [json.loads(line) for line in done.stdout.splitlines()]
 
     both = ("--layer", "gateway", "--layer", "runtime")
-    until("they have said all", lambda: len(lines(*both)) == 5, 20)
+    until("they have said all", lambda: len(lines(*both)) == 5)
     found = lines(*both)
     assert [one["time"] for one in found] == sorted(one["time"] for one in found)
     assert {(one["layer"], one["text"]) for one in found} >= {("gateway", "g1"), ("runtime", "r1"), ("runtime", "r2")}
@@ -84,12 +84,12 @@ def test_containers_are_followed_when_they_stop_restart_and_are_replaced(small: 
         small.say(gateway, "g2")
         follower.has("g2")
         docker("restart", "-t", "0", gateway)
-        until("it begins again", lambda: follower.texts.count("g1") == 2, 20)
+        until("it begins again", lambda: follower.texts.count("g1") == 2)
         docker("rm", "-f", gateway)
         assert small.run("gateway", "replaced") == gateway
         follower.has("replaced")
         docker("start", runtime)
-        until("it begins again", lambda: follower.texts.count("r1") == 2, 20)
+        until("it begins again", lambda: follower.texts.count("r1") == 2)
         # One that was not there when it began.
         small.run("egress", "e1")
         follower.has("e1")

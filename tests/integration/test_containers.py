@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.clone import Clone, until
+from tests.clone import PATIENCE, Clone, until
 
 pytestmark = pytest.mark.containers
 
@@ -65,7 +65,7 @@ def test_the_stack_starts_serves_and_answers_without_asking_anyone(clone: Clone)
     files = ["-f", "compose.yaml", "-f", "tests/integration/recorder.yaml"]
     started = clone.docker("compose", *files, "up", "-d", "--wait", "--wait-timeout", "120")
     assert started.returncode == 0, started.stderr
-    with httpx.Client(trust_env=False, timeout=120, base_url=f"http://127.0.0.1:{clone.port}/v1") as client:
+    with httpx.Client(trust_env=False, timeout=PATIENCE, base_url=f"http://127.0.0.1:{clone.port}/v1") as client:
         client.headers["Authorization"] = f"Bearer {clone.key()}"
         ask = {"model": "executor", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 4}
         assert client.post("/chat/completions", json=ask).status_code == 200
@@ -131,4 +131,4 @@ def test_a_killed_gateway_comes_back_by_itself(running: Clone) -> None:
         except (OSError, httpx.HTTPError):
             return False
 
-    until("it answers again", answers, 90)
+    until("it answers again", answers)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.clone import Clone, expect, free_port, until
+from tests.clone import PATIENCE, Clone, expect, free_port, until
 
 from io3ops.operations.stack.images import GATEWAY_INPUTS, digest
 
@@ -104,7 +104,7 @@ def test_two_ups_at_once(clone: Clone) -> None:
         expect(clone.io3ops("up"), 14, str(first.pid))
     finally:
         os.killpg(first.pid, signal.SIGINT)
-        first.communicate(timeout=120)
+        first.communicate(timeout=PATIENCE)
 
 
 def test_ctrl_c_at_each_step_and_the_next_up_continues(clone: Clone) -> None:
@@ -119,7 +119,7 @@ def test_ctrl_c_at_each_step_and_the_next_up_continues(clone: Clone) -> None:
             if line.startswith(f"> {step} "):
                 os.killpg(process.pid, signal.SIGINT)
                 break
-        rest = process.communicate(timeout=120)[1]
+        rest = process.communicate(timeout=PATIENCE)[1]
         if lines[-1].startswith(f"> {step} "):
             assert process.returncode == 130, "".join(lines) + rest
             assert "run the same command again to continue" in rest and "Traceback" not in rest
@@ -187,7 +187,7 @@ def test_an_engine_that_stops_in_the_middle(clone: Clone, engine_socket: EngineS
         if line.startswith(f"> {step} "):
             engine_socket.cut()
             break
-    rest = process.communicate(timeout=120)[1]
+    rest = process.communicate(timeout=PATIENCE)[1]
     assert process.returncode == 26, "".join(seen) + rest
     assert "error E26 [engine]" in rest and "\nhint: " in rest and "Traceback" not in rest
     assert clone.key(), "what was made is kept"
@@ -294,7 +294,7 @@ def test_an_interrupted_smoke_test_is_made_up_for(running: Clone) -> None:
         if line.startswith("> smoke "):
             os.killpg(process.pid, signal.SIGINT)
             break
-    process.communicate(timeout=60)
+    process.communicate(timeout=PATIENCE)
     try:
         assert running.json("up")["data"]["acted"] == ["smoke"]
     finally:

@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.clone import Clone
+from tests.clone import PATIENCE, Clone
 from tests.fake_ollama import serve
 from tests.fake_upstream import FakeUpstream
 from tests.leaks.rig import Rig
@@ -165,7 +165,7 @@ def ask_everything(rig: Rig) -> list[str]:
     headers = {"Authorization": f"Bearer {rig.keys['open']}"}
     calls = [(f"chat-{kind}", path, body) for kind in CHAT for path, body in PATHS["chat"]]
     calls += [(f"{task}-{kind}", path, body) for task in CALLED for kind in OTHERS[task] for path, body in PATHS[task]]
-    with httpx.Client(trust_env=False, timeout=60, headers=headers) as client:
+    with httpx.Client(trust_env=False, timeout=PATIENCE, headers=headers) as client:
         for mode, path, body in calls:
             answer = client.post(f"{rig.gateway}/v1/{path}", json=body | {"model": mode})
             assert answer.status_code == 200, f"{mode} {path}: {answer.text}"

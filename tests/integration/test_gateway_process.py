@@ -17,10 +17,11 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.clone import Clone, until
+from tests.clone import PATIENCE, Clone, until
 from tests.fake_ollama import serve
 from tests.fake_upstream import FakeUpstream
 from tests.raw_http import Connection, request
+from tests.stacks import SharedStack
 
 pytestmark = pytest.mark.containers
 
@@ -48,14 +49,9 @@ def upstream() -> Iterator[FakeUpstream]:
 
 
 @pytest.fixture(scope="module")
-def clone(upstream: FakeUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
-    made = Clone.make(tmp_path_factory.mktemp("process"))
+def clone(shared: SharedStack, upstream: FakeUpstream) -> Iterator[Clone]:
     with serve(upstream.answer) as port:
-        (made.path / "runtime/routing.yaml").write_text(TABLE.format(port=port), "utf-8")
-        done = made.io3ops("up")
-        assert done.returncode == 0, done.stderr
-        yield made
-    made.remove()
+        yield shared.serve(TABLE.format(port=port))
 
 
 @pytest.fixture(autouse=True)
@@ -240,7 +236,7 @@ class Stream(threading.Thread):
         self.begun = threading.Event()
         self.text = ""
         self.start()
-        assert self.begun.wait(20), "no stream began"
+        assert self.begun.wait(PATIENCE), "no stream began"
 
     def run(self) -> None:
         body = {"model": self.mode, "messages": [{"role": "user", "content": "x"}], "stream": True}
@@ -254,7 +250,7 @@ class Stream(threading.Thread):
         self.client.close()
 
     def whole(self) -> bool:
-        self.join(30)
+        self.join(PATIENCE)
         return self.text.endswith("data: [DONE]\n\n") and " on" in self.text and "error" not in self.text
 
 
@@ -387,7 +383,7 @@ def test_the_only_worker_is_killed_and_who_comes_then_is_served(clone: Clone) ->
         waiting = []
         body = json.dumps({"model": "executor", "messages": [{"role": "user", "content": "x"}]}).encode()
         for _ in range(20):
-            waiting.append(clients.enter_context(Connection(clone.port, 30)))
+            waiting.append(clients.enter_context(Connection(clone.port, PATIENCE)))
             waiting[-1].send(request("POST", "/v1/chat/completions", f"Authorization: Bearer {clone.key()}", "Content-Type: application/json", body=body))  # fmt: skip
         kill(clone, pid)
         answers = [connection.answer() for connection in waiting]
@@ -413,7 +409,7 @@ def test_idle_connections_without_number_do_not_end_it(clone: Clone) -> None:
         return clone.docker("inspect", "-f", "{{.State.Health.Status}}", name).stdout.strip()
 
     try:
-        until("it is healthy", lambda: state() == "healthy", 60)
+        until("it is healthy", lambda: state() == "healthy")
         port = int(clone.docker("port", name, "4000").stdout.split(":")[1])
         idle = []
         try:
@@ -421,11 +417,11 @@ def test_idle_connections_without_number_do_not_end_it(clone: Clone) -> None:
                 idle.append(socket.create_connection(("127.0.0.1", port), 5))
                 # Half a head: it is not closed as one that says nothing, and not answered.
                 idle[-1].sendall(b"GET /health HTTP/1.1\r\n")
-            until("the health check says so", lambda: state() == "unhealthy", 14)
+            until("the health check says so", lambda: state() == "unhealthy")
         finally:
             for connection in idle:
                 connection.close()
-        until("it is healthy again", lambda: state() == "healthy", 20)
+        until("it is healthy again", lambda: state() == "healthy")
         assert exchange_health(port) == 200
         assert clone.docker("inspect", "-f", "{{.RestartCount}} {{.State.Running}}", name).stdout.strip() == "0 true"
         status = clone.docker("exec", name, *CONTROL, "status")
@@ -448,8 +444,8 @@ def test_the_parent_is_killed_and_the_container_starts_anew(clone: Clone) -> Non
     # The engine takes `docker kill` for a wish that it stays ended; this is an end that nobody asked for.
     done = clone.run("docker", "run", "--rm", "--privileged", "--pid", "host", "--user", "0", "--entrypoint", "/usr/bin/python3", inspect(clone, "{{.Config.Image}}"), "-c", f"import os; os.kill({before}, 9)")  # fmt: skip
     assert done.returncode == 0, done.stderr
-    until("it was started anew", lambda: int(inspect(clone, "{{.RestartCount}}")) == count + 1, 30)
-    until("it is healthy", lambda: health(clone) == "healthy", 60)
+    until("it was started anew", lambda: int(inspect(clone, "{{.RestartCount}}")) == count + 1)
+    until("it is healthy", lambda: health(clone) == "healthy")
     assert inspect(clone, "{{.State.Pid}}") != before and ask(clone, "executor") == "from a"
 
 
@@ -463,9 +459,9 @@ def test_the_end_of_the_container_lets_short_streams_finish_and_tells_long_ones(
     done = clone.docker("stop", clone.container("gateway"))
     assert done.returncode == 0
     assert short.whole(), short.text[-300:]
-    long.join(10)
+    long.join(PATIENCE)
     events = [json.loads(line[6:]) for line in long.text.splitlines() if line.startswith("data: {")]
     assert events[-1]["error"]["code"] == "stopping" and "CUT" not in long.text, long.text[-300:]
     assert inspect(clone, "{{.State.ExitCode}} {{.State.OOMKilled}}") == "0 false", "within its time, not killed"
     assert clone.docker("start", clone.container("gateway")).returncode == 0
-    until("it is healthy", lambda: health(clone) == "healthy", 60)
+    until("it is healthy", lambda: health(clone) == "healthy")

@@ -19,16 +19,17 @@ from typing import Any, ClassVar
 import httpx
 import pytest
 import yaml
-from tests.clone import Clone, until
+from tests.clone import PATIENCE, Clone, until
 from tests.codec_compare import seen
 from tests.fake_ollama import Cut, serve
 from tests.fake_upstream import FakeUpstream
+from tests.stacks import SharedStack
 
 pytestmark = pytest.mark.containers
 
 TABLE = """
 version: 1
-defaults: {{timeouts: {{step: 1500ms, first_token: 1s}}, context: 2048, cooldown: {{failures: 1000, pause: 1s}}}}
+defaults: {{timeouts: {{step: 60s, first_token: 60s}}, context: 2048, cooldown: {{failures: 1000, pause: 1s}}}}
 providers:
   host: {{kind: ollama, url: "http://127.0.0.1:{port}"}}
   served: {{kind: openai_compatible, url: "http://127.0.0.1:{port}/v1"}}
@@ -45,9 +46,14 @@ modes:
   shared: {{chain: [[a, b]]}}
   served: {{chain: [d]}}
   tuned: {{chain: [a], parameters: {{temperature: 0.25}}, forced: {{seed: 7}}, system_prompt: "Answer in French."}}
-  few: {{chain: [a], limits: {{requests_per_minute: 2}}}}
-  frugal: {{chain: [a], limits: {{tokens_per_minute: 9}}}}
+  lane-few: {{chain: [a], limits: {{requests_per_minute: 2}}}}
+  lane-frugal: {{chain: [a], limits: {{tokens_per_minute: 9}}}}
   retried: {{chain: [a, b], retries: {{server_error: 2}}}}
+  one-timed: {{chain: [a], timeouts: {{step: 1500ms, first_token: 1s}}}}
+  two-timed: {{chain: [a, b], timeouts: {{steps: [1500ms, 60s], first_token: 1s}}}}
+  served-timed: {{chain: [d], timeouts: {{step: 1500ms, first_token: 1s}}}}
+  retried-timed: {{chain: [a, b], timeouts: {{steps: [1500ms, 60s], first_token: 1s}}, retries: {{server_error: 2}}}}
+  crowded: {{chain: [a], timeouts: {{step: 600s, first_token: 600s, total: 600s}}}}
   embed: {{chain: [vec]}}
   endless: {{chain: [s]}}
   counted: {{chain: [s], limits: {{tokens_per_minute: 12}}}}
@@ -93,14 +99,9 @@ def endless() -> Endless:
 
 
 @pytest.fixture(scope="module")
-def clone(upstream: Watched, endless: Endless, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
-    made = Clone.make(tmp_path_factory.mktemp("lane"))
+def clone(shared: SharedStack, upstream: Watched, endless: Endless) -> Iterator[Clone]:
     with serve(upstream.seen, headers=True) as port:
-        (made.path / "runtime/routing.yaml").write_text(TABLE.format(port=port, endless=endless.port), "utf-8")
-        done = made.io3ops("up")
-        assert done.returncode == 0, done.stderr
-        yield made
-    made.remove()
+        yield shared.serve(TABLE.format(port=port, endless=endless.port))
 
 
 @pytest.fixture(autouse=True)
@@ -124,7 +125,7 @@ def reload(clone: Clone, config: dict[str, Any]) -> None:
 
 
 def post(clone: Clone, path: str, body: dict[str, Any], **headers: str) -> httpx.Response:
-    with httpx.Client(trust_env=False, timeout=30) as client:
+    with httpx.Client(trust_env=False, timeout=PATIENCE) as client:
         given = {"Authorization": f"Bearer {clone.key()}", **headers}
         return client.post(f"http://127.0.0.1:{clone.port}/v1/{path}", json=body, headers=given)
 
@@ -148,7 +149,7 @@ PLAIN: list[tuple[str, dict[str, Any]]] = [
     ("completions", {"prompt": "hello", "max_tokens": 4}),
 ]
 MODES = ("one", "two", "served", "tuned")
-FAILURES = ("500", "429", "400", "401", "404", "context", "badjson", "cut", "slow:4")
+FAILURES = ("500", "429", "400", "401", "404", "context", "badjson", "cut", "hang")
 
 
 def test_a_prompt_that_is_too_long_says_nothing_against_the_model(clone: Clone, upstream: Watched) -> None:
@@ -209,9 +210,11 @@ def test_a_failure_in_the_lane_is_a_failure_of_that_attempt(clone: Clone, upstre
         found[lane] = []
         switch(clone, lane=lane)
         for failure in FAILURES:
-            for more in ({}, {"stream": True}) if failure not in ("cut", "slow:4") else ({},):
+            # A mode with short times where they are what ends it; elsewhere a busy machine must not end anything.
+            asked = f"{mode}-timed" if failure == "hang" else mode
+            for more in ({}, {"stream": True}) if failure not in ("cut", "hang") else ({},):
                 upstream.reset(a=failure, d=failure)
-                answer = shown(chat(clone, mode, **more))
+                answer = shown(chat(clone, asked, **more))
                 if answer["status"] >= 400:
                     # Times and addresses of sockets stand in some messages.
                     answer["body"] = answer["body"]["error"].get("type")
@@ -221,7 +224,7 @@ def test_a_failure_in_the_lane_is_a_failure_of_that_attempt(clone: Clone, upstre
                     switch(clone, lane=lane)
                 # Served on LiteLLM's way it is healthy again, and the lane is open.
                 upstream.reset()
-                assert chat(clone, mode).status_code == 200
+                until("it is healthy again", lambda: chat(clone, asked).status_code == 200)  # noqa: B023
     for fast, full in zip(found[True], found[False], strict=True):
         assert fast == full
 
@@ -234,7 +237,7 @@ def test_after_a_failure_litellm_serves_until_it_has_been_answered_there(clone: 
     assert chat(clone, "one").status_code == 500
     assert upstream.ways == ["lane", "full"]
     upstream.reset()
-    until("it is answered", lambda: chat(clone, "one").status_code == 200, 10)
+    until("it is answered", lambda: chat(clone, "one").status_code == 200)
     upstream.reset()
     assert chat(clone, "one").status_code == 200 and upstream.ways == ["lane"]
 
@@ -259,9 +262,9 @@ def test_what_is_unusual_goes_to_litellm(
 
 def test_limits_count_in_the_lane(clone: Clone, upstream: Watched) -> None:
     switch(clone, lane=True)
-    assert [chat(clone, "few").status_code for _ in range(3)] == [200, 200, 429]
+    assert [chat(clone, "lane-few").status_code for _ in range(3)] == [200, 200, 429]
     assert set(upstream.ways) == {"lane"} and len(upstream.ways) == 2
-    until("tokens are used up", lambda: chat(clone, "frugal").status_code == 429, 10)
+    until("tokens are used up", lambda: chat(clone, "lane-frugal").status_code == 429)
     assert len(upstream.ways) <= 2 + 3, "5 tokens each, and 9 a minute"
 
 
@@ -324,40 +327,51 @@ def test_a_client_that_leaves_ends_the_generation(clone: Clone, endless: Endless
     body = {"model": "endless", "stream": True, "messages": [{"role": "user", "content": "hello"}]}
     url, headers = f"http://127.0.0.1:{clone.port}/v1/chat/completions", {"Authorization": f"Bearer {clone.key()}"}
     with (
-        httpx.Client(trust_env=False, timeout=30) as client,
+        httpx.Client(trust_env=False, timeout=PATIENCE) as client,
         client.stream("POST", url, json=body, headers=headers) as answer,
     ):
         read = [line for line, _ in zip(answer.iter_lines(), range(7), strict=False)]
         assert len(read) == 7 and "x 0" in read[0] and not endless.left.is_set()
-    assert endless.left.wait(5), "the upstream still writes"
+    assert endless.left.wait(PATIENCE), "the upstream still writes"
 
 
 def test_a_crowd_waits_in_order_and_the_rest_is_told_when_to_come_back(clone: Clone, upstream: Watched) -> None:
     """500 connections at once and two workers: some run, some wait, the others get a 503 with a time; health answers all the while."""
     config = yaml.safe_load((clone.path / "runtime/litellm.yaml").read_text("utf-8"))
-    config["io3ops_policy"]["door"] |= {"workers": 2, "parallel": 40, "queue": 80, "queue_timeout": 20}
+    config["io3ops_policy"]["door"] |= {"workers": 2, "parallel": 40, "queue": 80, "queue_timeout": 600}
     reload(clone, config)
-    upstream.reset(a="slow:0.2")
-    body = {"model": "one", "messages": [{"role": "user", "content": "hello"}]}
+    upstream.reset(a="hang")
+    body = {"model": "crowded", "messages": [{"role": "user", "content": "hello"}]}
     url, headers = f"http://127.0.0.1:{clone.port}", {"Authorization": f"Bearer {clone.key()}"}
 
-    async def crowd() -> tuple[list[httpx.Response], list[float]]:
+    async def crowd() -> tuple[dict[str, int], list[httpx.Response], list[httpx.Response]]:
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
-        async with httpx.AsyncClient(trust_env=False, timeout=60, limits=limits, headers=headers) as client:
+        async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE, limits=limits, headers=headers) as client:
             asked = [asyncio.create_task(client.post(f"{url}/v1/chat/completions", json=body)) for _ in range(500)]
-            took = []
-            while not all(task.done() for task in asked):
-                started = time.monotonic()
-                assert (await client.get(f"{url}/health/readiness")).status_code == 200
-                took.append(time.monotonic() - started)
-            return await asyncio.gather(*asked), took
+            deadline = time.monotonic() + PATIENCE
+            while True:
+                assert (await client.get(f"{url}/health/readiness")).status_code == 200, "health is not in the queue"
+                there = await asyncio.to_thread(status, clone)
+                refused = [task.result() for task in asked if task.done()]
+                if there["running"] + there["waiting"] + len(refused) == 500:
+                    break
+                assert time.monotonic() < deadline, (there, len(refused))
+            upstream.reset()
+            answers = await asyncio.gather(*asked)
+            return there, refused, [answer for answer in answers if answer not in refused]
 
-    answers, took = asyncio.run(crowd())
-    counts = Counter(answer.status_code for answer in answers)
-    assert set(counts) == {200, 503} and counts[200] >= 200, counts
-    refused = [answer for answer in answers if answer.status_code == 503]
-    assert all(1 <= int(a.headers["retry-after"]) <= 31 and a.json()["error"]["code"] == "busy" for a in refused)
-    assert max(took) < 10, "health is not in the queue"
+    there, refused, served = asyncio.run(crowd())
+    # Each worker has its own places; how many of the 500 came to which is the kernel's choice.
+    assert 40 <= there["running"] <= 80 and 80 <= there["waiting"] <= 160, there
+    assert {answer.status_code for answer in refused} == {503} and len(refused) >= 500 - 2 * (40 + 80)
+    assert all(1 <= int(a.headers["retry-after"]) <= 601 and a.json()["error"]["code"] == "busy" for a in refused)
+    assert Counter(answer.status_code for answer in served) == {200: there["running"] + there["waiting"]}
+
+
+def status(clone: Clone) -> dict[str, Any]:
+    done = clone.docker("exec", clone.container("gateway"), *CONTROL, "status")
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
 
 
 @pytest.mark.parametrize("answer", ["10 MB", "wrong type", "chunks"])
@@ -400,9 +414,9 @@ def test_who_leaves_in_the_middle_has_taken_tokens_too(clone: Clone, endless: En
     switch(clone, lane=lane)
     mode = "counted" if lane else "counted2"
     headers = {"Authorization": f"Bearer {clone.key()}"}
-    with httpx.Client(trust_env=False, timeout=30, headers=headers) as client:
+    with httpx.Client(trust_env=False, timeout=PATIENCE, headers=headers) as client:
         leave_in_the_middle(clone, endless, client, mode)
-    until("the tokens count", lambda: chat(clone, mode).status_code == 429, 15)
+    until("the tokens count", lambda: chat(clone, mode).status_code == 429)
 
 
 def test_the_next_request_of_a_connection_has_a_client_of_its_own(
@@ -412,8 +426,8 @@ def test_the_next_request_of_a_connection_has_a_client_of_its_own(
     switch(clone, lane=True)
     headers = {"Authorization": f"Bearer {clone.key()}"}
     for _ in range(5):
-        with httpx.Client(trust_env=False, timeout=30, headers=headers) as client:
+        with httpx.Client(trust_env=False, timeout=PATIENCE, headers=headers) as client:
             body = {"model": "one", "stream": True, "guided_regex": "x", "messages": [{"role": "user", "content": "x"}]}
             assert "[DONE]" in client.post(f"http://127.0.0.1:{clone.port}/v1/chat/completions", json=body).text
             leave_in_the_middle(clone, endless, client, "endless")
-        assert endless.left.wait(5), "the upstream still writes"
+        assert endless.left.wait(PATIENCE), "the upstream still writes"

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 import yaml
-from tests.clone import Clone, until
+from tests.clone import PATIENCE, Clone, until
 
 from io3ops.adapters import files, machine
 from io3ops.operations.privacy import isolation
@@ -51,7 +51,7 @@ class Lan:
             "-u", "/lan/lan.py", "198.51.100.1", "203.0.113.1",
         )  # fmt: skip
         assert started.returncode == 0, started.stderr
-        until("it listens", lambda: "ready" in self.log(), 30)
+        until("it listens", lambda: "ready" in self.log())
 
     def log(self) -> str:
         return self.clone.docker("logs", self.name).stdout
@@ -104,7 +104,7 @@ def test_nothing_of_the_stack_arrives_on_another_network(running: Clone, lan: La
         lan.shout_from(old, 7001, *CONTAINED)
     finally:
         running.docker("network", "rm", old)
-    until("a process on a network of the old shape gets out", lambda: lan.heard(7001) == EVERYTHING, 20)
+    until("a process on a network of the old shape gets out", lambda: lan.heard(7001) == EVERYTHING)
 
     lan.shout_in(running.container("gateway"), 7002)
     for service in ("gateway", "runtime"):
@@ -112,7 +112,7 @@ def test_nothing_of_the_stack_arrives_on_another_network(running: Clone, lan: La
         lan.shout_from(f"container:{running.container(service)}", 7003, "--user", "10001:10001", "--cap-drop", "ALL")
     # Sent last and heard: whatever was sent before has arrived, or never will.
     lan.shout_from("bridge", 7004)
-    until("an ordinary container gets out", lambda: lan.heard(7004) == EVERYTHING, 20)
+    until("an ordinary container gets out", lambda: lan.heard(7004) == EVERYTHING)
     assert (lan.heard(7002), lan.heard(7003)) == (set(), set())
 
 
@@ -128,7 +128,7 @@ def verified(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> dict[str, isolati
 def test_the_published_port_answers_and_the_containers_know_no_way(
     running: Clone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with httpx.Client(trust_env=False, timeout=10) as client:
+    with httpx.Client(trust_env=False, timeout=PATIENCE) as client:
         assert client.get(f"http://127.0.0.1:{running.port}/health/liveliness").status_code == 200
     chosen, _ = files.read_env(running.path / ".env")
     routes = running.docker("exec", running.container("gateway"), "cat", "/proc/net/route").stdout.splitlines()[1:]
@@ -168,8 +168,9 @@ def network(clone: Clone) -> str:
     return clone.docker("network", "inspect", "-f", "{{.Id}}", f"{clone.project}_edge").stdout.strip()
 
 
-def test_up_replaces_a_network_that_has_a_way_out(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_up_replaces_a_network_that_has_a_way_out(running: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where something else is attached, and verify-isolation fails until then."""
+    clone = running
     assert clone.io3ops("up").returncode == 0
     old_network(clone, "edge")
     runtime, gateway = clone.container("runtime"), clone.container("gateway")
@@ -197,8 +198,9 @@ def test_up_replaces_a_network_that_has_a_way_out(clone: Clone, monkeypatch: pyt
     assert clone.io3ops("up").returncode == 0 and (network(clone), clone.container("gateway")) == before
 
 
-def test_addresses_that_somebody_took_meanwhile_are_given_up(clone: Clone) -> None:
+def test_addresses_that_somebody_took_meanwhile_are_given_up(running: Clone) -> None:
     """While the stack is down, another network gets them."""
+    clone = running
     assert clone.io3ops("up").returncode == 0
     before = files.read_env(clone.path / ".env")[0]["IO3OPS_EDGE_SUBNET"]
     assert clone.io3ops("down").returncode == 0

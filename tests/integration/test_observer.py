@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 from tests.clone import Clone, free_port, until
 from tests.fake_collector import Collector
+from tests.stacks import own_table
 from tests.unit.observer.records import SECRET, STREAMED, line
 from tests.watched import Watched
 
@@ -19,7 +20,12 @@ def collector() -> Iterator[Collector]:
 
 
 @pytest.mark.containers
-def test_from_the_table_to_a_scrape_and_a_trace_and_away_again(clone: Clone, collector: Collector) -> None:
+def test_from_the_table_to_a_scrape_and_a_trace_and_away_again(running: Clone, collector: Collector) -> None:
+    with own_table(running):
+        observe_and_stop(running, collector)
+
+
+def observe_and_stop(clone: Clone, collector: Collector) -> None:
     port = free_port()
     observe = f"observe:\n  metrics_port: {port}\n  otlp_url: http://127.0.0.1:{collector.port}\n"
     clone.edit_table("\nproviders:", f"\n{observe}\nproviders:")

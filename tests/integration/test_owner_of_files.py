@@ -8,7 +8,7 @@ import sys
 
 import httpx
 import pytest
-from tests.clone import Clone
+from tests.clone import PATIENCE, Clone
 
 from io3ops.adapters import files, owners
 
@@ -29,15 +29,16 @@ def as_before(clone: Clone) -> None:
 
 
 def lists_modes(clone: Clone, key: str) -> int:
-    with httpx.Client(trust_env=False, timeout=10) as client:
+    with httpx.Client(trust_env=False, timeout=PATIENCE) as client:
         url = f"http://127.0.0.1:{clone.port}/v1/models"
         return client.get(url, headers={"Authorization": f"Bearer {key}"}).status_code
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can hand a file to another user")
-def test_up_hands_everything_to_a_user_that_nobody_can_be(clone: Clone) -> None:
+def test_up_hands_everything_to_a_user_that_nobody_can_be(running: Clone) -> None:
+    clone = running
     assert clone.io3ops("up").returncode == 0
-    alice = clone.io3ops("keys", "add", "alice").stdout.strip()
+    erin = clone.io3ops("keys", "add", "erin").stdout.strip()
     assert clone.run("sh", "-c", f"echo sk-1 | {sys.executable} -m io3ops secrets set openai").returncode == 0
     as_before(clone)
     assert clone.docker("exec", clone.container("gateway"), "id", "-u").stdout.strip() == "10001"
@@ -51,13 +52,14 @@ def test_up_hands_everything_to_a_user_that_nobody_can_be(clone: Clone) -> None:
         p.name for p in kept if p.stat().st_uid == nobody
     }
     assert clone.docker("exec", clone.container("gateway"), "id", "-u").stdout.strip() == str(nobody)
-    assert lists_modes(clone, alice) == 200, "the gateway reads what is now its own"
+    assert lists_modes(clone, erin) == 200, "the gateway reads what is now its own"
     # One that came back from a backup with another owner is seen, without anything else having changed.
     keys = clone.path / ".io3ops/keys/keys.json"
     content = keys.read_bytes()
     keys.unlink()
     keys.write_bytes(content)
     keys.chmod(0o600)
-    assert lists_modes(clone, alice) == 401
+    assert lists_modes(clone, erin) == 401
     assert "keys.json" in clone.io3ops("up").stderr
-    assert lists_modes(clone, alice) == 200
+    assert lists_modes(clone, erin) == 200
+    assert clone.io3ops("secrets", "remove", "openai").returncode == 0

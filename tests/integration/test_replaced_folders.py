@@ -12,7 +12,8 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.clone import Clone, free_port
+from tests.clone import PATIENCE, Clone, free_port
+from tests.stacks import own_table
 
 from io3ops.adapters import files
 
@@ -20,21 +21,24 @@ pytestmark = pytest.mark.containers
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
+def stack(running: Clone) -> Iterator[Clone]:
     """A stack with all containers that are lent folders: the way out, the observer, its outlet."""
-    made = Clone.make(tmp_path_factory.mktemp("replaced"))
     observe = f"observe: {{metrics_port: {free_port()}, otlp_url: 'http://host.docker.internal:9'}}"
-    made.edit_table("providers:\n", f"{observe}\nproviders:\n  cloud: {{kind: openai, key: openai, enabled: true}}\n")
-    made.edit_table("models:\n", "models:\n  far: {provider: cloud, source: {external: x}, context: 4096}\n")
-    made.edit_table(
-        "Carries out one task as instructed\n    chain: [smollm2]",
-        "x\n    chain: [smollm2, far]\n    record_internal: true",
-    )
-    stored = made.run("sh", "-c", f"echo sk-cloud-1 | {sys.executable} -m io3ops secrets set openai")
-    done = made.io3ops("up", timeout=1800)
-    assert (stored.returncode, done.returncode) == (0, 0), stored.stderr + done.stderr
-    yield made
-    made.remove()
+    clouds = "  cloud: {kind: openai, key: openai, enabled: true}\n"
+    with own_table(running):
+        running.edit_table("providers:\n", f"{observe}\nproviders:\n{clouds}")
+        running.edit_table("models:\n", "models:\n  far: {provider: cloud, source: {external: x}, context: 4096}\n")
+        running.edit_table(
+            "Carries out one task as instructed\n    chain: [smollm2]",
+            "x\n    chain: [smollm2, far]\n    record_internal: true",
+        )
+        stored = running.run("sh", "-c", f"echo sk-cloud-1 | {sys.executable} -m io3ops secrets set openai")
+        done = running.io3ops("up", timeout=1800)
+        assert (stored.returncode, done.returncode) == (0, 0), stored.stderr + done.stderr
+        yield running
+        for old in (*running.path.glob("*.old"), *(running.path / ".io3ops").glob("*.old")):
+            shutil.rmtree(old)
+        assert running.io3ops("secrets", "remove", "openai").returncode == 0
 
 
 def replace(folder: Path) -> None:
@@ -49,7 +53,7 @@ def replace(folder: Path) -> None:
 
 
 def lists_modes(clone: Clone, key: str) -> int:
-    with httpx.Client(trust_env=False, timeout=10) as client:
+    with httpx.Client(trust_env=False, timeout=PATIENCE) as client:
         url = f"http://127.0.0.1:{clone.port}/v1/models"
         return client.get(url, headers={"Authorization": f"Bearer {key}"}).status_code
 

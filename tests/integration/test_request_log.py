@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from tests.clone import until
+from tests.clone import PATIENCE, until
 from tests.integration.request_log import SECRET, Bench
 from tests.raw_http import Answer, Connection
 
@@ -112,7 +112,7 @@ def test_a_line_says_what_was_done(bench: Bench, way: str) -> None:
     [
         ("two", "500", {"status": 500, "error": "http_500"}),
         ("limited", "429", {"status": 429, "error": "http_429"}),
-        ("hasty", "slow:1", {"error": "ReadTimeout"}),
+        ("hasty", "silent", {"error": "ReadTimeout"}),
         ("early", "early", {"error": "cut"}),
         ("retried", "500", {"status": 500, "error": "http_500"}),
         ("down", "", {"error": "ConnectError"}),
@@ -130,7 +130,7 @@ def test_attempts_stand_in_their_order(bench: Bench, way: str, mode: str, how: s
     assert plain(line) == told(mode, "full", *attempts, tried(f"{mode}.2.b"), **more)
     assert bench.upstream.asked == ["a"] * len(attempts) * (mode != "down") + ["b"], "each line of an attempt is a call"
     if mode == "hasty":
-        assert 650 <= line["attempts"][0]["ms"] <= 1500
+        assert line["attempts"][0]["ms"] >= 650
 
 
 def test_all_failed_and_out_of_time(bench: Bench, way: str) -> None:
@@ -145,14 +145,14 @@ def test_all_failed_and_out_of_time(bench: Bench, way: str) -> None:
     )
     assert plain(line)["attempts"] == [tried("failing.1.a", status=500, error="http_500")]
     assert "response" not in line["gen_ai"] and "usage" not in line["gen_ai"]
-    bench.upstream.told(a="slow:1")
+    bench.upstream.told(a="silent")
     answer, line = bench.ask("brief")
     assert answer.status == 504 and (line["outcome"], line["error"]) == ("timeout", "out_of_time")
-    assert line["attempts"][0]["error"] == "ReadTimeout" and 950 <= line["ms"] <= 2500
+    assert line["attempts"][0]["error"] == "ReadTimeout" and line["ms"] >= 950
 
 
 def test_over_a_limit_and_in_a_full_queue(bench: Bench, way: str) -> None:
-    mode = "few" if way == "lane" else "few2"
+    mode = "log-few" if way == "lane" else "log-few2"
     answers = [bench.ask(mode) for _ in range(2)]
     assert [answer.status for answer, _ in answers] == [200, 429]
     assert (answers[1][1]["outcome"], answers[1][1]["error"]) == ("refused", "limit")
@@ -207,9 +207,9 @@ def test_a_client_that_leaves(bench: Bench, way: str, mode: str, how: str, strea
     name = bench.new()
     with Connection(bench.port) as client:
         client.send(bench.head("chat/completions", name, bench.body(mode, stream=stream)))
-        assert bench.upstream.busy.wait(5) and (how == "silent" or client._until(b"w3"))
+        assert bench.upstream.busy.wait(PATIENCE) and (how == "silent" or client._until(b"w3"))
         assert not bench.upstream.left.is_set()
-    assert bench.upstream.left.wait(5), "the runtime still generates"
+    assert bench.upstream.left.wait(PATIENCE), "the runtime still generates"
     line = bench.line(name)
     assert line["outcome"] == "client_left" and line["path"] == way and line["attempts"][0]["error"] == "stopped"
     assert line.get("status", 0) == (200 if how == "endless" else 0), "what the client has got"
@@ -243,7 +243,8 @@ def test_the_parts_of_a_request_are_its_time(bench: Bench, way: str) -> None:
     """What no part accounts for is the gateway's own time: it does not grow with the time of the model's server."""
     gaps = []
     for _ in range(5):
-        bench.upstream.told(a="slow:0.4")
+        # Long, because on a busy machine what no part accounts for is scheduling.
+        bench.upstream.told(a="slow:2")
         _, line = bench.ask("one")
         gaps.append(gap(line))
         assert line["attempts"][0]["ms"] >= 400, line

@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.clone import until
+from tests.clone import PATIENCE, until
 from tests.integration.request_log import SECRET, Bench
 from tests.raw_http import Connection
 
@@ -73,12 +73,10 @@ class Small(Bench):
     def answers(self) -> str:
         """One request is answered as ever; its id."""
         name = self.new()
-        with Connection(self.port, 10) as client:
-            begun = time.monotonic()
+        with Connection(self.port, PATIENCE) as client:
             client.send(self.head("chat/completions", name, self.body("one")))
             answer = client.answer()
         assert answer and answer.status == 200 and answer.headers["x-request-id"] == name and b"from a" in answer.body
-        assert time.monotonic() - begun < 2
         return name
 
     def whole(self) -> set[str]:
@@ -118,13 +116,13 @@ def test_only_what_was_asked_for_is_recorded(bench: Bench) -> None:
         asked[line["id"]] = line
         return line
 
-    until("the wish is read", lambda: "recorded" in ask("one", **public), 5)
+    until("the wish is read", lambda: "recorded" in ask("one", **public))
     for more in ({}, {"stream": True}, FULL, FULL | {"stream": True}):
         assert ask("one", **public, **more)["recorded"] is True
         assert "recorded" not in ask("two", **public, **more) and "recorded" not in ask("one", **more)
         assert ask("kept", **more)["recorded"] is True, "the table allows it of internal prompts too"
     control.unlink()
-    until("it is over", lambda: "recorded" not in ask("one", **public), 5)
+    until("it is over", lambda: "recorded" not in ask("one", **public))
     entries = [json.loads(line) for line in content.read_text("utf-8").splitlines()]
     assert {entry["id"] for entry in entries} == {name for name, line in asked.items() if line.get("recorded")}
     assert {(entry["mode"], entry["data_class"]) for entry in entries} == {("one", "public"), ("kept", "internal")}
@@ -154,7 +152,7 @@ def test_only_what_was_asked_for_is_recorded(bench: Bench) -> None:
     ids=["never there", "removed", "folder is a symlink", "read-only", "full", "symlink", "directory", "FIFO"],
 )  # fmt: skip
 def test_a_folder_that_fails_fails_no_answer(small: Small, fault: str, mend: str, why: str) -> None:
-    until("it is healthy", small.ready, 90)
+    until("it is healthy", small.ready)
     # It is said once a minute by each worker; this is a new one.
     small.switch(lane=True)
     before = len(small.said())
@@ -171,7 +169,7 @@ def test_a_folder_that_fails_fails_no_answer(small: Small, fault: str, mend: str
     (said,) = small.said()[before:]
     assert said.startswith(f"gateway: the request log cannot be written: {why}; ") and SECRET not in said
     small.inside(mend)
-    until("it is written again", lambda: bool({small.answers()} & small.whole()), 10)
+    until("it is written again", lambda: bool({small.answers()} & small.whole()))
     assert [line for line in small.said()[before + 1 :] if "is written again; " in line], small.said()[before:]
     assert small.inside("print(oct(os.stat(file).st_mode & 0o777), end='')") == "0o600"
 
@@ -186,7 +184,7 @@ def test_many_at_once_by_three_workers_are_as_many_lines(bench: Bench) -> None:
 
     async def crowd() -> list[httpx.Response]:
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
-        async with httpx.AsyncClient(trust_env=False, timeout=60, limits=limits, headers=headers) as client:
+        async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE, limits=limits, headers=headers) as client:
             bodies = [json.loads(bench.body("one", **(FULL if n % 5 == 0 else {}))) for n in range(200)]
             return await asyncio.gather(*(client.post(url, json=body) for body in bodies))
 
@@ -194,7 +192,7 @@ def test_many_at_once_by_three_workers_are_as_many_lines(bench: Bench) -> None:
     assert {answer.status_code for answer in answers} == {200}
     ids = {answer.headers["x-request-id"] for answer in answers}
     assert len(ids) == 200
-    until("all lines are there", lambda: len(bench.lines()) >= before + 200, 10)
+    until("all lines are there", lambda: len(bench.lines()) >= before + 200)
     lines = bench.lines()[before:]
     assert len(lines) == 200 and {line["id"] for line in lines} == ids
     assert {line["path"] for line in lines} == {"lane", "full"}
@@ -210,29 +208,34 @@ def whole_lines(file: Path) -> list[dict[str, Any]]:
 
 def test_a_gateway_that_is_killed_loses_no_line_of_what_it_had_answered(bench: Bench) -> None:
     done: list[tuple[str, float]] = []
+    fulls: list[float] = []
+    # LiteLLM tells late, and a line waits half a second for it; on a busy machine that is seconds.
+    late = 5
     over = threading.Event()
 
     def ask(more: dict[str, Any]) -> None:
         while not over.is_set():
             name = bench.new()
             try:
-                with Connection(bench.port, 5) as client:
+                with Connection(bench.port, PATIENCE) as client:
                     client.send(bench.head("chat/completions", name, bench.body("one", **more)))
                     if (answer := client.answer()) and answer.status == 200 and b"from a" in answer.body:
-                        # LiteLLM tells late, and a line waits half a second for it.
-                        done.append((name, time.monotonic() + (1 if more else 0)))
+                        told = time.monotonic() + late * bool(more)
+                        done.append((name, told))
+                        if more:
+                            fulls.append(told)
             except OSError:
                 continue
 
     clients = [threading.Thread(target=ask, args=(FULL if n == 0 else {},)) for n in range(6)]
     for client in clients:
         client.start()
-    until("there is a load", lambda: len(done) > 200, 30)
+    until("there is a load of both kinds", lambda: len(done) > 200 and bool(fulls) and fulls[0] < time.monotonic())
     moment = time.monotonic()
     assert bench.clone.docker("kill", bench.clone.container("gateway")).returncode == 0
     over.set()
     for client in clients:
-        client.join(10)
+        client.join(PATIENCE)
     found = {line["id"] for file in bench.folder.glob("requests*.jsonl") for line in whole_lines(file)}
     missing = [name for name, when in done if when < moment and name not in found]
     assert not missing, (len(missing), len(done))
@@ -246,7 +249,7 @@ def test_a_gateway_that_is_killed_loses_no_line_of_what_it_had_answered(bench: B
     with Connection(bench.port) as connection:
         connection.send(bench.head("chat/completions", name, bench.body("one")))
         assert (answer := connection.answer()) and answer.status == 200
-    until("its line is there", lambda: name.encode() in (bench.folder / FILE).read_bytes(), 5)
+    until("its line is there", lambda: name.encode() in (bench.folder / FILE).read_bytes())
     torn, last = (bench.folder / FILE).read_bytes().splitlines()[-2:]
     assert torn == b'{"v":1,"time":"2026-' and json.loads(last)["id"] == name
     (bench.folder / FILE).unlink()
@@ -255,7 +258,7 @@ def test_a_gateway_that_is_killed_loses_no_line_of_what_it_had_answered(bench: B
 def test_the_end_of_the_gateway_is_told_and_written(bench: Bench) -> None:
     """Streams both ways, and one that has got nothing yet."""
     cases: list[dict[str, Any]] = [{"stream": True}, FULL | {"stream": True}, {}, FULL]
-    names, clients = [bench.new() for _ in cases], [Connection(bench.port, 20) for _ in cases]
+    names, clients = [bench.new() for _ in cases], [Connection(bench.port, PATIENCE) for _ in cases]
     bench.upstream.told(a="endless", b="silent")
     for name, client, more in zip(names, clients, cases, strict=True):
         client.send(bench.head("chat/completions", name, bench.body("one" if "stream" in more else "two", **more)))
@@ -263,7 +266,7 @@ def test_the_end_of_the_gateway_is_told_and_written(bench: Bench) -> None:
         if "stream" in more:
             assert client._until(b"w3")
         else:
-            assert bench.upstream.busy.wait(5)
+            assert bench.upstream.busy.wait(PATIENCE)
     assert bench.clone.docker("stop", bench.clone.container("gateway")).returncode == 0
     for name, client, more in zip(names, clients, cases, strict=True):
         if "stream" in more:

@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.clone import Clone, until
+from tests.clone import PATIENCE, Clone, until
 
 from io3ops_gateway.litellm_proxy import trim
 
@@ -182,7 +182,7 @@ def untrimmed(running: Clone, image: str) -> Iterator[str]:
             except httpx.TransportError:
                 return False
 
-        until("it is ready", ready, 300)
+        until("it is ready", ready)
         yield address
     finally:
         running.docker("rm", "-f", name)
@@ -191,7 +191,7 @@ def untrimmed(running: Clone, image: str) -> Iterator[str]:
 def test_with_the_switch_off_an_unchanged_litellm_serves(running: Clone, untrimmed: str) -> None:
     headers = {"Host": "localhost", "Authorization": f"Bearer {running.key()}"}
     body = {"model": "executor", "max_tokens": 3, "messages": [{"role": "user", "content": "hello"}]}
-    with httpx.Client(trust_env=False, timeout=60, headers=headers) as client:
+    with httpx.Client(trust_env=False, timeout=PATIENCE, headers=headers) as client:
         # A field that the lane does not know takes the first request to LiteLLM, too.
         for path, more in (("chat/completions", {"guided_regex": "x"}), ("messages", {})):
             answer = client.post(f"{untrimmed}/v1/{path}", json=body | more)

@@ -13,8 +13,9 @@ from typing import Any
 import httpx
 import pytest
 import yaml
-from tests.clone import Clone
+from tests.clone import PATIENCE, Clone
 from tests.fake_ollama import serve
+from tests.stacks import own_table, table_file
 
 pytestmark = pytest.mark.containers
 
@@ -60,11 +61,20 @@ def served() -> Served:
     return Served()
 
 
+def loads(clone: Clone) -> int:
+    """How often the runtime has loaded a model."""
+    return clone.docker("logs", clone.container("runtime")).stderr.count("starting llama-server")
+
+
 @pytest.fixture(scope="module")
-def stack(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
-    made = Clone.make(tmp_path_factory.mktemp("truncation"))
-    with serve(served.answer) as port:
-        path = made.path / "runtime/routing.yaml"
+def loads_before(running: Clone) -> int:
+    return loads(running)
+
+
+@pytest.fixture(scope="module")
+def stack(running: Clone, served: Served, loads_before: int) -> Iterator[Clone]:
+    with serve(served.answer) as port, own_table(running):
+        path = table_file(running)
         table = yaml.safe_load(path.read_text("utf-8"))
         table["providers"]["host"] = {"kind": "openai_compatible", "url": f"http://127.0.0.1:{port}/v1"}
         table["models"]["smollm2"]["context"] = WINDOW
@@ -84,12 +94,9 @@ def stack(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             "refusing": {"chain": ["strict"]},
         }
         path.write_text(yaml.safe_dump(table, sort_keys=False), "utf-8")
-        try:
-            done = made.io3ops("up", timeout=1800)
-            assert done.returncode == 0, done.stderr
-            yield made
-        finally:
-            made.remove()
+        done = running.io3ops("up", timeout=1800)
+        assert done.returncode == 0, done.stderr
+        yield running
 
 
 @pytest.fixture(scope="module", params=["lane", "full"])
@@ -104,7 +111,7 @@ def gateway(request: pytest.FixtureRequest, stack: Clone) -> Iterator[httpx.Clie
     assert done.returncode == 0, done.stdout
     headers = {"Authorization": f"Bearer {stack.key()}"}
     with httpx.Client(
-        base_url=f"http://127.0.0.1:{stack.port}/v1/", headers=headers, trust_env=False, timeout=120
+        base_url=f"http://127.0.0.1:{stack.port}/v1/", headers=headers, trust_env=False, timeout=PATIENCE
     ) as client:
         yield client
 
@@ -215,7 +222,7 @@ def test_an_answer_ends_at_the_window_and_the_prompt_is_kept(
     gateway: httpx.Client, overhead: int, stack: Clone
 ) -> None:
     """Ollama would forget the beginning and go on; and nobody's request makes it load the model anew."""
-    loads = stack.docker("logs", stack.container("runtime")).stderr.count("starting llama-server")
+    before = loads(stack)
     answer = chat(gateway, "plain", WINDOW - 20 - overhead - 8, max_tokens=200, messages=[
         {"role": "user", "content": WORD * (WINDOW - 20 - overhead - 8) + " Tell a long story."}
     ])  # fmt: skip
@@ -223,14 +230,14 @@ def test_an_answer_ends_at_the_window_and_the_prompt_is_kept(
     assert used["prompt_tokens"] + used["completion_tokens"] <= WINDOW
     assert choice["finish_reason"] == "length" or used["total_tokens"] < WINDOW
     read(chat(gateway, "cut", 600))
-    assert stack.docker("logs", stack.container("runtime")).stderr.count("starting llama-server") == loads
+    assert loads(stack) == before
 
 
-def test_loading_ahead_is_as_the_gateway_asks(stack: Clone, gateway: httpx.Client) -> None:
+def test_loading_ahead_is_as_the_gateway_asks(stack: Clone, loads_before: int, gateway: httpx.Client) -> None:
     """`up` has loaded both models; a `shift` of another kind would have made the first request load one again."""
     read(chat(gateway, "plain", 5))
     read(embed(gateway, "embed", 5))
-    assert stack.docker("logs", stack.container("runtime")).stderr.count("starting llama-server") == 2
+    assert loads(stack) == loads_before + 2
 
 
 def test_other_endpoints_say_it_in_their_words(gateway: httpx.Client) -> None:

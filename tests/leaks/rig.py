@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 import trustme
 import yaml
-from tests.clone import ROOT, Clone, free_port, until
+from tests.clone import PATIENCE, ROOT, Clone, free_port, until
 from tests.fake_ollama import serve
 from tests.fake_upstream import FakeUpstream
 from tests.leaks.cases import OLLAMA, SERVED, Case, table, word
@@ -62,7 +62,7 @@ class Recorder:
         return found
 
     def recorded(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = httpx.get(f"{self.control}/recorded", trust_env=False, timeout=60).json()
+        found: list[dict[str, Any]] = httpx.get(f"{self.control}/recorded", trust_env=False, timeout=PATIENCE).json()
         return found
 
     def forget(self) -> None:
@@ -124,7 +124,7 @@ class Rig:
         )
         self.lan.put({f"s-{word(b)}": b for b in SERVED})
         self.upstream.behaviours = {f"o-{word(b)}": b for b in OLLAMA}
-        until("the gateway answers", lambda: self._ready(self.gateway), 60)
+        until("the gateway answers", lambda: self._ready(self.gateway))
 
     def switch(self, *, lane: bool) -> None:
         """The running gateway with the fast lane or without it."""
@@ -176,7 +176,7 @@ class Rig:
         done = self.clone.docker(*argv)
         assert done.returncode == 0, done.stderr
         found = Recorder(f"http://127.0.0.1:{port}")
-        until(f"{name} records", lambda: self._ready(found.control, "/health"), 30)
+        until(f"{name} records", lambda: self._ready(found.control, "/health"))
         return found
 
     def _ready(self, address: str, path: str = "/health/readiness") -> bool:
@@ -240,7 +240,7 @@ class Rig:
         self.clone.docker("network", "connect", f"{self.clone.project}_egress", container)
         self.clone.docker("start", container)
         self.stock = f"http://127.0.0.1:{port}"
-        until("LiteLLM as it comes answers", lambda: self._ready(self.stock, "/health/liveliness"), 90)
+        until("LiteLLM as it comes answers", lambda: self._ready(self.stock, "/health/liveliness"))
 
     def routes(self) -> list[tuple[str, str]]:
         """Every (method, path) of LiteLLM's own app, from the app itself: a new version's new ones are among them."""

@@ -415,7 +415,7 @@ def test_no_secret_is_left_anywhere(rig: Rig) -> None:
     # They went everywhere: served and refused, by models and by the door, through the lane and through LiteLLM.
     assert {200, 400, 401, 403, 404, 413, 415, 500} <= set(rig.statuses), sorted(set(rig.statuses))
     assert rig.statuses.count(200) > 60 and rig.echo.seen > 150, (rig.statuses.count(200), rig.echo.seen)
-    until("every request is a line", lambda: len(lines(rig)) - before > len(batch) * 0.85, 10)
+    until("every request is a line", lambda: len(lines(rig)) - before > len(batch) * 0.85)
     written = lines(rig)[before:]
     counts = {path: sum(line["path"] == path for line in written) for path in ("lane", "full", "edge")}
     assert min(counts.values()) > 30, counts
@@ -458,8 +458,8 @@ def test_a_process_that_is_killed_leaves_no_core(rig: Rig) -> None:
         before = _workers(rig, containers["gateway"]["Id"])
         assert before
         rig.clone.docker("exec", containers["gateway"]["Id"], "sh", "-c", f"kill -{number} {before[0]}")
-        until("another worker serves", partial(_another_worker, rig, containers["gateway"]["Id"], before), 20)
-        until("it answers", lambda: rig.send(Sent(body=b"{}")) == 404, 20)
+        until("another worker serves", partial(_another_worker, rig, containers["gateway"]["Id"], before))
+        until("it answers", lambda: rig.send(Sent(body=b"{}")) == 404)
         assert rig.send(Sent(path="/v1/completions", body=real)) == 200
         # And what runs the models: Ollama's children.
         models = _workers(rig, containers["runtime"]["Id"])
@@ -467,7 +467,7 @@ def test_a_process_that_is_killed_leaves_no_core(rig: Rig) -> None:
         rig.clone.docker(
             "exec", containers["runtime"]["Id"], "sh", "-c", f"kill -{number} {' '.join(map(str, models))}"
         )
-        until("the model is loaded again", lambda: rig.send(Sent(path="/v1/completions", body=real)) == 200, 30)
+        until("the model is loaded again", lambda: rig.send(Sent(path="/v1/completions", body=real)) == 200)
     tidy = {s: rig.clone.docker("exec", c["Id"], "find", "/tmp", "/dev/shm").stdout for s, c in containers.items()}
     cores = [
         line for listed in tidy.values() for line in listed.splitlines() if line.rsplit("/", 1)[-1].startswith("core")

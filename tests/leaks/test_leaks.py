@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx
 import pytest
+from tests.clone import PATIENCE
 from tests.leaks.cases import BODIES, CLOUD, OTHERS, Case, cases, chat, needle
 from tests.leaks.rig import SECRETS, Rig
 
@@ -36,7 +37,7 @@ def published(root: Path, what: str) -> int:
 
 def post(rig: Rig, path: str, body: Any, key: str = "owner", **headers: str) -> httpx.Response:
     headers = {"Authorization": f"Bearer {rig.keys[key]}"} | {name.replace("_", "-"): v for name, v in headers.items()}
-    return httpx.post(rig.gateway + path, json=body, headers=headers, trust_env=False, timeout=60)
+    return httpx.post(rig.gateway + path, json=body, headers=headers, trust_env=False, timeout=PATIENCE)
 
 
 @pytest.mark.parametrize("lane", [False, True])

@@ -90,13 +90,13 @@ class Screen:
 def test_the_terminal_is_given_back_however_the_view_ends(clone: Clone, how: Any, code: int) -> None:
     screen = Screen(clone)
     try:
-        until("it is drawn", lambda: b"Docker engine" in screen.read(), 20)
+        until("it is drawn", lambda: b"Docker engine" in screen.read())
         assert termios.tcgetattr(screen.theirs)[3] & termios.ICANON == 0
         if isinstance(how, bytes):
             os.write(screen.ours, how)
         else:
             screen.process.send_signal(how)
-        until("it ends", lambda: screen.read() is None or screen.process.poll() is not None, 10)
+        until("it ends", lambda: screen.read() is None or screen.process.poll() is not None)
         shown = screen.read()
         assert screen.process.returncode == code, shown[-500:]
         assert termios.tcgetattr(screen.theirs) == screen.before

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import httpx
-from tests.clone import ROOT, free_port, until
+from tests.clone import PATIENCE, ROOT, free_port, until
 from tests.fake_collector import Collector
 from tests.unit.observer.records import FELL_BACK, SECRET, STREAMED, line
 from tests.watched import Watched
@@ -59,7 +59,7 @@ def test_a_log_that_turns_and_a_collector_that_comes_late(tmp_path: Path) -> Non
                 came.status = 200
                 watched.write(line(FELL_BACK))
                 observer.send_signal(signal.SIGTERM)
-                assert observer.wait(10) == 0
+                assert observer.wait(PATIENCE) == 0
                 assert len(came.spans) == 19 + 4
             finally:
                 came.close()

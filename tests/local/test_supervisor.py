@@ -61,7 +61,7 @@ class Gateway:
 
     def serve(self, text: str, **numbers: float) -> None:
         self.begin(text, **numbers)
-        until("it serves", lambda: bool(self.status_or_nothing().get("generation")) and not self.refuses(), 20)
+        until("it serves", lambda: bool(self.status_or_nothing().get("generation")) and not self.refuses())
 
     @property
     def pid(self) -> int:
@@ -187,7 +187,7 @@ class Crowd:
     def more(self, count: int) -> None:
         """Wait until so many more were served."""
         aim = self.served.total() + count
-        until(f"{aim} are served", lambda: self.served.total() >= aim or bool(self.failed), 30)
+        until(f"{aim} are served", lambda: self.served.total() >= aim or bool(self.failed))
 
     def __enter__(self) -> Crowd:
         for thread in self._threads:
@@ -405,7 +405,7 @@ def test_no_change_is_begun_for_which_there_is_no_memory(gateway: Gateway) -> No
     assert not refused["ok"] and "there is memory for no more" in refused["what"] and "answers" in refused["hint"]
     for connection in held:
         connection.close()
-    until("there is room again", lambda: gateway.reload(config())["ok"], 10)
+    until("there is room again", lambda: gateway.reload(config())["ok"])
 
 
 def test_sighup_reads_the_file_again(gateway: Gateway, tmp_path: Path) -> None:
@@ -530,7 +530,7 @@ def test_sigterm_ends_all_in_good_order(gateway: Gateway) -> None:
     gateway.serve(config(3))
     pids = gateway.workers()
     os.kill(gateway.pid, signal.SIGTERM)
-    assert gateway.ends(5) == 0
+    assert gateway.ends() == 0
     assert not any(map(lives, pids)) and gateway.refuses()
     assert gateway.files() == [] and not (gateway.folder / "control.sock").exists()
 
@@ -540,7 +540,7 @@ def test_a_worker_that_hangs_at_the_end_is_killed(gateway: Gateway) -> None:
     pids = gateway.workers()
     os.kill(gateway.pid, signal.SIGTERM)
     os.kill(gateway.pid, signal.SIGTERM)
-    assert gateway.ends(5) == 0 and not any(map(lives, pids))
+    assert gateway.ends() == 0 and not any(map(lives, pids))
 
 
 @pytest.mark.parametrize("when", ["first", "next"])
@@ -554,7 +554,7 @@ def test_sigterm_during_a_start_does_not_wait_for_it(gateway: Gateway, when: str
         until("it starts", lambda: len(gateway.workers("starting")) == 1)
     pids = gateway.workers()
     os.kill(gateway.pid, signal.SIGTERM)
-    assert gateway.ends(5) == 0 and not any(map(lives, pids)) and gateway.files() == []
+    assert gateway.ends() == 0 and not any(map(lives, pids)) and gateway.files() == []
 
 
 def _quietly(gateway: Gateway, text: str) -> None:
@@ -570,7 +570,7 @@ def test_workers_notice_that_their_parent_was_killed(gateway: Gateway, tmp_path:
     pids = gateway.workers()
     os.kill(gateway.pid, signal.SIGKILL)
     (tmp_path / "go").touch()
-    until("all have ended", lambda: not any(map(lives, pids)), 5)
+    until("all have ended", lambda: not any(map(lives, pids)))
     assert gateway.refuses()
 
 

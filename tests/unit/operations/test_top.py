@@ -199,7 +199,7 @@ def look(layers: Any, check: Any = lambda _seen: True, wait: float = 5) -> Snaps
     view.begin()
     try:
         view.wait(wait)
-        until("it is seen", lambda: check(view.snapshot()), 5)
+        until("it is seen", lambda: check(view.snapshot()))
         return view.snapshot()
     finally:
         view.close()
@@ -232,7 +232,7 @@ def test_new_requests_are_counted_and_older_failures_stay(layers: Layers) -> Non
     try:
         view.wait(5)
         log(layers, {"mode": "new"})
-        until("it is counted", lambda: bool((total := view.snapshot().total) and total.requests == 1), 5)
+        until("it is counted", lambda: bool((total := view.snapshot().total) and total.requests == 1))
         assert [f.mode for f in view.snapshot().failures] == ["old"]
     finally:
         view.close()
@@ -255,7 +255,7 @@ def test_a_late_answer_is_reported_and_the_last_one_stays(layers: Layers, monkey
     try:
         view.wait(5)
         layers.containers = hang
-        until("it is said", lambda: "no answer for" in view.snapshot().problems.get("containers", ""), 5)
+        until("it is said", lambda: "no answer for" in view.snapshot().problems.get("containers", ""))
         assert view.snapshot().layers, "what was seen last stays"
     finally:
         hang.set()
