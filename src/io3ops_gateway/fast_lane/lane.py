@@ -105,7 +105,7 @@ class Lane:
             headers["authorization"] = f"Bearer {key}"
         context.record.path = RequestPath.LANE
         attempt = context.record.attempt(deployment)
-        relay = ResponseRelay(call, context, upstream, self._counter.text)
+        relay = ResponseRelay(call, context, upstream, self._counter.text, self._keys.hide)
         patience = upstream.first if call.stream else upstream.timeout
         limits = aiohttp.ClientTimeout(total=None, sock_connect=patience, sock_read=patience)
         session = self._session(context.admitted.may_leave)

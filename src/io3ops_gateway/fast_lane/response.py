@@ -42,13 +42,24 @@ FAILURES: tuple[tuple[type[Exception], Failure], ...] = (
 
 
 class ResponseRelay:
-    """Relays the response to one `call`. `count`: the tokens of a text. `cut`: the server ended its response in the middle."""
+    """Relays the response to one `call`.
 
-    def __init__(self, call: Call, context: RequestContext, upstream: Upstream, count: Callable[[str], int]) -> None:
+    `count`: the tokens of a text. `hide`: masks providers' keys. `cut`: the server ended its response in the middle.
+    """
+
+    def __init__(
+        self,
+        call: Call,
+        context: RequestContext,
+        upstream: Upstream,
+        count: Callable[[str], int],
+        hide: Callable[[bytes], bytes],
+    ) -> None:
         self._call = call
         self._context = context
         self._upstream = upstream
         self._count = count
+        self._hide = hide
         self._response = context.response
         self.cut = False
 
@@ -128,6 +139,9 @@ class ResponseRelay:
             return
         if not self._response.begun:
             await self._begin(EVENTS)
+        if self._call.failed:
+            # The server's own words, which may repeat the key that it was sent.
+            events = [*events[:-1], self._hide(events[-1])]
         body = events[0] if len(events) == 1 else b"".join(events)
         await self._response.write(body, last=last)
 

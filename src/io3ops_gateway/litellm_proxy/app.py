@@ -11,6 +11,7 @@ import orjson
 
 from io3ops_gateway.asgi import App, Headers, Message, Receive, Send
 from io3ops_gateway.errors import Refusal
+from io3ops_gateway.litellm_proxy.sse_events import EndlessEventError, EventSplitter
 from io3ops_gateway.policy import context_window
 from io3ops_gateway.policy.embedding_formats import formatted
 from io3ops_gateway.policy.endpoints import CHAT, EMBEDDINGS
@@ -31,6 +32,8 @@ ANSWERED = frozenset({b"content-type", b"content-length", b"retry-after", b"cach
 FAILED = (b'data: {"error"', b"event: error", b"event: response.failed")
 # The first bytes of a stream's last event. A stream whose prompt was cut must not end with it.
 ENDED = (b"data: [DONE]", b"event: message_stop", b"event: response.completed", b"event: response.incomplete")
+# The error of a stream that is cut because its event does not end.
+ENDLESS = Refusal(502, "upstream_cut", "the model's server sent an endless event")
 # LiteLLM's name, in its errors, for a prompt that does not fit the model's window.
 OVERLONG = b"ContextWindowExceededError"
 # A warm-up request may take at least this long.
@@ -72,6 +75,9 @@ class FullPath:
             if context.budget.expired() and not context.response.ended:
                 # LiteLLM took the end of its time for a failure of its own.
                 raise TimeoutError
+        except EndlessEventError:
+            # The client has been told; the exception only ends LiteLLM's call.
+            return
         except (asyncio.CancelledError, TimeoutError):
             if context.response.begun and context.stopping and not context.disconnected.is_set():
                 await response.end_early()
@@ -121,7 +127,8 @@ class FullPath:
 
     def revised(self, context: RequestContext, status: int, body: bytes, vectors: object) -> tuple[int, bytes]:
         """Return (status, body) of a whole response as the client gets it. `vectors`: the requested format of embeddings."""
-        if context.admitted.may_leave:
+        if status >= 400 or context.admitted.may_leave:
+            # In a local model's text, a string that looks like a key is the user's own.
             body = self._hide(body)
         if status >= 400:
             return self._error(context, status, responses.tidy(body))
@@ -153,18 +160,19 @@ class FullPath:
             return status, orjson.dumps(responses.error_body_for(refused, admitted.endpoint))
         return status, body
 
-    def passed_on(self, context: RequestContext, body: bytes) -> bytes:
-        """Return one part of a response that is not held back, as the client gets it."""
-        if context.routing.overlong and body.startswith(ENDED):
+    def event(self, context: RequestContext, event: bytes) -> bytes:
+        """Return one event of a stream as the client gets it."""
+        if context.routing.overlong and event.startswith(ENDED):
             refused, context.routing.overlong = context.routing.overlong, None
             context.record.failed(Outcome.ERROR, refused.code)
             return responses.error_event(refused, context.admitted.endpoint)
-        if context.admitted.may_leave:
-            body = self._hide(body)
-        if not body.startswith(FAILED):
-            return body
-        context.record.failed(Outcome.CUT, responses.kind(body, 0))
-        return responses.tidy(body)
+        failed = event.startswith(FAILED)
+        if failed or context.admitted.may_leave:
+            event = self._hide(event)
+        if not failed:
+            return event
+        context.record.failed(Outcome.CUT, responses.kind(event, 0))
+        return responses.tidy(event)
 
 
 class _Request:
@@ -201,7 +209,8 @@ class _Response:
         self._context = context
         self._response = context.response
         self._vectors = vectors
-        self._streams = False
+        # Of a response that is a stream.
+        self._events: EventSplitter | None = None
         # The headers of a response that is held.
         self._held: Headers | None = None
         self._parts = bytearray()
@@ -215,24 +224,45 @@ class _Response:
             await self._start(message["status"], message["headers"])
             return
         body, last = message.get("body", b""), not message.get("more_body")
-        if self._held is None:
-            await self._response.write(self._path.passed_on(self._context, body) if body else body, last=last)
-            return
-        self._parts.extend(body)
-        if last:
-            await self._finish(self._held)
+        if self._events is not None:
+            await self._pass_on(self._events, body, last=last)
+        elif self._held is None:
+            await self._response.write(body, last=last)
+        else:
+            self._parts.extend(body)
+            if last:
+                await self._finish(self._held)
+
+    async def _pass_on(self, splitter: EventSplitter, part: bytes, *, last: bool) -> None:
+        """Send the events that a part completes: only in a whole event are its kind and a provider's key certain to be seen."""
+        try:
+            events = splitter.add(part)
+        except EndlessEventError:
+            self._context.record.failed(Outcome.CUT, ENDLESS.code)
+            await self._response.write(responses.error_event(ENDLESS, self._context.admitted.endpoint), last=True)
+            raise
+        if last and (rest := splitter.rest()):
+            events.append(rest)
+        if events or last:
+            body = b"".join(self._path.event(self._context, event) for event in events)
+            await self._response.write(body, last=last)
 
     async def _start(self, status: int, headers: Headers) -> None:
         context = self._context
         self._response.begin(status)
         context.budget.reschedule(None)
         kept = [(name, value) for name, value in headers if name in ANSWERED]
-        self._streams = any(n == b"content-type" and v.startswith(b"text/event-stream") for n, v in kept)
-        context.record.stream = self._streams
+        context.record.stream = any(n == b"content-type" and v.startswith(b"text/event-stream") for n, v in kept)
         head = [*kept, *responses.facts(context, status)]
-        # Held: errors, which speak of LiteLLM; the model's name after a fallback; and embeddings.
+        # Held until they are whole: errors, which speak of LiteLLM; what may repeat a provider's key; the model's name after a
+        # fallback; and embeddings.
         changed = context.routing.attempts > 1 or context.admitted.endpoint is EMBEDDINGS
-        if status >= 400 or (changed and (b"content-type", b"application/json") in kept):
+        if status >= 400:
+            self._held = head
+        elif context.record.stream:
+            self._events = EventSplitter()
+            await self._response.start(head)
+        elif context.admitted.may_leave or (changed and (b"content-type", b"application/json") in kept):
             self._held = head
         else:
             await self._response.start(head)
@@ -247,6 +277,6 @@ class _Response:
 
     async def end_early(self) -> None:
         """End a response that has begun, because the gateway stops: a stream gets an error event, any other is cut."""
-        if self._streams and not self._response.ended:
+        if self._events is not None and not self._response.ended:
             self._context.record.failed(Outcome.STOPPING, STOPPING.code)
             await self._response.write(responses.error_event(STOPPING, self._context.admitted.endpoint), last=True)

@@ -5,8 +5,12 @@ Touches one folder, read-only. A new key takes effect at once; a provider withou
 
 import os
 from pathlib import Path
+from urllib.parse import quote
 
 from io3ops_shared.names import SECRET_NAME
+
+# A shorter part of a key is not masked: such a word may stand in any text.
+SHORTEST = 8
 
 
 class ProviderKeys:
@@ -15,6 +19,8 @@ class ProviderKeys:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._seen: dict[str, tuple[tuple[int, int, int], str]] = {}
+        # What `hide` masks: every key that was used since the start, for a response may come from a call with a replaced one.
+        self._masked: set[bytes] = set()
 
     def get(self, name: str) -> str:
         """Return the key called `name`, '' when there is none."""
@@ -31,12 +37,22 @@ class ProviderKeys:
         except (OSError, UnicodeDecodeError):
             return ""
         self._seen[name] = (stamp, value)
+        self._masked.update(_spellings(value))
         return value
 
     def hide(self, data: bytes) -> bytes:
-        """Return `data` with every key that was used masked: a provider may repeat one in its error."""
-        for _, value in self._seen.values():
-            for part in value.split(":"):
-                if len(part) >= 8 and part.encode() in data:
-                    data = data.replace(part.encode(), b"*" * len(part))
+        """Return `data` with every key that was used masked: a provider may repeat one in its error. The length stays the same.
+
+        A key is only seen when it is whole, so pass a whole response or a whole event of a stream.
+        """
+        # A key may be a part of another one.
+        for spelling in sorted((s for s in self._masked if s in data), key=len, reverse=True):
+            data = data.replace(spelling, b"*" * len(spelling))
         return data
+
+
+def _spellings(value: str) -> set[bytes]:
+    """Return the forms in which a response may repeat a key: as it is, in a URL, and in JSON that escapes slashes, also within JSON."""
+    words = [part for part in value.split(":") if len(part) >= SHORTEST]
+    forms = [(w, quote(w), quote(w, safe=""), w.replace("/", "\\/"), w.replace("/", "\\\\/")) for w in words]
+    return {form.encode() for spelled in forms for form in spelled}

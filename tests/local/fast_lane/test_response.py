@@ -390,6 +390,20 @@ def test_an_error_in_a_stream_is_the_servers_own(tmp_path: Path) -> None:
     run(test)
 
 
+def test_an_error_in_a_stream_repeats_no_key(tmp_path: Path) -> None:
+    """The words of the model stay as they are: what looks like a key there is the user's own."""
+    (tmp_path / "served").write_text("sk-of-the-server\n")
+
+    async def test() -> None:
+        script = stream(ollama_line("sk-of-the-server"), b'{"error": "wrong key sk-of-the-', b'server"}\n', then=silence)
+        async with lane_to(script, tmp_path, key="served") as (_, rig):
+            answer = await rig.ask(STREAM)
+            assert answer.served and answer.text() == "sk-of-the-server"
+            assert "wrong key ***" in str(answer.events()[-1]) and "of-the" not in str(answer.events()[-1])
+
+    run(test)
+
+
 @pytest.mark.parametrize(
     ("parts", "whole_body"),
     [

@@ -306,10 +306,10 @@ def test_litellms_error_becomes_openais_without_the_prompt(context: RequestConte
 )
 def test_the_end_of_a_cut_stream_is_an_error(context: RequestContext, last: bytes) -> None:
     path = full()
-    assert path.passed_on(context, last) == last
+    assert path.event(context, last) == last
     context.routing.overlong = context_window.refusal("m.1.a", 600, 512)
-    assert path.passed_on(context, b"data: {}\n\n") == b"data: {}\n\n"
-    assert b"context_length_exceeded" in path.passed_on(context, last)
+    assert path.event(context, b"data: {}\n\n") == b"data: {}\n\n"
+    assert b"context_length_exceeded" in path.event(context, last)
 
 
 def test_a_flag_is_a_header(context: RequestContext) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -72,3 +74,28 @@ def test_a_used_key_is_masked_in_responses(tmp_path: Path) -> None:
     assert all(word not in hidden for word in (b"sk-very-secret", b"AKIA1234", b"secret/secret+1"))
     assert hidden.startswith(b"bad key ***") and hidden.endswith(b"short"), "a word that short may stand anywhere"
     assert keys.hide(b"nothing here") == b"nothing here"
+
+
+def test_a_key_is_masked_in_every_form_that_a_response_gives_it(tmp_path: Path) -> None:
+    write(tmp_path, "aws", b"AKIA12345678:abc/def+ghi/jkl")
+    keys = ProviderKeys(tmp_path)
+    keys.get("aws")
+    error = {"error": "abc/def+ghi/jkl is wrong"}
+    plain = json.dumps(error)
+    escaped = plain.replace("/", "\\/")
+    url = "https://host/?key=" + quote("abc/def+ghi/jkl", safe="") + "&key=" + quote("abc/def+ghi/jkl")
+    for text in (plain, escaped, json.dumps(escaped), json.dumps({"inner": plain}), url):
+        hidden = keys.hide(text.encode())
+        assert b"def" not in hidden and b"ghi" not in hidden, hidden
+        assert len(hidden) == len(text)
+
+
+def test_a_replaced_key_stays_masked(tmp_path: Path) -> None:
+    """A call that began with it may still end with an error that repeats it."""
+    write(tmp_path, "openai", b"sk-the-former-one")
+    keys = ProviderKeys(tmp_path)
+    keys.get("openai")
+    (tmp_path / "new").write_bytes(b"sk-the-former-one-and-more")
+    (tmp_path / "new").rename(tmp_path / "openai")
+    assert keys.get("openai") == "sk-the-former-one-and-more"
+    assert keys.hide(b"sk-the-former-one; sk-the-former-one-and-more") == b"*" * 17 + b"; " + b"*" * 26
