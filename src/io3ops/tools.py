@@ -42,8 +42,10 @@ def make_tools(settings: Settings) -> Tools:
         environment["DOCKER_HOST"] = settings.docker_host
     processes = Processes(environment, settings.root)
     engine = DockerEngine(processes, settings.docker_host)
+    home = settings.environment.get("HOME")
+    # Without a home, the state's folder: other users must not be able to write to the cache.
     cache = Path(
-        settings.environment.get("XDG_CACHE_HOME") or Path(settings.environment.get("HOME", "/tmp")) / ".cache"
+        settings.environment.get("XDG_CACHE_HOME") or (Path(home) / ".cache" if home else settings.state / "cache")
     )
     return Tools(
         settings=settings,
