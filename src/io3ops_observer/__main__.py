@@ -53,8 +53,7 @@ class Observer:
         try:
             record = parse(line, self._words.words)
             spans = trace(record) if record and self._sender else []
-        except Exception:
-            # No gateway of ours wrote this line. It is skipped, the next one is not.
+        except Exception:  # noqa: BLE001  a line that no gateway of ours wrote must not end the observer
             record = None
         if record is None:
             self.metrics.skipped.inc()

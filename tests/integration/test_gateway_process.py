@@ -44,8 +44,8 @@ FINISHES = '"finish_reason":"stop"'
 
 
 @pytest.fixture(scope="module")
-def upstream() -> Iterator[FakeUpstream]:
-    yield FakeUpstream(("a", "b", "s", "vec"))
+def upstream() -> FakeUpstream:
+    return FakeUpstream(("a", "b", "s", "vec"))
 
 
 @pytest.fixture(scope="module")

@@ -89,8 +89,8 @@ class Watched(FakeUpstream):
 
 
 @pytest.fixture(scope="module")
-def upstream() -> Iterator[Watched]:
-    yield Watched(("a", "b", "d", "vec"))
+def upstream() -> Watched:
+    return Watched(("a", "b", "d", "vec"))
 
 
 @pytest.fixture(scope="module")

@@ -113,7 +113,7 @@ class UnstreamedCall:
         self.facts = Facts()
         self._reply = reply
 
-    def events(self, chunk: bytes) -> list[bytes]:
+    def events(self, chunk: bytes) -> list[bytes]:  # noqa: ARG002  the argument belongs to `Call`
         """Raise UnrecognisedResponse: there is no stream."""
         raise UnrecognisedResponse("this response is not streamed")
 

@@ -61,7 +61,7 @@ def main(job: Job, build: Callable[[Job], Service], stop_seconds: float, when_re
         code = _report(job, failure or StartError("LiteLLM did not start", HINT))
     except GatewayError as error:
         code = _report(job, error)
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001  the parent must learn why a worker ends, whatever the reason
         code = _report(job, StartError(f"a worker failed: {one_line(error)}", HINT))
     sys.stdout.flush()
     sys.stderr.flush()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Callable
@@ -234,8 +235,11 @@ def test_the_parts_of_a_long_container_line_are_joined() -> None:
 # -- files
 
 
-@pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
-def test_only_a_regular_file_is_opened_as_a_log(tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [("link", os.strerror(errno.ELOOP)), ("pipe", "not a regular file"), ("folder", "not a regular file")],
+)
+def test_only_a_regular_file_is_opened_as_a_log(tmp_path: Path, kind: str, message: str) -> None:
     """A container writes to that folder. It must not make us read another file, or wait for ever."""
     path = tmp_path / "requests.jsonl"
     (tmp_path / "secret").write_text("x\n")
@@ -245,7 +249,7 @@ def test_only_a_regular_file_is_opened_as_a_log(tmp_path: Path, kind: str) -> No
         "folder": path.mkdir,
     }
     make[kind]()
-    with pytest.raises(OSError):
+    with pytest.raises(OSError, match=message):
         Follower(path)
     notes: list[str] = []
     source = log_sources.RequestLog(path, notes.append)

@@ -134,8 +134,7 @@ class Top:
                 look(part)
             except Io3opsError as error:
                 part.failed(error.message)
-            except Exception as error:
-                # A layer that goes away may answer anything. The view must stay.
+            except Exception as error:  # noqa: BLE001  a layer that goes away may answer anything, and the view must stay
                 part.failed(f"{type(error).__name__}: {error}")
             self._over.wait(EVERY)
 

@@ -789,7 +789,7 @@ def test_an_unknown_format_of_embeddings_is_refused(house: House) -> None:
 
 
 @pytest.mark.parametrize(
-    "error, begun, said",
+    ("error", "begun", "said"),
     [
         (RuntimeError("a secret"), False, ("error", "RuntimeError")),
         (RuntimeError("a secret"), True, ("cut", "RuntimeError")),
@@ -1218,7 +1218,7 @@ def test_the_slot_comes_back_when_the_client_leaves(house: House) -> None:
             raise OSError("the client is gone")
 
         house.inner.does = house.inner.answer
-        with pytest.raises(OSError):
+        with pytest.raises(OSError, match="the client is gone"):
             await house.edge(scope, receive, gone)
 
     asyncio.run(scene())
