@@ -12,7 +12,7 @@ from io3ops_observer.record import parse
 from io3ops_observer.settings import Settings, from_environment
 from io3ops_observer.spans import trace
 from io3ops_observer.words import WordsFile
-from io3ops_shared.log_files.follow import Follower
+from io3ops_shared.log_files.file_follower import Follower
 from io3ops_shared.request_log.files import CURRENT, FULL
 
 POLL = 0.25

@@ -14,11 +14,11 @@ from io3ops_gateway.errors import Refusal
 from io3ops_gateway.policy import context_window
 from io3ops_gateway.policy.embedding_formats import formatted
 from io3ops_gateway.policy.endpoints import CHAT, EMBEDDINGS
-from io3ops_gateway.request import responses
+from io3ops_gateway.request import error_responses
 from io3ops_gateway.request.context import CURRENT, AdmittedRequest, RequestContext
+from io3ops_gateway.request.error_responses import STOPPING
 from io3ops_gateway.request.record import new_record
 from io3ops_gateway.request.response_writer import ResponseWriter
-from io3ops_gateway.request.responses import STOPPING
 from io3ops_shared.names import INTERNAL, OWNER, PUBLIC
 from io3ops_shared.policy import ModePolicy
 from io3ops_shared.request_log.schema import Outcome, RequestPath
@@ -124,7 +124,7 @@ class FullPath:
         if context.admitted.may_leave:
             body = self._hide(body)
         if status >= 400:
-            return self._error(context, status, responses.tidy(body))
+            return self._error(context, status, error_responses.tidy(body))
         try:
             payload = orjson.loads(body)
         except orjson.JSONDecodeError:
@@ -140,17 +140,17 @@ class FullPath:
     def _error(self, context: RequestContext, status: int, body: bytes) -> tuple[int, bytes]:
         """Return (status, body) of LiteLLM's error as the client gets it: two kinds are replaced by errors of ours."""
         record, admitted, routing = context.record, context.admitted, context.routing
-        record.failed(Outcome.ERROR, responses.kind(body, status))
+        record.failed(Outcome.ERROR, error_responses.kind(body, status))
         if status == 429 and not routing.attempts:
             # LiteLLM answers 429 when no deployment is available, and clients would retry in a loop.
             record.error = "no_model"
             message = f"no model of mode {admitted.mode} can be tried now: {self._why(admitted.group)}"
-            return 503, orjson.dumps(responses.error_body(Refusal(503, "no_model", message)))
+            return 503, orjson.dumps(error_responses.error_body(Refusal(503, "no_model", message)))
         if status == 400 and OVERLONG in body:
             # One message for all providers, which quotes nothing of the prompt.
             record.error = context_window.CODE
             refused = routing.overlong or context_window.refusal("", 0, 0)
-            return status, orjson.dumps(responses.error_body_for(refused, admitted.endpoint))
+            return status, orjson.dumps(error_responses.error_body_for(refused, admitted.endpoint))
         return status, body
 
     def passed_on(self, context: RequestContext, body: bytes) -> bytes:
@@ -158,13 +158,13 @@ class FullPath:
         if context.routing.overlong and body.startswith(ENDED):
             refused, context.routing.overlong = context.routing.overlong, None
             context.record.failed(Outcome.ERROR, refused.code)
-            return responses.error_event(refused, context.admitted.endpoint)
+            return error_responses.error_event(refused, context.admitted.endpoint)
         if context.admitted.may_leave:
             body = self._hide(body)
         if not body.startswith(FAILED):
             return body
-        context.record.failed(Outcome.CUT, responses.kind(body, 0))
-        return responses.tidy(body)
+        context.record.failed(Outcome.CUT, error_responses.kind(body, 0))
+        return error_responses.tidy(body)
 
 
 class _Request:
@@ -229,7 +229,7 @@ class _Response:
         kept = [(name, value) for name, value in headers if name in ANSWERED]
         self._streams = any(n == b"content-type" and v.startswith(b"text/event-stream") for n, v in kept)
         context.record.stream = self._streams
-        head = [*kept, *responses.facts(context, status)]
+        head = [*kept, *error_responses.facts(context, status)]
         # Held: errors, which speak of LiteLLM; the model's name after a fallback; and embeddings.
         changed = context.routing.attempts > 1 or context.admitted.endpoint is EMBEDDINGS
         if status >= 400 or (changed and (b"content-type", b"application/json") in kept):
@@ -249,4 +249,6 @@ class _Response:
         """End a response that has begun, because the gateway stops: a stream gets an error event, any other is cut."""
         if self._streams and not self._response.ended:
             self._context.record.failed(Outcome.STOPPING, STOPPING.code)
-            await self._response.write(responses.error_event(STOPPING, self._context.admitted.endpoint), last=True)
+            await self._response.write(
+                error_responses.error_event(STOPPING, self._context.admitted.endpoint), last=True
+            )

@@ -24,7 +24,7 @@ from io3ops.operations.logs import lines as log_lines
 from io3ops.operations.logs import sources as log_sources
 from io3ops.operations.logs.lines import Line, Selection, Window
 from io3ops.operations.request_log import lines as request_lines
-from io3ops_shared.log_files.follow import Follower
+from io3ops_shared.log_files.file_follower import Follower
 from io3ops_shared.request_log.record import Attempt, Record, record
 
 FELL_BACK: dict[str, Any] = {

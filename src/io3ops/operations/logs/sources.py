@@ -24,7 +24,7 @@ from io3ops.operations.logs import lines as log_lines
 from io3ops.operations.logs.lines import Line, Selection
 from io3ops.operations.stack import engine, project
 from io3ops.tools import Tools
-from io3ops_shared.log_files.follow import Follower
+from io3ops_shared.log_files.file_follower import Follower
 from io3ops_shared.request_log.files import CURRENT, FULL
 
 Put = Callable[[Line], None]

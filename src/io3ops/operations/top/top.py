@@ -33,7 +33,7 @@ from io3ops.operations.top.numbers import (
     rates,
 )
 from io3ops.tools import Tools
-from io3ops_shared.log_files.follow import Follower
+from io3ops_shared.log_files.file_follower import Follower
 from io3ops_shared.request_log.files import CURRENT, FULL
 
 EVERY = 1.0

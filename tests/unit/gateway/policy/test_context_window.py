@@ -15,7 +15,7 @@ from tests.unit.gateway.contexts import a_context
 from io3ops_gateway.litellm_proxy import http_transport
 from io3ops_gateway.litellm_proxy.app import FullPath
 from io3ops_gateway.policy import context_window
-from io3ops_gateway.request import responses as answers
+from io3ops_gateway.request import error_responses
 from io3ops_gateway.request.attempt_outcome import AttemptOutcome
 from io3ops_gateway.request.context import CURRENT, RequestContext
 
@@ -313,6 +313,6 @@ def test_the_end_of_a_cut_stream_is_an_error(context: RequestContext, last: byte
 
 
 def test_a_flag_is_a_header(context: RequestContext) -> None:
-    assert b"x-io3-truncated" not in dict(answers.facts(context, 200))
+    assert b"x-io3-truncated" not in dict(error_responses.facts(context, 200))
     context.routing.truncated = True
-    assert dict(answers.facts(context, 200))[b"x-io3-truncated"] == b"true"
+    assert dict(error_responses.facts(context, 200))[b"x-io3-truncated"] == b"true"

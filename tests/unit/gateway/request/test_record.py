@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from io3ops_gateway.request import record, responses
+from io3ops_gateway.request import error_responses, record
 from io3ops_gateway.request.record import Caller, Capture, Decision, RequestRecord, Timing
 from io3ops_gateway.request.usage import Usage
 from io3ops_gateway.request_log import content_capture
@@ -157,7 +157,7 @@ def test_usage_of_an_attempt_is_not_reported_for_the_next_one() -> None:
     ("litellm.Hunter: 2", "http_500"), ("litellm.HunterError: 2", "http_500"), ("BadRequestError", "http_500"), ("litellm.TimeoutHunter", "http_500"),
 ])  # fmt: skip
 def test_only_a_known_class_of_error_is_logged(message: str, kind: str) -> None:
-    assert responses.kind(orjson.dumps({"error": {"message": message}}), 500) == kind
+    assert error_responses.kind(orjson.dumps({"error": {"message": message}}), 500) == kind
 
 
 class Keeper:

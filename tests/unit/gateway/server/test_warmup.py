@@ -17,9 +17,9 @@ from io3ops_gateway.limits.rate_limits import Ledger, RateLimiter
 from io3ops_gateway.policy.client_keys import KeyRing
 from io3ops_gateway.policy.endpoints import CHAT, EXTRA, MESSAGES, RESPONSES, paths
 from io3ops_gateway.policy.policy import Policy
-from io3ops_gateway.request import responses
+from io3ops_gateway.request import error_responses
 from io3ops_gateway.request.context import CURRENT, RequestContext
-from io3ops_gateway.request.responses import STOPPING
+from io3ops_gateway.request.error_responses import STOPPING
 from io3ops_gateway.server import warmup
 from io3ops_shared.policy import Deployment, ModePolicy
 
@@ -348,6 +348,6 @@ def test_only_the_owner_is_told_which_configuration_serves(tmp_path: Path) -> No
 
 
 def test_an_error_has_the_shape_that_clients_know() -> None:
-    assert set(responses.error_body(STOPPING)["error"]) == {"message", "type", "param", "code"}
+    assert set(error_responses.error_body(STOPPING)["error"]) == {"message", "type", "param", "code"}
     for endpoint in (CHAT, MESSAGES, RESPONSES):
-        assert responses.error_event(STOPPING, endpoint).endswith(b"\n\n")
+        assert error_responses.error_event(STOPPING, endpoint).endswith(b"\n\n")
