@@ -15,6 +15,7 @@ from io3ops_gateway.request import error_responses
 from io3ops_gateway.request.attempt_outcome import AttemptOutcome, Failure
 from io3ops_gateway.request.context import RequestContext
 from io3ops_gateway.request.error_responses import STOPPING
+from io3ops_gateway.request.response_headers import x_io3_headers
 from io3ops_gateway.request.truncation import check_truncation
 from io3ops_shared.request_log.schema import Outcome
 
@@ -137,7 +138,7 @@ class ResponseRelay:
         self._response.begin(200)
         context.record.stream = self._call.stream
         context.budget.reschedule(None)
-        await self._response.start([*headers, *error_responses.facts(context, 200)])
+        await self._response.start([*headers, *x_io3_headers(context, 200)])
 
     async def announce_cut(self) -> None:
         """Tell the client of a stream that the server ended it in the middle."""

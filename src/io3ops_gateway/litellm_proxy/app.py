@@ -18,6 +18,7 @@ from io3ops_gateway.request import error_responses
 from io3ops_gateway.request.context import CURRENT, AdmittedRequest, RequestContext
 from io3ops_gateway.request.error_responses import STOPPING
 from io3ops_gateway.request.record import new_record
+from io3ops_gateway.request.response_headers import x_io3_headers
 from io3ops_gateway.request.response_writer import ResponseWriter
 from io3ops_shared.names import INTERNAL, OWNER, PUBLIC
 from io3ops_shared.policy import ModePolicy
@@ -229,7 +230,7 @@ class _Response:
         kept = [(name, value) for name, value in headers if name in ANSWERED]
         self._streams = any(n == b"content-type" and v.startswith(b"text/event-stream") for n, v in kept)
         context.record.stream = self._streams
-        head = [*kept, *error_responses.facts(context, status)]
+        head = [*kept, *x_io3_headers(context, status)]
         # Held: errors, which speak of LiteLLM; the model's name after a fallback; and embeddings.
         changed = context.routing.attempts > 1 or context.admitted.endpoint is EMBEDDINGS
         if status >= 400 or (changed and (b"content-type", b"application/json") in kept):

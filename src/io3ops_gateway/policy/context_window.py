@@ -1,4 +1,4 @@
-"""Handles prompts longer than a model's window: has Ollama refuse them, recognises refusals, and notices servers that cut a prompt. Pure.
+"""Prompts longer than a model's window: tells Ollama to refuse them, recognises the refusal, and detects a server that cut one. Pure.
 
 By default Ollama silently drops old messages, then the middle of the prompt and, while it generates, the beginning.
 """

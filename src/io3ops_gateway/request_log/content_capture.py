@@ -1,4 +1,4 @@
-"""Keeps the prompts and answers that `io3ops record` asks for. Reads the control file, appends to the content file.
+"""Saves the prompts and responses of the modes that `io3ops record` names. Reads the control file, appends to the content file.
 
 The control file is read again when it changes. A file that is not understood asks for nothing.
 """

@@ -1,4 +1,4 @@
-"""The sources of the layers' lines: container logs, the engine's log and the request log.
+"""Reads and follows (`logs -f`) every layer's lines: container logs, the engine's log and the request log.
 
 `past` returns the selected lines that exist, the oldest first, and remembers where it ended. `follow` continues from there, in threads,
 until `close`. A source that cannot be read is reported once through `note`, and is not an error.

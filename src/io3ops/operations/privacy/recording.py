@@ -1,4 +1,4 @@
-"""`io3ops record`: asks the gateway, by a file, to record the prompts and answers of some modes for a limited time."""
+"""`io3ops record`: starts and stops the recording of a mode's prompts and responses, and removes the recorded content."""
 
 from __future__ import annotations
 
