@@ -37,7 +37,7 @@ def _another_serves(gateway: Gateway, gone: int) -> bool:
 
 
 def config(workers: Any = 1, **tests: Any) -> str:
-    return yaml.safe_dump({"model_list": ["one"], "io3ops_policy": {"door": {"workers": workers}}, "tests": tests})
+    return yaml.safe_dump({"model_list": ["one"], "io3ops_policy": {"edge": {"workers": workers}}, "tests": tests})
 
 
 class Gateway:

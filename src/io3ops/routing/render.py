@@ -84,7 +84,7 @@ def _template() -> jinja2.Template:
         "policy": jinja2.pass_context(lambda context, mode: policies.mode_entry(policy(context["plan"], mode))),
         "aliases": _aliases,
         "known": lambda deployment: policies.deployment_entry(known(deployment)),
-        "door": lambda plan: policies.gateway_entry(plan.gateway),
+        "edge": lambda plan: policies.gateway_entry(plan.gateway),
         "log": lambda plan: asdict(plan.log),
     }
     return environment.from_string(files("io3ops.routing").joinpath("litellm.yaml.j2").read_text("utf-8"))

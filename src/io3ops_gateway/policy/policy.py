@@ -97,12 +97,15 @@ def from_config(config: Mapping[str, Any]) -> Policy:
     """
     hint = "run `io3ops render-config` and start the gateway again"
     section = config.get(SECTION)
-    if not isinstance(section, Mapping) or section.get("version") != VERSION:
-        raise ConfigError("litellm.yaml has no policy, or one of another version", hint)
+    if not isinstance(section, Mapping):
+        raise ConfigError("litellm.yaml has no policy", hint)
+    version = section.get("version")
+    if version != VERSION:
+        raise ConfigError(f"litellm.yaml has policy version {version!r}; this gateway reads version {VERSION}", hint)
     try:
         modes = {name: _mode(name, entry) for name, entry in section["modes"].items()}
         deployments = {name: _deployment(entry) for name, entry in section["deployments"].items()}
-        gateway = section["door"]
+        gateway = section["edge"]
         policy = Policy(
             modes=modes,
             aliases={str(k): str(v) for k, v in section["aliases"].items()},

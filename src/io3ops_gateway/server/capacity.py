@@ -17,7 +17,7 @@ def workers(config: Mapping[str, Any], cores: int, memory: int) -> int:
 
     `memory`: bytes that the container may use, 0 when it is not limited.
     """
-    gateway = (config.get("io3ops_policy") or {}).get("door") or {}
+    gateway = (config.get("io3ops_policy") or {}).get("edge") or {}
     wanted = gateway.get("workers") or (2 if cores >= MANY_CORES else 1)
     # While a new configuration takes over, there are twice as many.
     fit = max(1, room(memory) // 2)
