@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-# Bytes: the parent with one worker, and each further worker with some room for its requests.
-FIRST_WORKER, MORE_WORKER = 450_000_000, 80_000_000
+# Bytes: the parent with one worker, and each further worker. A worker that has warmed up every kind of provider has 109 MB of
+# its own; the rest is for its requests.
+FIRST_WORKER, MORE_WORKER = 450_000_000, 120_000_000
 UNLIMITED = 1000
 # From this many cores on one worker is not enough by default: it serves more requests than a local runtime can answer.
 MANY_CORES = 16
