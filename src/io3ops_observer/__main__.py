@@ -40,7 +40,7 @@ class Observer:
         try:
             if self._words.refresh():
                 self.metrics.expect(self._words.words)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError) as error:
             trouble = f"the table's names cannot be read ({type(error).__name__})"
         try:
             for line in self.follower.lines():
