@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from io3ops.cli.command import asdict, command, confirmed
+from io3ops.cli.command import asdict, command
+from io3ops.cli.confirmation import confirmed
 from io3ops.cli.time_options import TIME_HELP, time_of
 
 if TYPE_CHECKING:
