@@ -159,7 +159,7 @@ def stock_config(ours: str) -> str:
 def without_lane(ours: str) -> str:
     """Every request through LiteLLM's own app."""
     config = yaml.safe_load(ours)
-    config["io3ops_policy"]["door"]["lane"] = False
+    config["io3ops_policy"]["edge"]["lane"] = False
     return yaml.safe_dump(config)
 
 

@@ -128,7 +128,7 @@ def main() -> None:
         text = render(make_plan(parse_table(TABLE, "table")))
         bare = yaml.safe_load(text)
         # The lane has no LiteLLM to be measured against.
-        bare["io3ops_policy"]["door"]["lane"] = False
+        bare["io3ops_policy"]["edge"]["lane"] = False
         (folder / "guarded.yaml").write_text(yaml.safe_dump(bare), "utf-8")
         del bare["litellm_settings"]["callbacks"]
         (folder / "bare.yaml").write_text(yaml.safe_dump(bare), "utf-8")

@@ -81,7 +81,7 @@ def main() -> None:
         logs.mkdir()
         logs.chmod(0o777)
         config = yaml.safe_load(render(make_plan(parse_table(TABLE, "table"))))
-        config["io3ops_policy"]["door"]["lane"] = not given.full
+        config["io3ops_policy"]["edge"]["lane"] = not given.full
         for way in WAYS:
             config["io3ops_policy"]["log"]["requests"] = way == "on"
             (folder / f"{way}.yaml").write_text(yaml.safe_dump(config), "utf-8")

@@ -290,9 +290,9 @@ def routing_table(real: dict[str, Model]) -> bytes:
                 models[name] |= {"capabilities": [model.task], "context": model.context}
                 modes[name] = {"chain": [name]}
     # The gateway answers to names that it was told of only.
-    door = {"hosts": ["ours", "full"]}
+    hosts = {"hosts": ["ours", "full"]}
     return yaml.safe_dump(
-        {"version": 1, "gateway": door, "providers": providers, "models": models, "modes": modes}
+        {"version": 1, "gateway": hosts, "providers": providers, "models": models, "modes": modes}
     ).encode()
 
 

@@ -35,15 +35,17 @@ class Target:
     """Where requests go, as one kept-alive connection; the request is the same bytes each time."""
 
     def __init__(self, given: dict[str, Any]) -> None:
-        self._address = (given["host"], given["port"])
+        self.address = (given["host"], given["port"])
         body = json.dumps(given["body"]).encode()
         headers = {"Host": f"{given['host']}:{given['port']}", "Content-Type": "application/json", **given["headers"]}
         lines = [f"POST {given['path']} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
         self.request = "\r\n".join([*lines, f"Content-Length: {len(body)}", "", ""]).encode() + body
         self._socket: socket.socket | None = None
 
-    def connect(self, timeout: float = PATIENCE) -> None:
-        self._socket = socket.create_connection(self._address, timeout)
+    def connect(self, timeout: float = PATIENCE, patience: float | None = None) -> None:
+        """Connect within `timeout` seconds. `patience`: the limit of each read and write after that; `timeout` when None."""
+        self._socket = socket.create_connection(self.address, timeout)
+        self._socket.settimeout(timeout if patience is None else patience)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def close(self) -> None:
@@ -84,16 +86,16 @@ class Target:
             while not body.endswith(b"\r\n0\r\n\r\n"):
                 body += (more := receive(65536))
                 if not more:
-                    raise ConnectionError(f"{self._address[0]} cut its answer off: {head.decode()}{body[-500:]!r}")
+                    raise ConnectionError(f"{self.address[0]} cut its answer off: {head.decode()}{body[-500:]!r}")
         else:
             length = int(head.partition(LENGTH)[2].partition(b"\r\n")[0])
             while len(body) < length:
                 body += (more := receive(65536))
                 if not more:
-                    raise ConnectionError(f"{self._address[0]} cut its answer off: {head.decode()}{body[-500:]!r}")
+                    raise ConnectionError(f"{self.address[0]} cut its answer off: {head.decode()}{body[-500:]!r}")
         ended = time.perf_counter()
         if b" 200 " not in head.partition(b"\r\n")[0]:
-            raise Refused(f"{self._address[0]} answered {head.decode()}{body[:2000].decode(errors='replace')}")
+            raise Refused(f"{self.address[0]} answered {head.decode()}{body[:2000].decode(errors='replace')}")
         if LAST in head:
             self.close()
         return first - started, ended - started, body
@@ -106,8 +108,7 @@ def ready(job: dict[str, Any]) -> dict[str, Any]:
     while True:
         target = Target(job["target"])
         try:
-            target.connect(timeout=5)
-            target._socket.settimeout(PATIENCE)  # type: ignore[union-attr]  # connected above
+            target.connect(timeout=5, patience=PATIENCE)
             target.ask()
             return {"at": time.time()}
         except (OSError, Gone) as error:
@@ -181,7 +182,7 @@ class Line(asyncio.Protocol):
         else:
             self._next()
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def connection_lost(self, _error: Exception | None) -> None:
         self._shared.lost()
 
 
@@ -220,7 +221,7 @@ class Counter:
         task.add_done_callback(self._opening.discard)
 
     async def _dial(self) -> None:
-        host, port = self.target._address
+        host, port = self.target.address
         try:
             await self._loop.create_connection(lambda: Line(self), host, port)
         except OSError as error:
@@ -252,7 +253,7 @@ def count(job: dict[str, Any]) -> dict[str, Any]:
     return asyncio.run(_count(job))
 
 
-def usage(job: dict[str, Any]) -> dict[str, Any]:
+def usage(_job: dict[str, Any]) -> dict[str, Any]:
     """What all processes of this container's process namespace hold and have used, without this one.
 
     Memory as PSS counts it, save that a file's pages count in full, though another container may map the same file:

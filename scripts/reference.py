@@ -268,7 +268,7 @@ def settings() -> str:
                         ),
                         (
                             "`XDG_CACHE_HOME`",
-                            "Model files from PyPI and from URLs are kept in `io3ops/models` below it (default: `~/.cache`).",
+                            "Model files from PyPI and from URLs are kept in `io3ops/models` below it (default: `~/.cache`). Without `HOME`, they are kept in `.io3ops/cache`.",
                         ),
                         ("`VISUAL`, `EDITOR`", "The editor of `io3ops routes edit`."),
                         ("`NO_COLOR`", "Any value switches colours off."),

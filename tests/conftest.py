@@ -28,7 +28,8 @@ def _tier(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
     """What a tier may not do fails."""
     tier = request.node.path.relative_to(ROOT / "tests").parts[0]
     if tier == "unit":
-        monkeypatch.setattr(subprocess, "Popen", _refuse)
+        # Not the class itself: a module that a test is the first to import may name `Popen[bytes]`.
+        monkeypatch.setattr(subprocess.Popen, "__init__", _refuse)
         monkeypatch.setattr(socket.socket, "connect", _refuse)
         monkeypatch.setattr(socket.socket, "bind", _refuse)
     elif tier == "local":

@@ -148,7 +148,7 @@ def main(folder: Path, port: int, numbers: dict[str, float]) -> None:
             first=sockets.bind("127.0.0.1", port, shared=False),
             stop_seconds=stop,
             work=lambda job: work(job, counters),
-            count=lambda config: config["io3ops_policy"]["door"]["workers"],
+            count=lambda config: config["io3ops_policy"]["edge"]["workers"],
             forget=forget,
             room=room,
             load=counters.totals,

@@ -69,7 +69,7 @@ def in_yaml(table: dict[str, Any]) -> bytes:
 
 def from_yaml(text: str) -> Any:
     """What `yaml.safe_load` reads; in C where there is one."""
-    return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506  a safe loader
 
 
 def cloud_host(name: str) -> str:

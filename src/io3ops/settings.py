@@ -60,6 +60,13 @@ class Settings:
         return self.root / ".io3ops"
 
     @property
+    def cache(self) -> Path:
+        """The folder of downloads, which clones share. No other user may write to it, so without a home it is in the state."""
+        home = self.environment.get("HOME")
+        base = self.environment.get("XDG_CACHE_HOME") or (Path(home) / ".cache" if home else None)
+        return Path(base) / "io3ops" if base else self.state / "cache"
+
+    @property
     def key_file(self) -> Path:
         """The owner's key."""
         return self.state / "secrets" / "master_key"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from io3ops.adapters import machine
 from io3ops.adapters.compose import Compose
@@ -42,9 +41,6 @@ def make_tools(settings: Settings) -> Tools:
         environment["DOCKER_HOST"] = settings.docker_host
     processes = Processes(environment, settings.root)
     engine = DockerEngine(processes, settings.docker_host)
-    cache = Path(
-        settings.environment.get("XDG_CACHE_HOME") or Path(settings.environment.get("HOME", "/tmp")) / ".cache"
-    )
     return Tools(
         settings=settings,
         machine=here,
@@ -54,6 +50,6 @@ def make_tools(settings: Settings) -> Tools:
         compose=Compose(processes, settings.root, engine.command),
         relay=Relay(processes),
         control=GatewayControl(processes),
-        pypi=PypiModels(processes, cache / "io3ops" / "models"),
-        downloads=Downloads(cache / "io3ops" / "models", settings.root),
+        pypi=PypiModels(processes, settings.cache / "models"),
+        downloads=Downloads(settings.cache / "models", settings.root),
     )

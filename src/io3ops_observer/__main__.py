@@ -12,7 +12,7 @@ from io3ops_observer.record import parse
 from io3ops_observer.settings import Settings, from_environment
 from io3ops_observer.spans import trace
 from io3ops_observer.words import WordsFile
-from io3ops_shared.log_files.follow import Follower
+from io3ops_shared.log_files.file_follower import Follower
 from io3ops_shared.request_log.files import CURRENT, FULL
 
 POLL = 0.25
@@ -40,7 +40,7 @@ class Observer:
         try:
             if self._words.refresh():
                 self.metrics.expect(self._words.words)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError) as error:
             trouble = f"the table's names cannot be read ({type(error).__name__})"
         try:
             for line in self.follower.lines():
@@ -53,8 +53,7 @@ class Observer:
         try:
             record = parse(line, self._words.words)
             spans = trace(record) if record and self._sender else []
-        except Exception:
-            # No gateway of ours wrote this line. It is skipped, the next one is not.
+        except Exception:  # noqa: BLE001  a line that no gateway of ours wrote must not end the observer
             record = None
         if record is None:
             self.metrics.skipped.inc()

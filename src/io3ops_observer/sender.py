@@ -4,6 +4,7 @@ A failed batch is kept and sent again, after growing pauses. Spans that do not f
 """
 
 import contextlib
+import http.client
 import random
 import ssl
 import sys
@@ -15,6 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from google.protobuf.message import DecodeError
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 from opentelemetry.sdk.trace import ReadableSpan
@@ -76,7 +78,7 @@ class Sender(threading.Thread):
             while not self._sent(batch):
                 failures += 1
                 # There is no later after the end.
-                if self._stopped.wait(min(self._slowest, 2.0 ** min(failures, 10) * random.uniform(0.5, 1.0))):
+                if self._stopped.wait(min(self._slowest, 2.0 ** min(failures, 10) * random.uniform(0.5, 1.0))):  # noqa: S311  spreads retries
                     return
             failures = 0
 
@@ -101,8 +103,7 @@ class Sender(threading.Thread):
             self._metrics.failures.inc()
             self._say(f"the collector does not accept spans ({_reason(error)}); at most {LONGEST_QUEUE} of them wait")
             return False
-        except Exception as error:
-            # Refused, or a bug of ours that would occur again. This thread must go on.
+        except Exception as error:  # noqa: BLE001  Refused, or a bug that would occur again: this thread must go on
             refused = len(batch)
             why = str(error) if isinstance(error, Refused) else type(error).__name__
             self._say(f"the collector refuses spans ({why}); io3ops_spans_dropped_total counts them")
@@ -131,7 +132,7 @@ def _refused(answer: bytes) -> int:
     """Return how many spans of a batch the collector refused, according to its response."""
     try:
         return max(0, int(ExportTraceServiceResponse.FromString(answer).partial_success.rejected_spans))
-    except Exception:
+    except DecodeError:
         # Many collectors send another body. The status says what matters.
         return 0
 
@@ -159,7 +160,7 @@ def to(url: str, proxy: str, ca_dir: Path) -> Post:
     target = f"{url.rstrip('/')}/v1/traces"
 
     def post(body: bytes, seconds: float) -> bytes:
-        request = urllib.request.Request(
+        request = urllib.request.Request(  # noqa: S310  the table accepts http and https only
             target, body, {"Content-Type": "application/x-protobuf", "User-Agent": "io3ops"}
         )
         try:
@@ -174,8 +175,8 @@ def to(url: str, proxy: str, ca_dir: Path) -> Post:
             raise error.reason if isinstance(error.reason, OSError) else OSError(str(error.reason)) from None
         except OSError:
             raise
-        except Exception as error:
-            # http.client's own exceptions: the server does not speak HTTP.
+        except (http.client.HTTPException, ValueError) as error:
+            # The server does not speak HTTP.
             raise OSError(type(error).__name__) from None
 
     return post

@@ -1,10 +1,10 @@
 """The table's names and other fixed words: nothing else becomes a label or part of a trace. Reads one file, which `io3ops up` writes."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from io3ops_shared.label_names import Deployment, parse
 from io3ops_shared.request_log.schema import AttemptError
 
 OTHER = "other"
@@ -32,15 +32,6 @@ def known(value: str, allowed: frozenset[str]) -> str:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Deployment:
-    """Where a step of a chain runs. `kind`: the table's word for the software or service."""
-
-    provider: str
-    kind: str
-    model: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Words:
     """All names in the table."""
 
@@ -55,19 +46,19 @@ class WordsFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._stamp: tuple[int, int] | None = None
+        self._stamp: tuple[int, int, int] | None = None
         self.words = Words()
 
     def refresh(self) -> bool:
         """Read the file again if it changed. Return whether it did. Raises OSError or ValueError when it cannot be read."""
         status = self._path.stat()
-        stamp = (status.st_ino, status.st_mtime_ns)
+        # A restored file may have its old mtime. The ctime cannot be set.
+        stamp = (status.st_ino, status.st_mtime_ns, status.st_ctime_ns)
         if stamp == self._stamp:
             return False
-        loaded = json.loads(self._path.read_bytes())
-        deployments = {name: Deployment(**entry) for name, entry in loaded["deployments"].items()}
+        modes, deployments = parse(self._path.read_bytes())
         self.words = Words(
-            modes=frozenset(loaded["modes"]),
+            modes=modes,
             deployments=deployments,
             models=frozenset(d.model for d in deployments.values()),
             providers=frozenset(d.provider for d in deployments.values()),

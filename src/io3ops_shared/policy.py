@@ -10,7 +10,7 @@ from typing import Any
 from io3ops_shared.names import TRUNCATIONS
 
 SECTION = "io3ops_policy"
-VERSION = 3
+VERSION = 4
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

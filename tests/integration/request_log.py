@@ -200,11 +200,11 @@ class Bench:
         self.folder: Path = clone.path / ".io3ops/logs"
         self._count = 0
 
-    def switch(self, **door: Any) -> None:
+    def switch(self, **edge: Any) -> None:
         """New workers, with these settings; nobody listens where the provider `gone` is."""
         text = (self.clone.path / "runtime/litellm.yaml").read_text("utf-8")
         config = yaml.safe_load(text.replace(f"host.docker.internal:{self.gone}", "127.0.0.1:9"))
-        config["io3ops_policy"]["door"].update(door)
+        config["io3ops_policy"]["edge"].update(edge)
         done = subprocess.run(
             ["docker", "exec", "-i", self.container or self.clone.container("gateway"), *CONTROL, "reload"],
             input=yaml.safe_dump(config).encode(), capture_output=True, check=False,

@@ -35,8 +35,8 @@ modes:
 
 
 @pytest.fixture(scope="module")
-def upstream() -> Iterator[FakeUpstream]:
-    yield FakeUpstream(("a", "b"))
+def upstream() -> FakeUpstream:
+    return FakeUpstream(("a", "b"))
 
 
 @pytest.fixture(scope="module")

@@ -46,8 +46,8 @@ FINISHES = '"finish_reason":"stop"'
 
 
 @pytest.fixture(scope="module")
-def upstream() -> Iterator[FakeUpstream]:
-    yield FakeUpstream(("a", "b", "s", "vec"))
+def upstream() -> FakeUpstream:
+    return FakeUpstream(("a", "b", "s", "vec"))
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,7 @@ def changed(text: str, change: Callable[[Any], Any]) -> str:
 
 
 def with_workers(text: str, count: int) -> str:
-    return changed(text, lambda found: found["io3ops_policy"]["door"].update(workers=count))
+    return changed(text, lambda found: found["io3ops_policy"]["edge"].update(workers=count))
 
 
 def control(clone: Clone, *words: str, stdin: str = "") -> dict[str, Any]:
@@ -317,7 +317,7 @@ def test_a_change_that_does_not_work_is_noticed_by_nobody(clone: Clone, upstream
             ("model_list: []", "no model_list"),
             (changed(text, no_callbacks), "hooks"),
             (changed(text, unknown_model), "executor.1.a"),
-            (changed(text, no_policy), "no policy, or one of another version"),
+            (changed(text, no_policy), "litellm.yaml has no policy"),
         ):
             said = reload(clone, broken)
             assert said["ok"] is False and words in said["what"], said

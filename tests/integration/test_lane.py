@@ -89,8 +89,8 @@ class Watched(FakeUpstream):
 
 
 @pytest.fixture(scope="module")
-def upstream() -> Iterator[Watched]:
-    yield Watched(("a", "b", "d", "vec"))
+def upstream() -> Watched:
+    return Watched(("a", "b", "d", "vec"))
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +112,7 @@ def _well(upstream: Watched) -> None:
 def switch(clone: Clone, *, lane: bool) -> None:
     """The running gateway with the lane or without it."""
     config = yaml.safe_load((clone.path / "runtime/litellm.yaml").read_text("utf-8"))
-    config["io3ops_policy"]["door"]["lane"] = lane
+    config["io3ops_policy"]["edge"]["lane"] = lane
     reload(clone, config)
 
 
@@ -338,7 +338,7 @@ def test_a_client_that_leaves_ends_the_generation(clone: Clone, endless: Endless
 def test_a_crowd_waits_in_order_and_the_rest_is_told_when_to_come_back(clone: Clone, upstream: Watched) -> None:
     """500 connections at once and two workers: some run, some wait, the others get a 503 with a time; health answers all the while."""
     config = yaml.safe_load((clone.path / "runtime/litellm.yaml").read_text("utf-8"))
-    config["io3ops_policy"]["door"] |= {"workers": 2, "parallel": 40, "queue": 80, "queue_timeout": 600}
+    config["io3ops_policy"]["edge"] |= {"workers": 2, "parallel": 40, "queue": 80, "queue_timeout": 600}
     reload(clone, config)
     upstream.reset(a="hang")
     body = {"model": "crowded", "messages": [{"role": "user", "content": "hello"}]}

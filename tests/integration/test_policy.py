@@ -61,8 +61,8 @@ modes:
 
 
 @pytest.fixture(scope="module")
-def upstream() -> Iterator[FakeUpstream]:
-    yield FakeUpstream(MODELS)
+def upstream() -> FakeUpstream:
+    return FakeUpstream(MODELS)
 
 
 @pytest.fixture(scope="module")

@@ -104,7 +104,7 @@ def stack(running: Clone, served: Served, loads_before: int) -> Iterator[Clone]:
 def gateway(request: pytest.FixtureRequest, stack: Clone) -> Iterator[httpx.Client]:
     """The running gateway, with the lane and then without it."""
     config = yaml.safe_load((stack.path / "runtime/litellm.yaml").read_text("utf-8"))
-    config["io3ops_policy"]["door"]["lane"] = request.param == "lane"
+    config["io3ops_policy"]["edge"]["lane"] = request.param == "lane"
     done = subprocess.run(
         ["docker", "exec", "-i", stack.container("gateway"), *CONTROL, "reload"],
         input=yaml.safe_dump(config).encode(), capture_output=True, check=False,

@@ -841,8 +841,7 @@ class Cloud:
             Conversation(self, connection, entry).run()
         except (OSError, EOFError) as error:
             self.records.note(entry, error=f"{type(error).__name__}: {error}")
-        except Exception as error:
-            # A mistake of ours must not look like silence of the client.
+        except Exception as error:  # noqa: BLE001  a mistake of ours must not look like silence of the client
             self.records.note(entry, error=f"{type(error).__name__}: {error}")
             sys.stderr.write(f"cloud: {type(error).__name__}: {error}\n")
         finally:

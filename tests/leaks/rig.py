@@ -126,7 +126,7 @@ class Rig:
     def switch(self, *, lane: bool) -> None:
         """The running gateway with the fast lane or without it."""
         config = yaml.safe_load((self.clone.path / "runtime/litellm.yaml").read_text("utf-8"))
-        config["io3ops_policy"]["door"]["lane"] = lane
+        config["io3ops_policy"]["edge"]["lane"] = lane
         argv = ["docker", "exec", "-i", self.clone.container("gateway"), "/usr/bin/python3", "-I", "-S"]
         argv += ["/opt/io3ops/io3ops_gateway/scripts/control.py", "reload"]
         done = subprocess.run(argv, input=yaml.safe_dump(config).encode(), capture_output=True, check=False)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,9 +22,9 @@ pytestmark = pytest.mark.containers
 
 
 @pytest.fixture(scope="module")
-def stock(rig: Rig) -> Iterator[Rig]:
+def stock(rig: Rig) -> Rig:
     rig.start_stock()
-    yield rig
+    return rig
 
 
 def published(root: Path, what: str) -> int:

@@ -37,7 +37,7 @@ def _another_serves(gateway: Gateway, gone: int) -> bool:
 
 
 def config(workers: Any = 1, **tests: Any) -> str:
-    return yaml.safe_dump({"model_list": ["one"], "io3ops_policy": {"door": {"workers": workers}}, "tests": tests})
+    return yaml.safe_dump({"model_list": ["one"], "io3ops_policy": {"edge": {"workers": workers}}, "tests": tests})
 
 
 class Gateway:
@@ -329,7 +329,7 @@ def test_workers_that_come_and_go_with_a_reload_lose_nobody(gateway: Gateway) ->
         (config("many"), "cannot be used: TypeError"),
         ("model_list: [2026-99-99]", "cannot be read as YAML: month must be"),
         ("model_list: [\udcff]", "not UTF-8 text"),
-        ("model_list: [\ud800]", "not UTF-8 text"),
+        ('model_list: ["\\ud800"]', "not valid YAML"),
         ("\0", "not valid YAML"),
         ("- " * 5000, "not a mapping"),
         (config(start="fail"), "LiteLLM did not start: no"),

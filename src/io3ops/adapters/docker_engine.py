@@ -102,8 +102,8 @@ class DockerEngine:
         self._client = None
         try:
             version = self._connect().version()
-        except Exception as error:
-            return self._why_silent(error)
+        except _failures():
+            return self._why_silent()
         number = str(version.get("Version", ""))
         if _numbers(number) < MIN_ENGINE:
             detail = f"engine {number}, but {_dotted(MIN_ENGINE)} or newer is needed"
@@ -145,7 +145,7 @@ class DockerEngine:
         try:
             client: Any = docker.DockerClient(base_url=self._host(), version="auto", timeout=timeout)
             client.api.inspect_distribution(reference)
-        except Exception as error:
+        except _failures() as error:
             return False, " ".join(str(getattr(error, "explanation", None) or error).split())[:200]
         return True, ""
 
@@ -241,12 +241,20 @@ class DockerEngine:
         )
         return shown.output.strip() if shown.ok and shown.output.strip() else "unix:///var/run/docker.sock"
 
-    def _why_silent(self, error: Exception) -> EngineState:
+    def _why_silent(self) -> EngineState:
         host = self._host()
         path = host.removeprefix("unix://")
         if host.startswith("unix://") and os.path.exists(path) and not os.access(path, os.R_OK | os.W_OK):
             return EngineState(status=EngineStatus.DENIED, detail=f"this user has no access to {path}")
         return EngineState(status=EngineStatus.STOPPED, detail=f"no engine answers at {host}")
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """Return what the SDK raises when the engine refuses, is silent or does not speak HTTP, and for a malformed address."""
+    import docker.errors
+    import requests
+
+    return (docker.errors.DockerException, requests.RequestException, OSError, ValueError)
 
 
 @contextlib.contextmanager

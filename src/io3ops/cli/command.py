@@ -94,21 +94,6 @@ def run_lock(tools: Tools) -> AbstractContextManager[None]:
     return exclusive(tools.settings.state / "lock")
 
 
-def confirmed(console: Console, question: str, *, yes: bool, warning: str) -> bool:
-    """Ask before something is removed; return whether to continue. `yes`: the user has confirmed it already.
-
-    Raises UsageError with `warning` when there is no terminal to ask.
-    """
-    if yes:
-        return True
-    if not sys.stdin.isatty():
-        raise click.UsageError(f"{warning}: confirm it with --yes")
-    if click.confirm(question, err=True):
-        return True
-    console.note("nothing was removed")
-    return False
-
-
 def _console(as_json: bool) -> Console:
     from io3ops.console import Console, choose_mode
     from io3ops.settings import process_environment

@@ -1,25 +1,26 @@
-"""Prints the result of a command whose change counts only once the running gateway uses it."""
+"""The question that a command asks before it removes something, and `--yes`."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import sys
+from typing import TYPE_CHECKING
+
+import click
 
 if TYPE_CHECKING:
     from io3ops.console import Console
-    from io3ops.operations.stack.confirm import Confirmation
 
 
-def report_change(console: Console, name: str, data: dict[str, Any], text: str, confirmation: Confirmation) -> int:
-    """Print the result, and an error unless the change is in effect; return the exit code."""
-    from io3ops.console import Mode
+def confirmed(console: Console, question: str, *, yes: bool, warning: str) -> bool:
+    """Ask before something is removed; return whether to continue. `yes`: the user has confirmed it already.
 
-    console.result(name, data | {"gateway": confirmation.state}, text, ok=confirmation.settled)
-    if confirmation.settled:
-        return 0
-    problem = confirmation.problem()
-    if console.mode is Mode.JSON:
-        # stdout has exactly one object, and it must be the result, which may contain a key that is printed only once.
-        console.note(f"{problem.code} {problem.message}; {problem.hint}")
-    else:
-        console.error(name, problem)
-    return problem.exit_code
+    Raises UsageError with `warning` when there is no terminal to ask.
+    """
+    if yes:
+        return True
+    if not sys.stdin.isatty():
+        raise click.UsageError(f"{warning}: confirm it with --yes")
+    if click.confirm(question, err=True):
+        return True
+    console.note("nothing was removed")
+    return False

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from io3ops.cli.change_result import report_change
 from io3ops.cli.command import DATA_CLASS, asdict, command
-from io3ops.cli.confirmation import report_change
 
 if TYPE_CHECKING:
     from io3ops.console import Console

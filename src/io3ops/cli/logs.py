@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from io3ops.cli.command import asdict, command, confirmed
-from io3ops.cli.times import TIME_HELP, time_of
+from io3ops.cli.command import asdict, command
+from io3ops.cli.confirmation import confirmed
+from io3ops.cli.time_options import TIME_HELP, time_of
 
 if TYPE_CHECKING:
     from io3ops.console import Console

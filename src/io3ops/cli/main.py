@@ -39,7 +39,7 @@ def run() -> None:
         # `io3ops logs | head` closes the pipe when it has enough lines.
         sys.stderr.close()
         sys.exit(0)
-    except Exception:
+    except Exception:  # noqa: BLE001  the outermost handler reports every bug
         # This is a bug, so the report needs the traceback.
         import traceback
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from io3ops.cli.change_result import report_change
 from io3ops.cli.command import asdict, command
-from io3ops.cli.confirmation import report_change
 
 if TYPE_CHECKING:
     from io3ops.console import Console
@@ -23,7 +23,7 @@ def verify_isolation(tools: Tools, console: Console) -> int:
 
     findings = operation.verify(tools)
     good = all(f.state is not operation.State.FAILED for f in findings)
-    console.result("verify-isolation", {"findings": [asdict(f) for f in findings]}, operation.text(findings), ok=good)
+    console.result("verify-isolation", {"findings": [f.data() for f in findings]}, operation.text(findings), ok=good)
     return 0 if good else 1
 
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from io3ops.cli.command import asdict, command, confirmed, run_lock
+from io3ops.cli.command import asdict, command, run_lock
+from io3ops.cli.confirmation import confirmed
 
 if TYPE_CHECKING:
     from io3ops.console import Console

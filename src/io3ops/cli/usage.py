@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from io3ops.cli.command import command
-from io3ops.cli.times import TIME_HELP, time_of
+from io3ops.cli.time_options import TIME_HELP, time_of
 
 if TYPE_CHECKING:
     from io3ops.console import Console

@@ -123,7 +123,7 @@ def _model(reader: Reader, entry: ModelEntry, model: Model, table: Table) -> Non
         return
     source, kind = entry.source.value, model.source.kind
     kind_node = _kind_node(source)
-    _source(reader, source, f"{where}.source", kind_node)
+    _source(reader, source, f"{where}.source")
     if model.provider:
         provider = table.provider(model.provider)
         if kind != "external" and provider.kind != "ollama":
@@ -152,7 +152,7 @@ def _kind_node(source: SourceEntry) -> yaml.Node:
     return source.at(next((origin for origin in origins if origin.written), source.ollama))
 
 
-def _source(reader: Reader, source: SourceEntry, where: str, node: yaml.Node) -> None:
+def _source(reader: Reader, source: SourceEntry, where: str) -> None:
     kinds = [kind for kind in SOURCE_KINDS if source.mentions(kind)]
     if len(kinds) != 1:
         reader.problem(source.node, where, f"needs exactly one of: {', '.join(SOURCE_KINDS)}")

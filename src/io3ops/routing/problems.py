@@ -1,4 +1,4 @@
-"""A problem in the routing table, and the error that carries all of them at once. Pure."""
+"""A problem in the routing table, with its line and column, and the error that carries all of them at once. Pure."""
 
 from __future__ import annotations
 

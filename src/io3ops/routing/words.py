@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-
 from io3ops.routing.plan import Plan
+from io3ops_shared.label_names import Deployment, render
 
 
 def words(plan: Plan) -> str:
     """Return the names of modes and deployments as JSON. Same plan, same text."""
-    deployments = {d.name: {"provider": d.provider, "kind": d.kind, "model": d.model} for d in plan.deployments}
-    return json.dumps({"modes": list(plan.modes), "deployments": deployments}, indent=1) + "\n"
+    deployments = {d.name: Deployment(provider=d.provider, kind=d.kind, model=d.model) for d in plan.deployments}
+    return render(plan.modes, deployments)

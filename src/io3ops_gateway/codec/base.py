@@ -113,7 +113,7 @@ class UnstreamedCall:
         self.facts = Facts()
         self._reply = reply
 
-    def events(self, chunk: bytes) -> list[bytes]:
+    def events(self, chunk: bytes) -> list[bytes]:  # noqa: ARG002  the argument belongs to `Call`
         """Raise UnrecognisedResponse: there is no stream."""
         raise UnrecognisedResponse("this response is not streamed")
 
@@ -174,8 +174,8 @@ def is_stream_options(value: object) -> bool:
 
 def plain(fields: Mapping[str, Any], checks: Mapping[str, Callable[[Any], bool]]) -> dict[str, Any] | None:
     """Return the fields that are not null; None when one of them is unknown or fails its check."""
-    found = {name: value for name, value in fields.items() if value is not None}
-    return found if all(name in checks and checks[name](value) for name, value in found.items()) else None
+    present = {name: value for name, value in fields.items() if value is not None}
+    return present if all(name in checks and checks[name](value) for name, value in present.items()) else None
 
 
 def text_of(content: object) -> str | None:

@@ -120,8 +120,8 @@ def call(endpoint: Endpoint, body: Mapping[str, Any], target: Target, reply: Rep
 
 
 def _embedding(fields: Mapping[str, Any], target: Target) -> tuple[str, bytes]:
-    given = fields["input"]
-    body: dict[str, Any] = {"model": target.model, "input": [given] if isinstance(given, str) else given}
+    texts = fields["input"]
+    body: dict[str, Any] = {"model": target.model, "input": [texts] if isinstance(texts, str) else texts}
     body |= {name: fields[name] for name in ("dimensions", "keep_alive") if name in fields}
     # Also when the client wants it cut: the full path then asks again, and marks the response as truncated.
     body["truncate"] = False
@@ -156,45 +156,47 @@ def _address(target: Target, path: str) -> str:
 def _messages(fields: Mapping[str, Any], endpoint: Endpoint) -> list[dict[str, Any]] | None:
     if endpoint is endpoints.COMPLETIONS:
         prompt = fields.get("prompt") or ""
-        given = [{"role": "user", "content": text} for text in ([prompt] if isinstance(prompt, str) else prompt)]
+        messages = [{"role": "user", "content": text} for text in ([prompt] if isinstance(prompt, str) else prompt)]
         if "prompt" not in fields or "messages" in fields:
             return None
     else:
-        given = fields.get("messages") or []
-    found = [message for message in map(_message, given) if message is not None]
-    return found if len(found) == len(given) else None
+        messages = fields.get("messages") or []
+    translated = [message for message in map(_message, messages) if message is not None]
+    return translated if len(translated) == len(messages) else None
 
 
-def _message(given: object) -> dict[str, Any] | None:
-    role = given.get("role") if isinstance(given, dict) else None
-    if not isinstance(given, dict) or not isinstance(role, str) or role not in ROLES:
+def _message(message: object) -> dict[str, Any] | None:
+    role = message.get("role") if isinstance(message, dict) else None
+    if not isinstance(message, dict) or not isinstance(role, str) or role not in ROLES:
         return None
-    content = codec.text_of(given.get("content"))
-    left_out = given.keys() - MESSAGE
-    if content is None or not all(name in EMPTY and given[name] in EMPTY[name] for name in left_out):
+    content = codec.text_of(message.get("content"))
+    left_out = message.keys() - MESSAGE
+    if content is None or not all(name in EMPTY and message[name] in EMPTY[name] for name in left_out):
         return None
-    found: dict[str, Any] = {"role": ROLES[role], "content": content, "images": []}
-    thought = given.get("reasoning_content")
-    if thought is None and isinstance(given.get("content"), str):
-        told = THOUGHT.match(content)
-        thought = told.group(1) if told else None
-    for name, value in (("thinking", thought), ("tool_call_id", given.get("tool_call_id"))):
+    translated: dict[str, Any] = {"role": ROLES[role], "content": content, "images": []}
+    thought = message.get("reasoning_content")
+    if thought is None and isinstance(message.get("content"), str):
+        tagged = THOUGHT.match(content)
+        thought = tagged.group(1) if tagged else None
+    for name, value in (("thinking", thought), ("tool_call_id", message.get("tool_call_id"))):
         if value is not None:
             if not isinstance(value, str):
                 return None
-            found[name] = value
-    if given.get("tool_calls") is not None:
+            translated[name] = value
+    if message.get("tool_calls") is not None:
         calls = (
-            [_tool_call(entry) for entry in given["tool_calls"]] if isinstance(given["tool_calls"], list) else [None]
+            [_tool_call(entry) for entry in message["tool_calls"]]
+            if isinstance(message["tool_calls"], list)
+            else [None]
         )
         if None in calls:
             return None
-        found["tool_calls"] = calls
-    return found
+        translated["tool_calls"] = calls
+    return translated
 
 
-def _tool_call(given: object) -> dict[str, Any] | None:
-    function = given.get("function") if isinstance(given, dict) and given.get("type") == "function" else None
+def _tool_call(call: object) -> dict[str, Any] | None:
+    function = call.get("function") if isinstance(call, dict) and call.get("type") == "function" else None
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):
         return None
     arguments = json.loads(function.get("arguments", "{}"), parse_constant=_no_number)

@@ -32,9 +32,9 @@ class Embedding(UnstreamedCall):
 
     def answer(self, data: bytes) -> bytes | None:
         """Return a whole response in the client's format; None when it is not recognised."""
-        found = parsed(data)
-        vectors = found.get("embeddings")
-        tokens = found.get("prompt_eval_count")
+        response = parsed(data)
+        vectors = response.get("embeddings")
+        tokens = response.get("prompt_eval_count")
         if (
             not isinstance(vectors, list)
             or not all(isinstance(v, list) for v in vectors)
@@ -45,7 +45,7 @@ class Embedding(UnstreamedCall):
         entries = formatted(plain, self._wanted)
         if entries is None:
             return None
-        self.facts = Facts(prompt=tokens, completion=0, timings=_timings(found))
+        self.facts = Facts(prompt=tokens, completion=0, timings=_timings(response))
         usage = spent(tokens, 0) | NO_DETAILS
         return orjson.dumps({"model": self._reply.asked, "data": entries, "object": "list", "usage": usage})
 
@@ -67,11 +67,15 @@ class Generation(Streamed):
 
     def answer(self, data: bytes) -> bytes | None:
         """Return a whole response in the client's format; None when it is not recognised."""
-        found = parsed(data)
-        message = found.get("message")
+        response = parsed(data)
+        message = response.get("message")
         if not isinstance(message, dict) or message.get("role") != "assistant":
             return None
-        content, prompt, completion = message.get("content"), found.get("prompt_eval_count"), found.get("eval_count")
+        content, prompt, completion = (
+            message.get("content"),
+            response.get("prompt_eval_count"),
+            response.get("eval_count"),
+        )
         if completion is None and content == "":
             completion = 0
         if not isinstance(content, str) or not isinstance(prompt, int) or not isinstance(completion, int):
@@ -79,12 +83,12 @@ class Generation(Streamed):
         if "thinking" in message:
             thought = message["thinking"]
         else:
-            told = THOUGHT.match(content)
-            thought, content = told.groups() if told else (None, content)
+            tagged = THOUGHT.match(content)
+            thought, content = tagged.groups() if tagged else (None, content)
         calls = self._tool_calls(data) if message.get("tool_calls") else []
         if calls is None or not isinstance(thought, str | None):
             return None
-        self._note(found, "tool_calls" if calls else None)
+        self._note(response, "tool_calls" if calls else None)
         return self._whole(content, thought, calls)
 
     def _whole(self, content: str, thought: str | None, calls: list[dict[str, Any]]) -> bytes:
@@ -111,32 +115,32 @@ class Generation(Streamed):
         if self.finished or self.failed:
             return []
         try:
-            found = orjson.loads(line)
+            chunk = orjson.loads(line)
         except orjson.JSONDecodeError:
             # LiteLLM ignores a line that is not JSON.
             return []
-        if found == {}:
+        if chunk == {}:
             return []
-        if not isinstance(found, dict) or not found.keys() >= {"message", "model", "done"}:
-            return self._fail(found, "400")
-        message = found["message"]
+        if not isinstance(chunk, dict) or not chunk.keys() >= {"message", "model", "done"}:
+            return self._fail(chunk, "400")
+        message = chunk["message"]
         delta = self._delta(message, line) if isinstance(message, dict) else None
         if delta is None:
-            return self._fail(found, "500")
+            return self._fail(chunk, "500")
         events = [self._writer.add(delta)] if delta else []
-        if self.failed or found["done"] is not True:
+        if self.failed or chunk["done"] is not True:
             return events
-        self._note(found, "tool_calls" if self._calls else None)
+        self._note(chunk, "tool_calls" if self._calls else None)
         self.finished = True
         return [*events, self._writer.finish(self.facts.finish_reason)]
 
     def _delta(self, message: dict[str, Any], line: bytes) -> dict[str, Any] | None:
         """Return what a chunk adds, possibly nothing; None when it is not recognised."""
-        given, thought = message.get("content") or "", message.get("thinking") or None
-        if not isinstance(given, str) or not isinstance(thought, str | None):
+        text, thought = message.get("content") or "", message.get("thinking") or None
+        if not isinstance(text, str) or not isinstance(thought, str | None):
             return None
         self._thinks = self._thinks or bool(thought)
-        thought, content = self._sorted(thought, given) if given else (thought, None)
+        thought, content = self._sorted(thought, text) if text else (thought, None)
         delta: dict[str, Any] = {}
         if message.get("tool_calls"):
             calls = self._tool_calls(line)
@@ -165,43 +169,45 @@ class Generation(Streamed):
     def _tool_calls(self, data: bytes) -> list[dict[str, Any]] | None:
         """Return the tool calls of a response or a chunk. Parsed again, because orjson rounds very large numbers."""
         try:
-            given = json.loads(data)["message"]["tool_calls"]
-            return [self._tool_call(entry, entry["function"]) for entry in given]
+            calls = json.loads(data)["message"]["tool_calls"]
+            return [self._tool_call(entry, entry["function"]) for entry in calls]
         except (KeyError, TypeError, ValueError, RecursionError):
             return None
 
-    def _tool_call(self, given: dict[str, Any], function: dict[str, Any]) -> dict[str, Any]:
-        name, arguments, known = function["name"], function["arguments"], given.get("id")
+    def _tool_call(self, entry: dict[str, Any], function: dict[str, Any]) -> dict[str, Any]:
+        name, arguments, known = function["name"], function["arguments"], entry.get("id")
         if not isinstance(name, str) or not isinstance(arguments, dict | str):
             raise TypeError
         written = arguments if isinstance(arguments, str) else json.dumps(arguments)
         # In a stream LiteLLM gives every call with arguments a new id.
         kept = isinstance(known, str) and known and not (self.stream and arguments)
-        found = {"id": known if kept else self._reply.new_id(""), "type": "function"}
-        found["function"] = {"arguments": written, "name": name}
+        call = {"id": known if kept else self._reply.new_id(""), "type": "function"}
+        call["function"] = {"arguments": written, "name": name}
         if self.stream:
             # LiteLLM restarts at 0 in every chunk, so that clients merge two calls into one.
-            found["index"] = self._calls
+            call["index"] = self._calls
         self._calls += 1
-        return found
+        return call
 
-    def _note(self, found: dict[str, Any], reason: str | None) -> None:
-        told = found.get("done_reason")
-        prompt, completion = found.get("prompt_eval_count"), found.get("eval_count")
-        self.facts.finish_reason = reason or (told if isinstance(told, str) and told in REASONS else "stop")
+    def _note(self, response: dict[str, Any], reason: str | None) -> None:
+        done_reason = response.get("done_reason")
+        prompt, completion = response.get("prompt_eval_count"), response.get("eval_count")
+        self.facts.finish_reason = reason or (
+            done_reason if isinstance(done_reason, str) and done_reason in REASONS else "stop"
+        )
         self.facts.prompt = prompt if isinstance(prompt, int) else 0
         self.facts.completion = completion if isinstance(completion, int) else 0
-        self.facts.timings = _timings(found)
+        self.facts.timings = _timings(response)
 
-    def _fail(self, found: object, code: str) -> list[bytes]:
-        said = found.get("error") if isinstance(found, dict) else None
+    def _fail(self, response: object, code: str) -> list[bytes]:
+        reported = response.get("error") if isinstance(response, dict) else None
         message = (
-            f"the model's server reported an error: {said}"
-            if isinstance(said, str)
+            f"the model's server reported an error: {reported}"
+            if isinstance(reported, str)
             else "the model's server sent an unrecognised response"
         )
         return [self._writer.error(message, code)]
 
 
-def _timings(found: dict[str, Any]) -> dict[str, int]:
-    return {name: found[name] for name in TIMINGS if is_int(found.get(name))}
+def _timings(response: dict[str, Any]) -> dict[str, int]:
+    return {name: response[name] for name in TIMINGS if is_int(response.get(name))}

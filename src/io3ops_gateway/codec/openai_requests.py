@@ -126,30 +126,30 @@ def _add_chat(written: dict[str, Any], fields: Mapping[str, Any]) -> bool:
     return True
 
 
-def _messages(given: object) -> list[dict[str, Any]] | None:
-    if not isinstance(given, list):
+def _messages(messages: object) -> list[dict[str, Any]] | None:
+    if not isinstance(messages, list):
         return None
-    found = [message for message in map(_message, given) if message is not None]
-    return found if len(found) == len(given) else None
+    translated = [message for message in map(_message, messages) if message is not None]
+    return translated if len(translated) == len(messages) else None
 
 
-def _message(given: object) -> dict[str, Any] | None:
-    if not isinstance(given, dict):
+def _message(message: object) -> dict[str, Any] | None:
+    if not isinstance(message, dict):
         return None
-    found = {name: value for name, value in given.items() if value is not None}
-    role = found.get("role")
-    if not isinstance(role, str) or role not in ROLES or not found.keys() <= MESSAGE:
+    fields = {name: value for name, value in message.items() if value is not None}
+    role = fields.get("role")
+    if not isinstance(role, str) or role not in ROLES or not fields.keys() <= MESSAGE:
         return None
-    content = found.get("content", "")
+    content = fields.get("content", "")
     if not isinstance(content, str) and not (isinstance(content, list) and all(map(_is_part, content))):
         return None
-    if not all(isinstance(found.get(name, ""), str) for name in ("name", "tool_call_id", "reasoning_content")):
+    if not all(isinstance(fields.get(name, ""), str) for name in ("name", "tool_call_id", "reasoning_content")):
         return None
-    calls = found.get("tool_calls", [])
-    if found.get("annotations", []) != [] or not (isinstance(calls, list) and all(map(_is_tool_call, calls))):
+    calls = fields.get("tool_calls", [])
+    if fields.get("annotations", []) != [] or not (isinstance(calls, list) and all(map(_is_tool_call, calls))):
         return None
-    found["role"] = ROLES[role]
-    return found
+    fields["role"] = ROLES[role]
+    return fields
 
 
 def _is_part(part: object) -> bool:
@@ -169,10 +169,10 @@ def _is_part(part: object) -> bool:
     )
 
 
-def _is_tool_call(given: object) -> bool:
-    if not isinstance(given, dict) or given.get("type") != "function" or None in given.values():
+def _is_tool_call(call: object) -> bool:
+    if not isinstance(call, dict) or call.get("type") != "function" or None in call.values():
         return False
-    function = given.get("function")
+    function = call.get("function")
     if not isinstance(function, dict) or function.keys() != {"name", "arguments"}:
         return False
     return all(isinstance(value, str) for value in function.values())

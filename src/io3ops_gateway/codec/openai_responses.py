@@ -27,8 +27,8 @@ class Embedding(UnstreamedCall):
 
     def answer(self, data: bytes) -> bytes | None:
         """Return a whole response in the client's format; None when it is not recognised."""
-        found = parsed(data)
-        entries, used = found.get("data"), found.get("usage")
+        response = parsed(data)
+        entries, used = response.get("data"), response.get("usage")
         if not isinstance(entries, list) or not all(map(_is_embedding, entries)) or not isinstance(used, dict):
             return None
         prompt = used.get("prompt_tokens")
@@ -42,11 +42,11 @@ class Embedding(UnstreamedCall):
         return orjson.dumps({"model": self._reply.asked, "data": vectors, "object": "list", "usage": usage})
 
 
-def whole(found: dict[str, Any], asked: str, facts: Facts, *, chat: bool) -> bytes | None:
+def whole(response: dict[str, Any], asked: str, facts: Facts, *, chat: bool) -> bytes | None:
     """Return a whole generation in the client's format, None when it is not recognised. Note its usage in `facts`."""
-    choices, used = found.get("choices"), found.get("usage")
-    named = isinstance(found.get("id"), str) and found["id"] and is_int(found.get("created"))
-    if found.get("error") or not named or not isinstance(choices, list) or len(choices) != 1:
+    choices, used = response.get("choices"), response.get("usage")
+    named = isinstance(response.get("id"), str) and response["id"] and is_int(response.get("created"))
+    if response.get("error") or not named or not isinstance(choices, list) or len(choices) != 1:
         return None
     choice = _choice(choices[0], chat) if isinstance(choices[0], dict) else None
     if choice is None or not isinstance(used, dict | None):
@@ -56,10 +56,10 @@ def whole(found: dict[str, Any], asked: str, facts: Facts, *, chat: bool) -> byt
         return None
     facts.prompt, facts.completion = used["prompt_tokens"], used["completion_tokens"]
     facts.finish_reason = choice["finish_reason"]
-    answer = {"id": found["id"], "created": found["created"], "model": asked}
+    answer = {"id": response["id"], "created": response["created"], "model": asked}
     answer["object"] = "chat.completion" if chat else "text_completion"
-    extras = {name: value for name, value in found.items() if name not in KNOWN}
-    extras["system_fingerprint"] = found.get("system_fingerprint")
+    extras = {name: value for name, value in response.items() if name not in KNOWN}
+    extras["system_fingerprint"] = response.get("system_fingerprint")
     if chat:
         extras, used = without_nulls(extras), {n: without_nulls(v) for n, v in used.items() if v is not None}
     else:
@@ -69,19 +69,19 @@ def whole(found: dict[str, Any], asked: str, facts: Facts, *, chat: bool) -> byt
     return orjson.dumps(answer | extras | {"choices": [choice], "usage": used})
 
 
-def _choice(given: dict[str, Any], chat: bool) -> dict[str, Any] | None:
-    reason = given.get("finish_reason") or "stop"
-    if not isinstance(reason, str) or reason not in REASONS or given.get("index", 0) != 0:
+def _choice(upstream: dict[str, Any], chat: bool) -> dict[str, Any] | None:
+    reason = upstream.get("finish_reason") or "stop"
+    if not isinstance(reason, str) or reason not in REASONS or upstream.get("index", 0) != 0:
         return None
-    if given.get("logprobs") is not None:
+    if upstream.get("logprobs") is not None:
         return None
-    extras = {name: value for name, value in given.items() if name not in CHOICE}
+    extras = {name: value for name, value in upstream.items() if name not in CHOICE}
     choice: dict[str, Any] = {"finish_reason": reason, "index": 0}
     if not chat:
-        if not isinstance(given.get("text"), str) or "message" in given:
+        if not isinstance(upstream.get("text"), str) or "message" in upstream:
             return None
         return extras | choice | {"logprobs": None}
-    message = _message(given["message"]) if isinstance(given.get("message"), dict) else None
+    message = _message(upstream["message"]) if isinstance(upstream.get("message"), dict) else None
     if message is None:
         return None
     if "tool_calls" in message and reason == "stop":
@@ -89,29 +89,29 @@ def _choice(given: dict[str, Any], chat: bool) -> dict[str, Any] | None:
     return choice | {"message": message, "provider_specific_fields": extras}
 
 
-def _message(given: dict[str, Any]) -> dict[str, Any] | None:
-    content, calls = given.get("content"), given.get("tool_calls") or []
-    if given.get("audio") is not None or given.get("function_call") is not None:
+def _message(upstream: dict[str, Any]) -> dict[str, Any] | None:
+    content, calls = upstream.get("content"), upstream.get("tool_calls") or []
+    if upstream.get("audio") is not None or upstream.get("function_call") is not None:
         return None
-    thought = given.get("reasoning_content")
+    thought = upstream.get("reasoning_content")
     if thought is None:
-        thought = given.get("reasoning")
+        thought = upstream.get("reasoning")
     if not isinstance(content, str | None) or not isinstance(thought, str | None):
         return None
     if not isinstance(calls, list) or not all(map(_is_tool_call, calls)):
         return None
     if thought is None and content:
-        told = THOUGHT.match(content)
-        thought, content = told.groups() if told else (None, content)
-    message: dict[str, Any] = {"content": content, "role": given.get("role") or "assistant"}
+        tagged = THOUGHT.match(content)
+        thought, content = tagged.groups() if tagged else (None, content)
+    message: dict[str, Any] = {"content": content, "role": upstream.get("role") or "assistant"}
     if calls:
         message["tool_calls"] = calls
     if thought is not None:
         message["reasoning_content"] = thought
-    if given.get("annotations") is not None:
-        message["annotations"] = given["annotations"]
-    extras = {name: value for name, value in given.items() if name not in MESSAGE}
-    return message | {"provider_specific_fields": extras | {"refusal": given.get("refusal")}}
+    if upstream.get("annotations") is not None:
+        message["annotations"] = upstream["annotations"]
+    extras = {name: value for name, value in upstream.items() if name not in MESSAGE}
+    return message | {"provider_specific_fields": extras | {"refusal": upstream.get("refusal")}}
 
 
 def without_nulls(value: Any) -> Any:
@@ -125,8 +125,8 @@ def _is_embedding(entry: object) -> bool:
     return isinstance(entry.get("embedding"), list | str)
 
 
-def _is_tool_call(given: Any) -> bool:
-    function = given.get("function") if isinstance(given, dict) and given.get("type") == "function" else None
+def _is_tool_call(call: Any) -> bool:
+    function = call.get("function") if isinstance(call, dict) and call.get("type") == "function" else None
     if not isinstance(function, dict) or function.keys() != {"name", "arguments"}:
         return False
-    return given.keys() <= TOOL_CALL and all(isinstance(value, str) for value in (given.get("id"), *function.values()))
+    return call.keys() <= TOOL_CALL and all(isinstance(value, str) for value in (call.get("id"), *function.values()))

@@ -24,16 +24,16 @@ class Generation(Streamed):
         return whole(parsed(data), self._reply.asked, self.facts, chat=self._chat)
 
     def _last(self) -> list[bytes]:
-        found = []
+        events = []
         if not self.facts.finish_reason:
             self.facts.finish_reason = "stop"
-            found.append(self._writer.finish("stop"))
+            events.append(self._writer.finish("stop"))
         if self._writer.usage:
             if not self._used:
                 self.facts.prompt, self.facts.completion = self.counted()
-            told, prompt = (self._used.get(f"{name}_tokens_details") for name in ("completion", "prompt"))
-            found.append(self._writer.counts(self.facts, without_nulls(told), without_nulls(prompt)))
-        return found
+            completion, prompt = (self._used.get(f"{name}_tokens_details") for name in ("completion", "prompt"))
+            events.append(self._writer.counts(self.facts, without_nulls(completion), without_nulls(prompt)))
+        return events
 
     def _line(self, line: bytes) -> list[bytes]:
         if not line.startswith(b"data:") or self.failed:
@@ -46,28 +46,28 @@ class Generation(Streamed):
             self.finished = self.closed = True
             return []
         try:
-            found = orjson.loads(data)
+            chunk = orjson.loads(data)
         except orjson.JSONDecodeError:
             return [self._writer.error("the model's server sent an unrecognised response", "500")]
-        return self._chunk(found) if isinstance(found, dict) else [self._fail(found)]
+        return self._chunk(chunk) if isinstance(chunk, dict) else [self._fail(chunk)]
 
-    def _chunk(self, found: dict[str, Any]) -> list[bytes]:
-        choices, used = found.get("choices"), found.get("usage")
-        if found.get("error") or not isinstance(choices, list):
-            return [self._fail(found)]
+    def _chunk(self, chunk: dict[str, Any]) -> list[bytes]:
+        choices, used = chunk.get("choices"), chunk.get("usage")
+        if chunk.get("error") or not isinstance(choices, list):
+            return [self._fail(chunk)]
         if not self._named:
-            self._name(found)
+            self._name(chunk)
         if isinstance(used, dict):
             self._count(used)
         if not choices:
             return []
         choice = choices[0]
         if len(choices) != 1 or not isinstance(choice, dict) or choice.get("index", 0) != 0:
-            return [self._fail(found)]
+            return [self._fail(chunk)]
         delta = self._delta(choice)
         reason = choice.get("finish_reason")
         if delta is None or reason == "error" or not isinstance(reason, str | None):
-            return [self._fail(found)]
+            return [self._fail(chunk)]
         events = [self._writer.add(delta)] if delta else []
         if reason and not self.facts.finish_reason and not self.failed:
             self.facts.finish_reason = reason if reason in REASONS else "stop"
@@ -80,15 +80,15 @@ class Generation(Streamed):
         if not self._chat:
             text = choice.get("text") or ""
             return ({"content": text} if text else {}) if isinstance(text, str) else None
-        given = choice.get("delta") or {}
-        if not isinstance(given, dict) or given.get("function_call") is not None:
+        upstream = choice.get("delta") or {}
+        if not isinstance(upstream, dict) or upstream.get("function_call") is not None:
             return None
-        content = given.get("content")
-        thought = given.get("reasoning_content")
-        thought = given.get("reasoning") if thought is None else thought
+        content = upstream.get("content")
+        thought = upstream.get("reasoning_content")
+        thought = upstream.get("reasoning") if thought is None else thought
         if not isinstance(content, str | None) or not isinstance(thought, str | None):
             return None
-        calls = given.get("tool_calls")
+        calls = upstream.get("tool_calls")
         delta: dict[str, Any] = {}
         if thought is not None:
             delta["reasoning_content"] = thought
@@ -97,17 +97,17 @@ class Generation(Streamed):
             if None in pieces:
                 return None
             delta["tool_calls"] = pieces
-        if given.get("role") and not self.begun:
+        if upstream.get("role") and not self.begun:
             delta["role"] = "assistant"
         # An empty text makes no event of its own, but is part of one with other fields.
         if content or (content is not None and delta):
             delta["content"] = content
         return delta
 
-    def _name(self, found: dict[str, Any]) -> None:
-        name, build = found.get("id"), found.get("system_fingerprint")
+    def _name(self, chunk: dict[str, Any]) -> None:
+        name, build = chunk.get("id"), chunk.get("system_fingerprint")
         known = isinstance(name, str) and name
-        if found.get("service_tier") is not None:
+        if chunk.get("service_tier") is not None:
             # LiteLLM repeats the service tier in some chunks only.
             raise UnrecognisedResponse("the model's server reports a service tier")
         self._writer.name(
@@ -121,25 +121,25 @@ class Generation(Streamed):
         self.facts.completion = completion if isinstance(completion, int) else self.facts.completion
         self._used = used
 
-    def _fail(self, found: object) -> bytes:
-        said = found.get("error") if isinstance(found, dict) else None
-        said = said.get("message") if isinstance(said, dict) else said
+    def _fail(self, chunk: object) -> bytes:
+        reported = chunk.get("error") if isinstance(chunk, dict) else None
+        reported = reported.get("message") if isinstance(reported, dict) else reported
         message = (
-            f"the model's server reported an error: {said}"
-            if isinstance(said, str)
+            f"the model's server reported an error: {reported}"
+            if isinstance(reported, str)
             else "the model's server sent an unrecognised response"
         )
         return self._writer.error(message, "500")
 
 
-def _piece(given: object) -> dict[str, Any] | None:
+def _piece(call: object) -> dict[str, Any] | None:
     """Return a tool call, or a part of one, as LiteLLM writes it; None when it is not recognised."""
-    function = given.get("function") if isinstance(given, dict) else None
-    if not isinstance(given, dict) or not isinstance(function, dict) or not is_int(given.get("index")):
+    function = call.get("function") if isinstance(call, dict) else None
+    if not isinstance(call, dict) or not isinstance(function, dict) or not is_int(call.get("index")):
         return None
-    found = {"function": {"arguments": function.get("arguments") or ""}, "type": "function", "index": given["index"]}
+    piece = {"function": {"arguments": function.get("arguments") or ""}, "type": "function", "index": call["index"]}
     if function.get("name") is not None:
-        found["function"]["name"] = function["name"]
-    if given.get("id") is not None:
-        found["id"] = given["id"]
-    return found
+        piece["function"]["name"] = function["name"]
+    if call.get("id") is not None:
+        piece["id"] = call["id"]
+    return piece

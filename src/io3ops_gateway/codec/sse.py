@@ -47,7 +47,7 @@ class Writer:
     def __init__(self, reply: Reply, *, chat: bool, usage: bool) -> None:
         self.begun = self.failed = False
         self.calls = 0
-        self.said: list[str] = []
+        self.texts: list[str] = []
         self.usage = usage
         self.chat = chat
         self._reply = reply
@@ -75,7 +75,7 @@ class Writer:
             kind = "internal_server_error" if self.chat else None
             return self.error(f"the model is repeating the same chunk = {self._last}", "500", kind)
         content = delta.get("content")
-        self.said.append(content or delta.get("reasoning_content") or "")
+        self.texts.append(content or delta.get("reasoning_content") or "")
         long = isinstance(content, str) and len(content) > 2
         self._times = self._times + 1 if long and content == self._last else 1
         self._last = content
@@ -99,14 +99,19 @@ class Writer:
     def finish(self, reason: str) -> bytes:
         """Return the event with the finish reason."""
         self.begun = True
-        said = b'"finish_reason":' + orjson.dumps(reason)
-        return self._head + (b"{}," + said + b"}" if self.chat else b'{"index":0,' + said + b"}") + self._tail
+        field = b'"finish_reason":' + orjson.dumps(reason)
+        return self._head + (b"{}," + field + b"}" if self.chat else b'{"index":0,' + field + b"}") + self._tail
 
-    def counts(self, facts: Facts, told: dict[str, Any] | None = None, prompt: dict[str, Any] | None = None) -> bytes:
-        """Return the event with the usage. `told`, `prompt`: the upstream's details of the completion's and the prompt's tokens."""
+    def counts(
+        self,
+        facts: Facts,
+        completion_details: dict[str, Any] | None = None,
+        prompt_details: dict[str, Any] | None = None,
+    ) -> bytes:
+        """Return the event with the usage. `completion_details`, `prompt_details`: the upstream's details of their tokens."""
         used = spent(facts.prompt or 0, facts.completion or 0)
         completion = used["completion_tokens"]
-        details = dict(told or {})
+        details = dict(completion_details or {})
         reasoning = "".join(self._reasoning or [])
         share = 0
         if reasoning:
@@ -117,8 +122,8 @@ class Writer:
             details.setdefault("text_tokens", completion - share)
         if details:
             used["completion_tokens_details"] = details
-        if prompt:
-            used["prompt_tokens_details"] = prompt
+        if prompt_details:
+            used["prompt_tokens_details"] = prompt_details
         closes = b"{}}" if self.chat else b'{"index":0}'
         return self._head + closes + b'],"usage":' + orjson.dumps(used) + b"}\n\n"
 
@@ -174,9 +179,9 @@ class Streamed:
 
     def counted(self) -> tuple[int, int]:
         """Return the (prompt, completion) tokens by our own count; without a counter, over-estimate them (about 4 bytes per token)."""
-        said, count = self._writer.said, self._reply.count
+        texts, count = self._writer.texts, self._reply.count
         prompt = self._reply.prompt() if self._reply.prompt else len(self.body) // 4
-        return prompt, count("".join(said)) if count else len(said)
+        return prompt, count("".join(texts)) if count else len(texts)
 
     def events(self, chunk: bytes) -> list[bytes]:
         """Return the events that these bytes complete.
@@ -194,14 +199,14 @@ class Streamed:
             UnrecognisedResponse: as in `events`, for a last line without a line end.
         """
         begun = self.begun
-        found = self._line(self._lines.rest())
+        events = self._line(self._lines.rest())
         if self.failed:
-            return found
+            return events
         if not self.finished:
             # The events of the last line are not relayed.
             self._writer.begun = begun
             raise TruncatedResponse
-        return [*found, *self._last(), DONE]
+        return [*events, *self._last(), DONE]
 
     def _line(self, line: bytes) -> list[bytes]:
         raise NotImplementedError

@@ -22,11 +22,12 @@ from io3ops_gateway.errors import Refusal
 from io3ops_gateway.limits.limits import Limits
 from io3ops_gateway.policy import endpoints
 from io3ops_gateway.policy.policy import Policy
-from io3ops_gateway.request import responses
+from io3ops_gateway.request import error_responses
 from io3ops_gateway.request.context import RequestContext
 from io3ops_gateway.request.disconnect import watch_disconnect
+from io3ops_gateway.request.error_responses import STOPPING
 from io3ops_gateway.request.record import clock, new_record
-from io3ops_gateway.request.responses import STOPPING
+from io3ops_gateway.request.response_writer import send_json
 from io3ops_gateway.request_log.recorder import RequestRecorder
 from io3ops_shared import digests
 from io3ops_shared.policy import ModePolicy
@@ -125,7 +126,7 @@ class Edge:
             await self._exchange(exchange)
         except Refusal as refused:
             exchange.record.failed(OUTCOMES.get(refused.code, Outcome.REFUSED), refused.code)
-            await responses.refuse(exchange.send, refused, exchange.endpoint, exchange.extra)
+            await error_responses.refuse(exchange.send, refused, exchange.endpoint, exchange.extra)
 
     async def _exchange(self, exchange: Exchange) -> None:
         """Check the request, answer it when it needs no model, else have a backend serve it."""
@@ -134,10 +135,10 @@ class Edge:
         method, path = exchange.method, exchange.path
         if method == "OPTIONS" and exchange.extra and (path in self._paths or path in MODEL_PATHS):
             record.path = None
-            return await responses.answer(exchange.send, 204, None, exchange.extra)
+            return await send_json(exchange.send, 204, None, exchange.extra)
         if method in ("GET", "HEAD") and path in HEALTH:
             record.path = None
-            return await responses.answer(exchange.send, 200, {"status": "healthy"}, exchange.extra)
+            return await send_json(exchange.send, 200, {"status": "healthy"}, exchange.extra)
         endpoint = exchange.endpoint = self._paths.get(path) if method == "POST" else None
         record.decision.operation = OPERATIONS.get(endpoint.name, endpoint.name) if endpoint else ""
         if endpoint is None and not (method == "GET" and self._models.serves(path)):
@@ -147,7 +148,7 @@ class Edge:
         if endpoint is None:
             listed, headers = self._models.answer(key, path)
             record.path = None
-            return await responses.answer(exchange.send, 200, listed, [*headers, *exchange.extra])
+            return await send_json(exchange.send, 200, listed, [*headers, *exchange.extra])
         with self._checks.body_budget.reserved(record) as reserve:
             body = await request_checks.read_body(
                 exchange.headers, exchange.receive, self.policy.gateway.max_body, reserve

@@ -11,10 +11,11 @@ from io3ops_gateway.codec import sse
 from io3ops_gateway.codec.base import Call, TruncatedResponse, UnrecognisedResponse
 from io3ops_gateway.errors import Refusal
 from io3ops_gateway.fast_lane.upstreams import Upstream
-from io3ops_gateway.request import responses
+from io3ops_gateway.request import error_responses
 from io3ops_gateway.request.attempt_outcome import AttemptOutcome, Failure
 from io3ops_gateway.request.context import RequestContext
-from io3ops_gateway.request.responses import STOPPING
+from io3ops_gateway.request.error_responses import STOPPING
+from io3ops_gateway.request.response_headers import x_io3_headers
 from io3ops_gateway.request.truncation import check_truncation
 from io3ops_shared.request_log.schema import Outcome
 
@@ -98,7 +99,7 @@ class ResponseRelay:
                 events = self._call.end()
                 if refusal := self._check_truncation():
                     self._context.record.failed(Outcome.ERROR, refusal.code)
-                    events = [responses.error_event(refusal, self._context.admitted.endpoint)]
+                    events = [error_responses.error_event(refusal, self._context.admitted.endpoint)]
                 await self._relay(events, last=True)
                 await _read_rest(upstream, b"", END_SECONDS)
         except UnrecognisedResponse:
@@ -151,7 +152,7 @@ class ResponseRelay:
         self._response.begin(200)
         context.record.stream = self._call.stream
         context.budget.reschedule(None)
-        await self._response.start([*headers, *responses.facts(context, 200)])
+        await self._response.start([*headers, *x_io3_headers(context, 200)])
 
     async def announce_cut(self) -> None:
         """Tell the client of a stream that the server ended it in the middle."""
@@ -162,7 +163,7 @@ class ResponseRelay:
     async def announce_stop(self) -> None:
         """Tell the client of a stream that the gateway stops."""
         self._context.record.failed(Outcome.STOPPING, STOPPING.code)
-        await self._finish(responses.error_event(STOPPING, self._context.admitted.endpoint))
+        await self._finish(error_responses.error_event(STOPPING, self._context.admitted.endpoint))
 
     async def _finish(self, event: bytes) -> None:
         if not self._response.ended:

@@ -15,11 +15,12 @@ from io3ops_gateway.litellm_proxy.sse_events import EndlessEventError, EventSpli
 from io3ops_gateway.policy import context_window
 from io3ops_gateway.policy.embedding_formats import formatted
 from io3ops_gateway.policy.endpoints import CHAT, EMBEDDINGS
-from io3ops_gateway.request import responses
+from io3ops_gateway.request import error_responses
 from io3ops_gateway.request.context import CURRENT, AdmittedRequest, RequestContext
+from io3ops_gateway.request.error_responses import STOPPING
 from io3ops_gateway.request.record import new_record
+from io3ops_gateway.request.response_headers import x_io3_headers
 from io3ops_gateway.request.response_writer import ResponseWriter
-from io3ops_gateway.request.responses import STOPPING
 from io3ops_shared.names import INTERNAL, OWNER, PUBLIC
 from io3ops_shared.policy import ModePolicy
 from io3ops_shared.request_log.schema import Outcome, RequestPath
@@ -131,7 +132,7 @@ class FullPath:
             # In a local model's text, a string that looks like a key is the user's own.
             body = self._hide(body)
         if status >= 400:
-            return self._error(context, status, responses.tidy(body))
+            return self._error(context, status, error_responses.tidy(body))
         try:
             payload = orjson.loads(body)
         except orjson.JSONDecodeError:
@@ -147,17 +148,17 @@ class FullPath:
     def _error(self, context: RequestContext, status: int, body: bytes) -> tuple[int, bytes]:
         """Return (status, body) of LiteLLM's error as the client gets it: two kinds are replaced by errors of ours."""
         record, admitted, routing = context.record, context.admitted, context.routing
-        record.failed(Outcome.ERROR, responses.kind(body, status))
+        record.failed(Outcome.ERROR, error_responses.kind(body, status))
         if status == 429 and not routing.attempts:
             # LiteLLM answers 429 when no deployment is available, and clients would retry in a loop.
             record.error = "no_model"
             message = f"no model of mode {admitted.mode} can be tried now: {self._why(admitted.group)}"
-            return 503, orjson.dumps(responses.error_body(Refusal(503, "no_model", message)))
+            return 503, orjson.dumps(error_responses.error_body(Refusal(503, "no_model", message)))
         if status == 400 and OVERLONG in body:
             # One message for all providers, which quotes nothing of the prompt.
             record.error = context_window.CODE
             refused = routing.overlong or context_window.refusal("", 0, 0)
-            return status, orjson.dumps(responses.error_body_for(refused, admitted.endpoint))
+            return status, orjson.dumps(error_responses.error_body_for(refused, admitted.endpoint))
         return status, body
 
     def event(self, context: RequestContext, event: bytes) -> bytes:
@@ -165,14 +166,14 @@ class FullPath:
         if context.routing.overlong and event.startswith(ENDED):
             refused, context.routing.overlong = context.routing.overlong, None
             context.record.failed(Outcome.ERROR, refused.code)
-            return responses.error_event(refused, context.admitted.endpoint)
+            return error_responses.error_event(refused, context.admitted.endpoint)
         failed = event.startswith(FAILED)
         if failed or context.admitted.may_leave:
             event = self._hide(event)
         if not failed:
             return event
-        context.record.failed(Outcome.CUT, responses.kind(event, 0))
-        return responses.tidy(event)
+        context.record.failed(Outcome.CUT, error_responses.kind(event, 0))
+        return error_responses.tidy(event)
 
 
 class _Request:
@@ -239,7 +240,7 @@ class _Response:
             events = splitter.add(part)
         except EndlessEventError:
             self._context.record.failed(Outcome.CUT, ENDLESS.code)
-            await self._response.write(responses.error_event(ENDLESS, self._context.admitted.endpoint), last=True)
+            await self._response.write(error_responses.error_event(ENDLESS, self._context.admitted.endpoint), last=True)
             raise
         if last and (rest := splitter.rest()):
             events.append(rest)
@@ -253,7 +254,7 @@ class _Response:
         context.budget.reschedule(None)
         kept = [(name, value) for name, value in headers if name in ANSWERED]
         context.record.stream = any(n == b"content-type" and v.startswith(b"text/event-stream") for n, v in kept)
-        head = [*kept, *responses.facts(context, status)]
+        head = [*kept, *x_io3_headers(context, status)]
         # Held until they are whole: errors, which speak of LiteLLM; what may repeat a provider's key; the model's name after a
         # fallback; and embeddings.
         changed = context.routing.attempts > 1 or context.admitted.endpoint is EMBEDDINGS
@@ -279,4 +280,6 @@ class _Response:
         """End a response that has begun, because the gateway stops: a stream gets an error event, any other is cut."""
         if self._events is not None and not self._response.ended:
             self._context.record.failed(Outcome.STOPPING, STOPPING.code)
-            await self._response.write(responses.error_event(STOPPING, self._context.admitted.endpoint), last=True)
+            await self._response.write(
+                error_responses.error_event(STOPPING, self._context.admitted.endpoint), last=True
+            )

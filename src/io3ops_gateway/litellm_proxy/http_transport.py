@@ -114,7 +114,7 @@ def _refuse_if_cut(
     context: RequestContext, request: httpx.Request, allowed: bool, data: bytes
 ) -> httpx.Response | None:
     """Return a refusal for LiteLLM when the server read only a part of the prompt; None when it read all, or may cut it."""
-    refusal = _cut(context, request.content, context_window.told(data), allowed)
+    refusal = _cut(context, request.content, context_window.reported_tokens(data), allowed)
     return _refuse(context, request, refusal) if refusal else None
 
 
@@ -152,7 +152,7 @@ class _CheckedStream(httpx.AsyncByteStream):
         tail, known, context = b"", False, self._context
         async for chunk in self._inner:
             tail = tail[-100:] + chunk
-            if not known and (read := context_window.told(tail)) is not None:
+            if not known and (read := context_window.reported_tokens(tail)) is not None:
                 known = True
                 context.routing.overlong = _cut(context, self._body, read, self._allowed)
             yield chunk

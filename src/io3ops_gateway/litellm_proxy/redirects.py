@@ -8,7 +8,7 @@ import httpx
 from io3ops_gateway.litellm_proxy import compat
 
 
-def refuse_redirect(_client: object, request: httpx.Request, response: httpx.Response) -> httpx.Request:
+def refuse_redirect(_client: object, request: httpx.Request, _response: httpx.Response) -> httpx.Request:
     """Stand in for httpx's own: a server that answers with another address would take the prompt along to it."""
     raise httpx.RemoteProtocolError(
         "the server redirects to another address, and no redirect is followed", request=request

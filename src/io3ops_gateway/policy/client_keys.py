@@ -41,19 +41,19 @@ class KeyRing:
         self._seen: tuple[int, int, int, int] | None = None
         self._keys = self._load(self._stamp())
 
-    def find(self, given: Iterable[bytes]) -> ClientKey | None:
-        """Return the key of a request, None when it has none or several different ones. `given`: the values of the headers in which
+    def find(self, values: Iterable[bytes]) -> ClientKey | None:
+        """Return the key of a request, None when it has none or several different ones. `values`: the values of the headers in which
         clients send keys."""
-        words = {value.strip() for value in given}
+        words = {value.strip() for value in values}
         if len(words) != 1:
             return None
         digest = digests.of_key(words.pop())
-        found = None
+        match = None
         # Compare with every key, each in constant time, so that the time taken does not tell how close a guess was.
         for key in self._current():
             if hmac.compare_digest(key.digest, digest):
-                found = key
-        return found
+                match = key
+        return match
 
     def _current(self) -> tuple[ClientKey, ...]:
         try:
@@ -83,14 +83,14 @@ class KeyRing:
         return status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size
 
     def _load(self, stamp: tuple[int, int, int, int] | None) -> tuple[ClientKey, ...]:
-        found = [self._owner]
+        loaded = [self._owner]
         if stamp is not None:
             try:
                 listed = json.loads(self._path.read_bytes())
                 if type(listed["version"]) is not int or listed["version"] != 1:
                     raise ValueError("unsupported version")
                 keys = [(_key(name, entry), entry) for name, entry in listed["keys"].items()]
-                found += [key for key, entry in keys if "revoked" not in entry]
+                loaded += [key for key, entry in keys if "revoked" not in entry]
             except OSError as error:
                 raise KeyRingError(f"{self._path} cannot be read: {error.strerror}", "correct its owner") from error
             except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
@@ -98,7 +98,7 @@ class KeyRing:
                     f"{self._path} cannot be read: {error}", "`io3ops keys` says what is wrong"
                 ) from error
         self._seen = stamp
-        return tuple(found)
+        return tuple(loaded)
 
 
 def _key(name: str, entry: Mapping[str, object]) -> ClientKey:

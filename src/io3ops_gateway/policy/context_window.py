@@ -1,4 +1,4 @@
-"""Handles prompts longer than a model's window: has Ollama refuse them, recognises refusals, and notices servers that cut a prompt. Pure.
+"""Prompts longer than a model's window: tells Ollama to refuse them, recognises the refusal, and detects a server that cut one. Pure.
 
 By default Ollama silently drops old messages, then the middle of the prompt and, while it generates, the beginning.
 """
@@ -21,7 +21,7 @@ CHAT, EMBED = "/api/chat", "/api/embed"
 STRICT = {"truncate": False, "shift": False}
 REFUSING = (400, 413, 422, 500)
 # Refusals of llama-server, Ollama, vLLM, SGLang, TGI and LM Studio. Groups: the tokens of the prompt and of the window.
-SAID = (
+REFUSALS = (
     re.compile(r"request \((?P<prompt>\d+) tokens\) exceeds the available context size \((?P<window>\d+) tokens\)"),
     re.compile(r"maximum context length is (?P<window>\d+)"),
     re.compile(r"exceeds the available context size|exceed_context_size_error|context_length_exceeded"),
@@ -30,7 +30,7 @@ SAID = (
     re.compile(r"exceeds the maximum allowed length|`inputs` tokens \+ `max_new_tokens` must be"),
     re.compile(r"(?:greater than|exceeds|overflows?)[^\"]{0,60}context length"),
 )
-TOLD = re.compile(rb'"(?:prompt_tokens|prompt_eval_count)"\s*:\s*(\d+)')
+PROMPT_TOKENS = re.compile(rb'"(?:prompt_tokens|prompt_eval_count)"\s*:\s*(\d+)')
 # Tokenizers differ. A server that read less than this share of our count has cut the prompt.
 SHARE = 0.8
 # Count at most this many windows of a text, and extrapolate to the rest.
@@ -55,9 +55,9 @@ def refused(status: int, body: bytes) -> tuple[int, int] | None:
     if status not in REFUSING:
         return None
     text = body[:10_000].decode("utf-8", "replace")
-    for said in SAID:
-        if found := said.search(text):
-            numbers = found.groupdict()
+    for pattern in REFUSALS:
+        if match := pattern.search(text):
+            numbers = match.groupdict()
             return int(numbers.get("prompt") or 0), int(numbers.get("window") or 0)
     return None
 
@@ -105,10 +105,10 @@ def shorter(path: str, body: bytes, prompt: int, window: int) -> Iterator[bytes]
         yield json.dumps(fields | STRICT | {"messages": [*kept, {**last, "content": end}]}).encode()
 
 
-def told(data: bytes) -> int | None:
+def reported_tokens(data: bytes) -> int | None:
     """Return the prompt tokens that a response reports; None when it reports none."""
-    found = TOLD.search(data)
-    return int(found.group(1)) if found else None
+    match = PROMPT_TOKENS.search(data)
+    return int(match.group(1)) if match else None
 
 
 def estimate(body: bytes, window: int, read: int, count: Callable[[str], int]) -> int:
@@ -124,8 +124,8 @@ def estimate(body: bytes, window: int, read: int, count: Callable[[str], int]) -
     if max(sizes, default=0) <= window or read >= SHARE * sum(sizes):
         return 0
     counts = [_count(text, window, count) for text in texts]
-    found = sum(counts)
-    return found if max(counts) > window and read < SHARE * found else 0
+    tokens = sum(counts)
+    return tokens if max(counts) > window and read < SHARE * tokens else 0
 
 
 def _count(text: str, window: int, count: Callable[[str], int]) -> int:
@@ -135,9 +135,9 @@ def _count(text: str, window: int, count: Callable[[str], int]) -> int:
 
 def _texts(fields: Mapping[str, Any]) -> list[str]:
     """Return the prompts of a body: one, or every entry of a list of inputs, since each entry has a window of its own."""
-    given = fields.get("input", fields.get("prompt"))
-    if given is not None:
-        return [part for part in (given if isinstance(given, list) else [given]) if isinstance(part, str)]
+    prompt = fields.get("input", fields.get("prompt"))
+    if prompt is not None:
+        return [part for part in (prompt if isinstance(prompt, list) else [prompt]) if isinstance(part, str)]
     parts: list[str] = []
     for message in fields.get("messages") or ():
         content = message.get("content")

@@ -76,11 +76,11 @@ def mark(headers: Iterable[tuple[bytes, bytes]], body: Mapping[str, Any], suffix
         Refusal: 400, a mark has an unknown value, marks contradict each other, metadata is malformed, or a misspelt name would
             lose a mark.
     """
-    said: list[Any] = [suffix] if suffix else []
+    marks: list[Any] = [suffix] if suffix else []
     tags: list[Any] = []
     for name, value in headers:
         if name == MARK:
-            said.append(value.decode("latin-1"))
+            marks.append(value.decode("latin-1"))
         elif name == TAGS:
             tags += _tags(value.decode("latin-1").split(","))
         elif _is_slip_of_a_header(name):
@@ -91,25 +91,31 @@ def mark(headers: Iterable[tuple[bytes, bytes]], body: Mapping[str, Any], suffix
             if meant := _slip(field):
                 raise _unread(field, f"write {meant!r}")
         if where.get("data_class") is not None:
-            said.append(where["data_class"])
+            marks.append(where["data_class"])
         if where.get("tags") is not None:
-            given = where["tags"]
-            tags += _tags(given.split(",") if isinstance(given, str) else given if isinstance(given, list) else [given])
+            field_tags = where["tags"]
+            tags += _tags(
+                field_tags.split(",")
+                if isinstance(field_tags, str)
+                else field_tags
+                if isinstance(field_tags, list)
+                else [field_tags]
+            )
     _check_elsewhere(body)
     if query:
         _check_query(query)
-    found = {_known(value) for value in said}
+    classes = {_known(value) for value in marks}
     tagged = {_known(value) for value in tags}
-    if len(found | tagged) > 1:
+    if len(classes | tagged) > 1:
         raise Refusal(400, "contradictory_data_class", "the request's marks contradict each other: internal and public")
-    return next(iter(found | (tagged & {INTERNAL})), "")
+    return next(iter(classes | (tagged & {INTERNAL})), "")
 
 
 def decide(mode: str, key: str, request: str, default: str) -> Decision:
     """Return the class in effect. `mode`, `key`, `request`: the class that each sets, '' for none."""
-    said = (("request", request), ("key", key), ("mode", mode))
+    sources = (("request", request), ("key", key), ("mode", mode))
     for wanted in DATA_CLASSES:
-        for source, value in said:
+        for source, value in sources:
             if value == wanted:
                 return Decision(wanted, source)
     return Decision(default, "default")
@@ -155,8 +161,8 @@ def _check_elsewhere(body: Mapping[str, Any]) -> None:
         value for name, value in body.items() if name not in CONTENT and isinstance(value, dict | list)
     ]
     for name in ("messages", "input"):
-        given = body.get(name)
-        for part in given if isinstance(given, list) else ():
+        parts = body.get(name)
+        for part in parts if isinstance(parts, list) else ():
             if isinstance(part, dict) and not part.keys() <= PLAIN_MESSAGE:
                 for key in part.keys() - MESSAGE_CONTENT:
                     _check_unread(key)
@@ -211,8 +217,8 @@ def _folded(name: str) -> str:
 
 def _is_data_class(folded: str) -> bool:
     """Return whether the letters spell `dataclass` with at most one wrong letter, with or without a header's prefix."""
-    found = _DATA_CLASS.fullmatch(folded)
-    return any(_near(word, "dataclass") for word in (folded, found[1] if found else ""))
+    match = _DATA_CLASS.fullmatch(folded)
+    return any(_near(word, "dataclass") for word in (folded, match[1] if match else ""))
 
 
 def _near(word: str, wanted: str) -> bool:

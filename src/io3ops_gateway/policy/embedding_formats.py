@@ -14,15 +14,15 @@ FORMATS = ("float", "base64")
 
 def formatted(entries: Sequence[object], wanted: object) -> list[dict[str, Any]] | None:
     """Return the `data` of a response with every embedding in the `wanted` format (None: float); None when one is in neither format."""
-    found = []
+    converted = []
     for entry in entries:
         if not isinstance(entry, dict):
             return None
         vector = _encoded(entry.get("embedding")) if wanted == "base64" else _decoded(entry.get("embedding"))
         if vector is None:
             return None
-        found.append({**entry, "embedding": vector})
-    return found
+        converted.append({**entry, "embedding": vector})
+    return converted
 
 
 def _encoded(vector: object) -> str | None:

@@ -95,9 +95,9 @@ NOT_PARTS = ("arguments", "annotations", "citations", "text")
 
 def paths(tasks: Collection[str]) -> dict[str, Endpoint]:
     """Return every served path, for a table whose modes have these `tasks`."""
-    found = SERVED | {path: endpoint for path, endpoint in EXTRA.items() if endpoint.task in tasks}
-    prefixed = {f"/v1{path}": endpoint for path, endpoint in found.items()}
-    return prefixed | {path: endpoint for path, endpoint in found.items() if path in UNPREFIXED}
+    served = SERVED | {path: endpoint for path, endpoint in EXTRA.items() if endpoint.task in tasks}
+    prefixed = {f"/v1{path}": endpoint for path, endpoint in served.items()}
+    return prefixed | {path: endpoint for path, endpoint in served.items() if path in UNPREFIXED}
 
 
 def for_task(task: str) -> str:
@@ -116,12 +116,12 @@ def kept(endpoint: Endpoint, body: Mapping[str, Any]) -> tuple[dict[str, Any], l
             if body.get(name):
                 message = f"{name!r} is not served: the gateway keeps no conversations; send the whole input"
                 raise Refusal(400, "stateless", message)
-    found = {name: value for name, value in body.items() if name in endpoint.fields}
+    kept = {name: value for name, value in body.items() if name in endpoint.fields}
     if endpoint is RESPONSES:
         # OpenAI keeps an answer for thirty days unless told not to.
-        found["store"] = False
+        kept["store"] = False
     marks = (*PLACES, "tags", "data_class", "store")
-    return found, sorted(name[:40] for name in body.keys() - found.keys() if name not in marks)
+    return kept, sorted(name[:40] for name in body.keys() - kept.keys() if name not in marks)
 
 
 def check_content(body: Mapping[str, Any], *, internal: bool) -> None:
@@ -133,8 +133,8 @@ def check_content(body: Mapping[str, Any], *, internal: bool) -> None:
     if body.get("encoding_format") not in (None, *FORMATS):
         raise Refusal(400, "bad_request", f"encoding_format must be one of: {', '.join(FORMATS)}")
     for name in ("messages", "tools", "functions"):
-        given = body.get(name)
-        if given is not None and not (isinstance(given, list) and all(isinstance(part, Mapping) for part in given)):
+        value = body.get(name)
+        if value is not None and not (isinstance(value, list) and all(isinstance(part, Mapping) for part in value)):
             raise Refusal(400, "bad_request", f"{name} must be a list of objects")
     for tool in _tools(body):
         kind = tool.get("type")

@@ -41,13 +41,13 @@ class Policy:
                 names with commas, which would bypass the mode.
         """
         text = model if isinstance(model, str) else ""
-        found = self.modes.get(self.aliases.get(text, text))
-        if found:
-            return found, ""
+        mode = self.modes.get(self.aliases.get(text, text))
+        if mode:
+            return mode, ""
         base, _, suffix = text.rpartition(":")
-        found = self.modes.get(self.aliases.get(base, base))
-        if found and suffix in DATA_CLASSES:
-            return found, suffix
+        mode = self.modes.get(self.aliases.get(base, base))
+        if mode and suffix in DATA_CLASSES:
+            return mode, suffix
         raise Refusal(404, "model_not_found", f"there is no mode {str(model)[:80]!r}; GET /v1/models lists them")
 
     def group(self, mode: ModePolicy, data_class: str) -> str:
@@ -56,11 +56,11 @@ class Policy:
         Raises:
             Refusal: 403, the prompt is internal and the mode has no local model.
         """
-        found = mode.groups.get(data_class)
-        if not found:
+        group = mode.groups.get(data_class)
+        if not group:
             message = f"internal prompts stay local, and mode {mode.name} has no local model; nothing was sent"
             raise Refusal(403, "stays_local", message)
-        return found
+        return group
 
     def deployment(self, deployment: object, url: object, *, leaves: bool) -> Deployment:
         """Return the deployment of an attempt. `leaves`: the prompt may go to a cloud.
@@ -68,16 +68,16 @@ class Policy:
         Raises:
             Refusal: 403, the deployment or its address is not in the file, or the prompt must stay local.
         """
-        found = self.deployments.get(deployment) if isinstance(deployment, str) else None
-        if found is None:
+        target = self.deployments.get(deployment) if isinstance(deployment, str) else None
+        if target is None:
             raise Refusal(403, "unknown_deployment", "the routing table has no such deployment; nothing was sent")
-        if not found.local and not leaves:
+        if not target.local and not leaves:
             raise Refusal(403, "stays_local", "internal prompts stay local; nothing was sent to the cloud")
-        if url is not None and origin(str(url)) != origin(found.url):
+        if url is not None and origin(str(url)) != origin(target.url):
             raise Refusal(
                 403, "unknown_address", "the deployment has another address in the routing table; nothing was sent"
             )
-        return found
+        return target
 
 
 def origin(url: str) -> tuple[str, str, int]:
@@ -97,12 +97,15 @@ def from_config(config: Mapping[str, Any]) -> Policy:
     """
     hint = "run `io3ops render-config` and start the gateway again"
     section = config.get(SECTION)
-    if not isinstance(section, Mapping) or section.get("version") != VERSION:
-        raise ConfigError("litellm.yaml has no policy, or one of another version", hint)
+    if not isinstance(section, Mapping):
+        raise ConfigError("litellm.yaml has no policy", hint)
+    version = section.get("version")
+    if version != VERSION:
+        raise ConfigError(f"litellm.yaml has policy version {version!r}; this gateway reads version {VERSION}", hint)
     try:
         modes = {name: _mode(name, entry) for name, entry in section["modes"].items()}
         deployments = {name: _deployment(entry) for name, entry in section["deployments"].items()}
-        gateway = section["door"]
+        gateway = section["edge"]
         policy = Policy(
             modes=modes,
             aliases={str(k): str(v) for k, v in section["aliases"].items()},
@@ -122,25 +125,25 @@ def from_config(config: Mapping[str, Any]) -> Policy:
 
 
 def _mode(name: str, entry: Mapping[str, Any]) -> ModePolicy:
-    found = ModePolicy(name=name, **{**entry, "denied": tuple(entry.get("denied", ()))})
-    if not isinstance(found.groups, dict) or not all(isinstance(group, str) for group in found.groups.values()):
+    mode = ModePolicy(name=name, **{**entry, "denied": tuple(entry.get("denied", ()))})
+    if not isinstance(mode.groups, dict) or not all(isinstance(group, str) for group in mode.groups.values()):
         raise TypeError(f"the groups of mode {name} are not names")
-    if isinstance(found.total, bool) or not isinstance(found.total, int | float) or found.total <= 0:
+    if isinstance(mode.total, bool) or not isinstance(mode.total, int | float) or mode.total <= 0:
         raise TypeError(f"the total time of mode {name} is not a positive number")
     # Validate strictly: a wrong value here would truncate or record prompts.
-    if found.truncation not in TRUNCATIONS or type(found.record_internal) is not bool:
+    if mode.truncation not in TRUNCATIONS or type(mode.record_internal) is not bool:
         raise TypeError(f"truncation or record_internal of mode {name} is invalid")
-    return found
+    return mode
 
 
 def _deployment(entry: Mapping[str, Any]) -> Deployment:
-    found = Deployment(**entry)
+    deployment = Deployment(**entry)
     # The string 'false' would count as true, and a cloud as local.
-    if type(found.local) is not bool or not isinstance(found.url, str) or not found.url:
-        raise TypeError(f"local or url of {found.name} is invalid")
-    if type(found.window) is not int or found.window < 0:
-        raise TypeError(f"the window of {found.name} is not a number")
-    return found
+    if type(deployment.local) is not bool or not isinstance(deployment.url, str) or not deployment.url:
+        raise TypeError(f"local or url of {deployment.name} is invalid")
+    if type(deployment.window) is not int or deployment.window < 0:
+        raise TypeError(f"the window of {deployment.name} is not a number")
+    return deployment
 
 
 def _check_gateway(gateway: GatewaySettings) -> None:
@@ -163,10 +166,10 @@ def _check_log(log: LogSettings) -> None:
 
 def _members(entries: Iterable[Mapping[str, Any]]) -> dict[str, tuple[str, ...]]:
     """Return the deployments' ids of each router group."""
-    found: dict[str, list[str]] = {}
+    members: dict[str, list[str]] = {}
     for entry in entries:
-        found.setdefault(str(entry["model_name"]), []).append(str(entry["model_info"]["id"]))
-    return {group: tuple(ids) for group, ids in found.items()}
+        members.setdefault(str(entry["model_name"]), []).append(str(entry["model_info"]["id"]))
+    return {group: tuple(ids) for group, ids in members.items()}
 
 
 def _hold_together(policy: Policy, config: Mapping[str, Any], hint: str) -> None:
@@ -174,16 +177,16 @@ def _hold_together(policy: Policy, config: Mapping[str, Any], hint: str) -> None
     groups = policy.members
     ids: set[str] = set()
     for entry in config.get("model_list") or ():
-        found = str(entry["model_info"]["id"])
-        if found in ids:
-            raise ConfigError(f"litellm.yaml has two deployments with the id {found}", hint)
-        ids.add(found)
+        deployment_id = str(entry["model_info"]["id"])
+        if deployment_id in ids:
+            raise ConfigError(f"litellm.yaml has two deployments with the id {deployment_id}", hint)
+        ids.add(deployment_id)
         # An entry without an address uses the provider's default one.
-        params, deployment = entry["litellm_params"], policy.deployments.get(found)
+        params, deployment = entry["litellm_params"], policy.deployments.get(deployment_id)
         address = params.get("api_base") or params.get("aws_bedrock_runtime_endpoint")
         if deployment and (deployment.local or address) and origin(str(address)) != origin(deployment.url):
             raise ConfigError(
-                f"the policy and the model list in litellm.yaml disagree about the address of {found}", hint
+                f"the policy and the model list in litellm.yaml disagree about the address of {deployment_id}", hint
             )
     if policy.data_class not in DATA_CLASSES or any(
         m.data_class not in ("", *DATA_CLASSES) for m in policy.modes.values()
@@ -204,7 +207,7 @@ def _hold_together(policy: Policy, config: Mapping[str, Any], hint: str) -> None
             here = ahead.pop()
             seen.add(here)
             ahead |= ways.get(here, set()) - seen
-            if not all(policy.deployments[found].local for found in groups[here]):
+            if not all(policy.deployments[deployment_id].local for deployment_id in groups[here]):
                 message = f"the group for internal prompts of mode {mode.name} contains a cloud deployment or falls back to one"
                 raise ConfigError(message, hint)
 
@@ -234,8 +237,8 @@ def apply(policy: ModePolicy, endpoint: Endpoint, data: dict[str, Any]) -> None:
 
 def _put_in_front(text: str, endpoint: Endpoint, data: dict[str, Any]) -> None:
     if endpoint is RESPONSES:
-        given = data.get("instructions")
-        data["instructions"] = f"{text}\n\n{given}" if given else text
+        instructions = data.get("instructions")
+        data["instructions"] = f"{text}\n\n{instructions}" if instructions else text
     elif endpoint is CHAT:
         messages = data.get("messages")
         if not isinstance(messages, list):
@@ -251,10 +254,10 @@ def _put_in_front(text: str, endpoint: Endpoint, data: dict[str, Any]) -> None:
         else:
             data["messages"] = [{"role": "system", "content": text}, *messages]
     elif "system" in endpoint.fields:
-        given = data.get("system")
-        if isinstance(given, list):
-            data["system"] = [{"type": "text", "text": text}, *given]
+        system = data.get("system")
+        if isinstance(system, list):
+            data["system"] = [{"type": "text", "text": text}, *system]
         else:
-            data["system"] = f"{text}\n\n{given}" if given else text
+            data["system"] = f"{text}\n\n{system}" if system else text
     elif isinstance(data.get("prompt"), str):
         data["prompt"] = f"{text}\n\n{data['prompt']}"

@@ -80,4 +80,4 @@ class RequestContext:
     unsent: bool = False
 
 
-CURRENT: ContextVar[RequestContext | None] = ContextVar("io3ops_request", default=None)
+CURRENT: ContextVar[RequestContext | None] = ContextVar("request_context", default=None)

@@ -39,7 +39,7 @@ def watch_disconnect(context: RequestContext, scope: Message, receive: Receive) 
 
 
 async def _poll(receive: Receive, disconnected: Callable[[], None]) -> None:
-    while (await receive())["type"] != "http.disconnect":
+    while (await receive())["type"] != "http.disconnect":  # noqa: ASYNC110  ASGI reports a disconnect only as a message
         # A server that repeats the body must not keep other requests from running.
         await asyncio.sleep(0)
     disconnected()

@@ -1,4 +1,9 @@
-"""Sends one response and remembers how far it has got. Touches the connection it is handed."""
+"""Sends one response, in parts or as a whole, and remembers how far it has got. Touches the connection it is handed."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
 
 from io3ops_gateway.asgi import Headers, Send
 
@@ -29,3 +34,12 @@ class ResponseWriter:
         """Send a part of the body. After the `last` part nothing may follow."""
         self.ended = last
         await self._send({"type": "http.response.body", "body": body, "more_body": not last})
+
+
+async def send_json(send: Send, status: int, body: Mapping[str, Any] | None, more: Headers) -> None:
+    """Send a whole JSON response. `body`: None sends none."""
+    data = b"" if body is None else orjson.dumps(body)
+    headers = [(b"content-type", b"application/json")] if data else []
+    length = (b"content-length", str(len(data)).encode())
+    await send({"type": "http.response.start", "status": status, "headers": [*headers, length, *more]})
+    await send({"type": "http.response.body", "body": data})

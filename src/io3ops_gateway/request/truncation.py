@@ -1,4 +1,4 @@
-"""Notices a server that read only a part of the prompt. Touches nothing."""
+"""Refuses or flags (`x-io3-truncated`) a response whose server read only a part of the prompt. Pure; `context_window` recognises the cut."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Appends lines to a file that several processes write, and that users move or delete. Touches that file.
+"""Appends lines to a log file of mode 0600 that several processes write, and that users move or delete. Touches that file.
 
 Each append is one `write` to a descriptor opened with O_APPEND, so the kernel keeps the lines of several processes apart. Nothing is
 flushed to disk: a killed gateway loses no line that it wrote, a power failure loses the last seconds.

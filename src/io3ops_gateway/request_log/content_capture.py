@@ -1,4 +1,4 @@
-"""Keeps the prompts and answers that `io3ops record` asks for. Reads the control file, appends to the content file.
+"""Saves the prompts and responses of the modes that `io3ops record` names. Reads the control file, appends to the content file.
 
 The control file is read again when it changes. A file that is not understood asks for nothing.
 """
@@ -13,9 +13,9 @@ import orjson
 
 from io3ops_gateway.request_log.append_file import LineFile
 from io3ops_gateway.request_log.background_writer import LogWriter, say
-from io3ops_shared import recording
+from io3ops_shared import recording_file
 from io3ops_shared.names import PUBLIC
-from io3ops_shared.recording import CONTENT, RecordedMode
+from io3ops_shared.recording_file import CONTENT, RecordedMode
 
 FIELDS = ("time", "id", "mode", "data_class")
 # Bytes of the content file, and of one text in it.
@@ -116,7 +116,7 @@ class ContentRecorder:
 def recorded_modes(data: bytes) -> dict[str, RecordedMode]:
     """Return the modes that a control file asks for; {} when any of it is not understood. Pure."""
     try:
-        return recording.parse(data)
+        return recording_file.parse(data)
     except ValueError:
         return {}
 

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-# Bytes: the parent with one worker, and each further worker with some room for its requests.
-FIRST_WORKER, MORE_WORKER = 450_000_000, 80_000_000
+# Bytes: the parent with one worker, and each further worker. A worker that has warmed up every kind of provider has 109 MB of
+# its own; the rest is for its requests.
+FIRST_WORKER, MORE_WORKER = 450_000_000, 120_000_000
 UNLIMITED = 1000
 # From this many cores on one worker is not enough by default: it serves more requests than a local runtime can answer.
 MANY_CORES = 16
@@ -17,7 +18,7 @@ def workers(config: Mapping[str, Any], cores: int, memory: int) -> int:
 
     `memory`: bytes that the container may use, 0 when it is not limited.
     """
-    gateway = (config.get("io3ops_policy") or {}).get("door") or {}
+    gateway = (config.get("io3ops_policy") or {}).get("edge") or {}
     wanted = gateway.get("workers") or (2 if cores >= MANY_CORES else 1)
     # While a new configuration takes over, there are twice as many.
     fit = max(1, room(memory) // 2)

@@ -43,7 +43,8 @@ def parse_config(text: bytes, name: str) -> dict[str, Any]:
         raise ConfigError(f"{name} is not UTF-8 text", _RENDER) from error
     try:
         # The parser in C, where there is one, is ten times quicker.
-        config = yaml.load(content, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        config = yaml.load(content, Loader=loader)  # noqa: S506  a safe loader
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""

@@ -1,8 +1,7 @@
 """Requests that a starting worker sends itself before clients do: the first request of a kind is several times slower.
 
 `warm_up` reaches no model: LiteLLM responds with a given text. `warm_providers` reaches none either: it goes through the client of each kind
-of provider, which sends nothing. `try_modes` calls the model of every mode that has a local one. Touches the app it is handed and, in
-`warm_providers`, this process's HTTP clients and logging.
+of provider, which sends nothing. Touches the app that it is handed and, in `warm_providers`, this process's HTTP clients and logging.
 """
 
 import asyncio
@@ -13,18 +12,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
-
-from io3ops_gateway.asgi import App, Message
+from io3ops_gateway.asgi import App
 from io3ops_gateway.edge.app import Edge
 from io3ops_gateway.errors import StartError, one_line
 from io3ops_gateway.litellm_proxy import http_transport
 from io3ops_gateway.policy.policy import Policy
+from io3ops_gateway.server.self_request import call, error_text
 from io3ops_shared.names import INTERNAL
 from io3ops_shared.policy import ModePolicy
 
-# For the model of a mode to answer, in `try_modes`.
-MODE_SECONDS = 50.0
 # A short request (path, body) for each task.
 REQUESTS: dict[str, tuple[str, dict[str, Any]]] = {
     "chat": ("/v1/chat/completions", {"messages": [{"role": "user", "content": "ok"}], "max_tokens": 1}),
@@ -62,7 +58,7 @@ async def warm_up(edge: Edge) -> None:
         for more in ({}, {"stream": True}) if task == "chat" else ({},):
             status, response = await call(app, path, {**body, "model": mode.groups[INTERNAL], **more})
             if status != 200:
-                what = f"the warm-up of mode {mode.name} failed: {_error(status, response)}"
+                what = f"the warm-up of mode {mode.name} failed: {error_text(status, response)}"
                 raise StartError(what, "`io3ops logs gateway` shows more")
 
 
@@ -112,9 +108,9 @@ async def _failure(app: App, path: str, body: dict[str, Any]) -> str:
     """Return why a request failed; "" when it did not."""
     try:
         status, response = await call(app, path, body)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  LiteLLM and the libraries of providers raise anything
         return one_line(error)
-    return "" if status == 200 else _error(status, response)
+    return "" if status == 200 else error_text(status, response)
 
 
 @contextmanager
@@ -130,74 +126,3 @@ def _without_litellms_log() -> Iterator[None]:
 
 def _warn(reason: str) -> None:
     print(f"gateway: a provider's first call may be slow: {reason}", file=sys.stderr, flush=True)
-
-
-async def try_modes(edge: Edge) -> None:
-    """Send one short request to the model of each mode that serves internal prompts, all at the same time.
-
-    Raises:
-        StartError: naming each mode that fails.
-    """
-    modes = [mode for mode in edge.policy.modes.values() if mode.task in REQUESTS and INTERNAL in mode.groups]
-    failures = [failure for failure in await asyncio.gather(*(_mode_failure(edge, mode) for mode in modes)) if failure]
-    if failures:
-        hint = "correct runtime/routing.yaml, or read the log of the model's server (`io3ops logs`)"
-        raise StartError("; ".join(failures), hint)
-
-
-async def _mode_failure(edge: Edge, mode: ModePolicy) -> str:
-    """Return why the model of a mode does not answer; "" when it does."""
-    path, body = REQUESTS[mode.task]
-    try:
-        async with asyncio.timeout(MODE_SECONDS):
-            status, response = await call(edge.owned, path, {**body, "model": f"{mode.name}:{INTERNAL}"})
-    except TimeoutError:
-        return f"mode {mode.name}: no answer within {MODE_SECONDS:g} s"
-    return "" if status == 200 else f"mode {mode.name}: {_error(status, response)}"
-
-
-class _Call:
-    """One request to an ASGI app in this process, whose client never disconnects, and its response."""
-
-    def __init__(self, body: bytes) -> None:
-        self.status = 0
-        self.parts = bytearray()
-        self._body = body
-        self._received = False
-
-    async def receive(self) -> Message:
-        if self._received:
-            await asyncio.Event().wait()
-        self._received = True
-        return {"type": "http.request", "body": self._body, "more_body": False}
-
-    async def send(self, message: Message) -> None:
-        self.status = message.get("status", self.status)
-        self.parts.extend(message.get("body", b""))
-
-
-async def call(app: App, path: str, body: dict[str, Any]) -> tuple[int, bytes]:
-    """Send one POST to an ASGI app in this process. Return (status, body) of its response."""
-    data = orjson.dumps(body)
-    headers = [
-        (b"host", b"localhost"),
-        (b"content-type", b"application/json"),
-        (b"content-length", str(len(data)).encode()),
-    ]
-    scope = {
-        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "scheme": "http", "path": path,
-        "raw_path": path.encode(), "query_string": b"", "root_path": "", "headers": headers, "client": ("127.0.0.1", 0),
-        "server": ("127.0.0.1", 0), "state": {},
-    }  # fmt: skip
-    made = _Call(data)
-    await app(scope, made.receive, made.send)
-    return made.status, bytes(made.parts)
-
-
-def _error(status: int, response: bytes) -> str:
-    """Put an error response into one line, whatever its shape."""
-    try:
-        message = orjson.loads(response)["error"]["message"]
-    except (orjson.JSONDecodeError, KeyError, TypeError):
-        message = response[:200].decode("utf-8", "replace")
-    return f"HTTP {status}: {' '.join(str(message).split())[:300]}"

@@ -24,7 +24,7 @@ from io3ops_gateway.asgi import Message, Receive, Send
 from io3ops_gateway.edge.app import Edge
 from io3ops_gateway.errors import GatewayError, StartError, one_line
 from io3ops_gateway.litellm_proxy.loaded import HINT, LoadedProxy
-from io3ops_gateway.server import warmup
+from io3ops_gateway.server import mode_checks, warmup
 from io3ops_gateway.server.http_protocol import ConnectionState, LimitedHttp
 from io3ops_gateway.server.rollout import Job
 
@@ -61,7 +61,7 @@ def main(job: Job, build: Callable[[Job], Service], stop_seconds: float, when_re
         code = _report(job, failure or StartError("LiteLLM did not start", HINT))
     except GatewayError as error:
         code = _report(job, error)
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001  the parent must learn why a worker ends, whatever the reason
         code = _report(job, StartError(f"a worker failed: {one_line(error)}", HINT))
     sys.stdout.flush()
     sys.stderr.flush()
@@ -125,7 +125,7 @@ class WorkerApp:
         await warmup.warm_up(self._edge)
         await warmup.warm_providers(self._edge)
         if self._try_modes:
-            await warmup.try_modes(self._edge)
+            await mode_checks.check_modes(self._edge)
         self._when_ready()
         # Freeze start-up objects so that the garbage collector scans only new ones; it runs less often, because few cycles are made.
         gc.collect()

@@ -33,7 +33,7 @@ def fork(run: Callable[[socket.socket], NoReturn]) -> tuple[int, socket.socket]:
         try:
             ours.close()
             run(theirs)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001  the child ends below, whatever happened
             log(f"a worker failed: {one_line(error)}")
         finally:
             # A child must never return into the parent's loop.

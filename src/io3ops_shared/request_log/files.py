@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from io3ops_shared.log_files.follow import numbered
+from io3ops_shared.log_files.file_follower import numbered
 
 CURRENT = "requests.jsonl"
 # Its number goes on from file to file, so it says which came first, whatever the clock said.

@@ -395,7 +395,9 @@ def test_an_error_in_a_stream_repeats_no_key(tmp_path: Path) -> None:
     (tmp_path / "served").write_text("sk-of-the-server\n")
 
     async def test() -> None:
-        script = stream(ollama_line("sk-of-the-server"), b'{"error": "wrong key sk-of-the-', b'server"}\n', then=silence)
+        script = stream(
+            ollama_line("sk-of-the-server"), b'{"error": "wrong key sk-of-the-', b'server"}\n', then=silence
+        )
         async with lane_to(script, tmp_path, key="served") as (_, rig):
             answer = await rig.ask(STREAM)
             assert answer.served and answer.text() == "sk-of-the-server"

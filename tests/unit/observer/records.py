@@ -7,7 +7,8 @@ import json
 from typing import Any
 
 from io3ops_observer.record import Record, parse
-from io3ops_observer.words import Deployment, Words
+from io3ops_observer.words import Words
+from io3ops_shared.label_names import Deployment
 
 WORDS = Words(
     modes=frozenset({"executor", "embed"}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Callable
@@ -23,7 +24,7 @@ from io3ops.operations.logs import lines as log_lines
 from io3ops.operations.logs import sources as log_sources
 from io3ops.operations.logs.lines import Line, Selection, Window
 from io3ops.operations.request_log import lines as request_lines
-from io3ops_shared.log_files.follow import Follower
+from io3ops_shared.log_files.file_follower import Follower
 from io3ops_shared.request_log.record import Attempt, Record, record
 
 FELL_BACK: dict[str, Any] = {
@@ -234,8 +235,11 @@ def test_the_parts_of_a_long_container_line_are_joined() -> None:
 # -- files
 
 
-@pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
-def test_only_a_regular_file_is_opened_as_a_log(tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [("link", os.strerror(errno.ELOOP)), ("pipe", "not a regular file"), ("folder", "not a regular file")],
+)
+def test_only_a_regular_file_is_opened_as_a_log(tmp_path: Path, kind: str, message: str) -> None:
     """A container writes to that folder. It must not make us read another file, or wait for ever."""
     path = tmp_path / "requests.jsonl"
     (tmp_path / "secret").write_text("x\n")
@@ -245,7 +249,7 @@ def test_only_a_regular_file_is_opened_as_a_log(tmp_path: Path, kind: str) -> No
         "folder": path.mkdir,
     }
     make[kind]()
-    with pytest.raises(OSError):
+    with pytest.raises(OSError, match=message):
         Follower(path)
     notes: list[str] = []
     source = log_sources.RequestLog(path, notes.append)

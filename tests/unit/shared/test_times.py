@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from io3ops.cli import logs as cli_logs
 from io3ops.cli import privacy as cli_privacy
 from io3ops.cli import usage as cli_usage
-from io3ops.cli.times import time_of
+from io3ops.cli.time_options import time_of
 from io3ops.routing.kinds import Duration
 from io3ops_shared import times
 from io3ops_shared.times import (

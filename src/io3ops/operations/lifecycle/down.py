@@ -1,4 +1,4 @@
-"""`io3ops down`: stops the stack and keeps its data; with `purge` it removes the models and the state too."""
+"""`io3ops down`: stops the stack and keeps its data. `down --purge` (`make reset`) removes models, keys and state too."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sources of the layers' lines: container logs, the engine's log and the request log.
+"""Reads and follows (`logs -f`) every layer's lines: container logs, the engine's log and the request log.
 
 `past` returns the selected lines that exist, the oldest first, and remembers where it ended. `follow` continues from there, in threads,
 until `close`. A source that cannot be read is reported once through `note`, and is not an error.
@@ -24,7 +24,7 @@ from io3ops.operations.logs import lines as log_lines
 from io3ops.operations.logs.lines import Line, Selection
 from io3ops.operations.stack import engine, project
 from io3ops.tools import Tools
-from io3ops_shared.log_files.follow import Follower
+from io3ops_shared.log_files.file_follower import Follower
 from io3ops_shared.request_log.files import CURRENT, FULL
 
 Put = Callable[[Line], None]

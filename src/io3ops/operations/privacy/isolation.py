@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from typing import Any
 
 from io3ops.adapters import files, machine
@@ -48,13 +49,48 @@ class State(StrEnum):
 MARKS = {State.OK: "✓", State.FAILED: "✗", State.OPEN: "?"}
 
 
+class Check(StrEnum):
+    """A check, for scripts: these words do not change. LABELS has the words for people."""
+
+    NO_WAY_OUT = "no_way_out"
+    NO_OUTSIDE_NAMES = "no_outside_names"
+    NO_DEFAULT_ROUTE = "no_default_route"
+    NO_VISIBLE_KEY = "no_visible_key"
+    NO_CLOUD_MODELS = "no_cloud_models"
+    ONLY_THE_TABLE = "only_the_table"
+    RULES = "rules"
+    PORTS = "ports"
+    MAY_REACH = "may_reach"
+    PROVIDER_KEYS = "provider_keys"
+    PULLS_MODELS = "pulls_models"
+
+
+LABELS = {check: check.value.replace("_", " ") for check in Check}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """The result of one check, for people."""
+    """The result of one check of one container. `detail`: for people."""
 
-    about: str
+    container: str
+    check: Check
     state: State
     detail: str
+
+    @property
+    def about(self) -> str:
+        """The container and the check, for people."""
+        return f"{self.container}: {LABELS[self.check]}"
+
+    def data(self) -> dict[str, str]:
+        """Return the fields of the JSON output."""
+        return {
+            "container": self.container,
+            "check": self.check,
+            "about": self.about,
+            "state": self.state,
+            "detail": self.detail,
+        }
 
 
 def verify(tools: Tools) -> tuple[Finding, ...]:
@@ -88,10 +124,10 @@ def verify(tools: Tools) -> tuple[Finding, ...]:
     if plan.outside:
         current = mounted_files.on_disk(tools.settings).egress == mounted_files.wanted(tools.settings, plan).egress
         detail = "match the table" if current else "do not match the table; `io3ops up` writes them again"
-        findings.append(_finding("egress: rules", current, detail))
+        findings.append(_finding("egress", Check.RULES, current, detail))
     if "loader" in containers and containers["loader"].running:
         detail = "runs, and has a way out while models are pulled"
-        findings.append(Finding(about="loader", state=State.OPEN, detail=detail))
+        findings.append(Finding(container="loader", check=Check.PULLS_MODELS, state=State.OPEN, detail=detail))
     findings.append(_provider_keys(tools, plan, containers["gateway"]))
     return tuple(findings)
 
@@ -116,7 +152,7 @@ def direct(
         state, detail = State.OK, f"cannot reach {reachable} addresses that an ordinary container reaches"
     else:
         state, detail = State.OPEN, "reached nothing, but neither did an ordinary container: this machine is offline"
-    way_out = Finding(about=f"{service}: no way out", state=state, detail=detail)
+    way_out = Finding(container=service, check=Check.NO_WAY_OUT, state=state, detail=detail)
     names = [f"{name} ({result})" for name, result in zip(NAMES, results["names"], strict=True) if result]
     if names:
         state, detail = State.FAILED, f"resolves {', '.join(names)}"
@@ -124,7 +160,7 @@ def direct(
         state, detail = State.OK, "cannot resolve names that an ordinary container resolves"
     else:
         state, detail = State.OPEN, "resolves no outside names, but neither does an ordinary container"
-    return [way_out, Finding(about=f"{service}: no outside names", state=state, detail=detail)]
+    return [way_out, Finding(container=service, check=Check.NO_OUTSIDE_NAMES, state=state, detail=detail)]
 
 
 def default_route(service: str, routes: Sequence[Sequence[Any]], control: Sequence[Sequence[Any]]) -> Finding:
@@ -132,24 +168,24 @@ def default_route(service: str, routes: Sequence[Sequence[Any]], control: Sequen
 
     Each route: (address, device, whether a machine answers there).
     """
-    about = f"{service}: no default route"
+    found = partial(Finding, container=service, check=Check.NO_DEFAULT_ROUTE)
     usable = [f"{address} on {device}" for address, device, answers in routes if answers]
     if usable:
         detail = f"it leads to {', '.join(usable)}; `io3ops up` replaces the network"
-        return Finding(about=about, state=State.FAILED, detail=detail)
+        return found(state=State.FAILED, detail=detail)
     if routes and not any(answers for _, _, answers in control):
         # The control did not notice a machine that does exist, so this result proves nothing.
         detail = "no machine answers at its address, but neither at that of an ordinary container"
-        return Finding(about=about, state=State.OPEN, detail=detail)
+        return found(state=State.OPEN, detail=detail)
     detail = f"it leads to {', '.join(address for address, _, _ in routes)}, which no machine has" if routes else "none"
-    return Finding(about=about, state=State.OK, detail=detail)
+    return found(state=State.OK, detail=detail)
 
 
 def refused(proxy: str, targets: Sequence[tuple[str, str]], results: Sequence[str]) -> Finding:
     """Report targets outside the table that a proxy did not refuse."""
     passed = [f"{target} ({status})" for (_, target), status in zip(targets, results, strict=True) if status != "403"]
     detail = f"not refused: {', '.join(passed)}" if passed else f"{len(targets)} targets outside the table are refused"
-    return _finding(f"{proxy}: only the table", not passed, detail)
+    return _finding(proxy, Check.ONLY_THE_TABLE, not passed, detail)
 
 
 def other_ports(outside: Sequence[Origin]) -> list[tuple[str, str]]:
@@ -165,19 +201,19 @@ def exposed(inspected: Mapping[str, Mapping[str, Any]], secrets: Mapping[str, st
         text = json.dumps(details)
         leaked = [name for name, value in secrets.items() if value and value in text]
         detail = f"`docker inspect` shows {', '.join(leaked)}" if leaked else f"none of {len(secrets)} keys"
-        findings.append(_finding(f"{service}: no visible key", not leaked, detail))
+        findings.append(_finding(service, Check.NO_VISIBLE_KEY, not leaked, detail))
         bound = [b for bindings in (details["NetworkSettings"]["Ports"] or {}).values() for b in bindings or ()]
         outside = [f"{b['HostIp'] or '*'}:{b['HostPort']}" for b in bound if b["HostIp"] not in ("127.0.0.1", "::1")]
         if outside or (service not in PUBLISHED and bound):
             shown = ", ".join(outside) or "a port of its own"
-            findings.append(_finding(f"{service}: ports", False, f"open to other machines or programs: {shown}"))
+            findings.append(_finding(service, Check.PORTS, False, f"open to other machines or programs: {shown}"))
         elif bound:
             detail = f"only {', '.join(b['HostIp'] + ':' + b['HostPort'] for b in bound)}"
-            findings.append(_finding(f"{service}: ports", True, detail))
+            findings.append(_finding(service, Check.PORTS, True, detail))
     if "runtime" in inspected:
         on = "OLLAMA_NO_CLOUD=1" in inspected["runtime"]["Config"]["Env"]
         detail = "OLLAMA_NO_CLOUD=1" if on else "OLLAMA_NO_CLOUD is not set, so it would serve `:cloud` models"
-        findings.append(_finding("runtime: no cloud models", on, detail))
+        findings.append(_finding("runtime", Check.NO_CLOUD_MODELS, on, detail))
     return findings
 
 
@@ -187,10 +223,10 @@ def allowed(plan: Plan) -> list[Finding]:
     detail = (
         f"through the egress proxy: {outside}" if outside else "nothing: the table names no target outside the stack"
     )
-    findings = [_finding("gateway: may reach", True, detail)]
+    findings = [_finding("gateway", Check.MAY_REACH, True, detail)]
     if plan.observe.on:
         detail = f"through the outlet: {plan.collector}" if plan.collector else "nothing: the table names no collector"
-        findings.append(_finding("observer: may reach", True, detail))
+        findings.append(_finding("observer", Check.MAY_REACH, True, detail))
     return findings
 
 
@@ -200,8 +236,8 @@ def text(findings: Sequence[Finding]) -> str:
     return "\n".join(f"{MARKS[f.state]} {f.about:<{wide}}  {f.detail}" for f in findings)
 
 
-def _finding(about: str, good: bool, detail: str) -> Finding:
-    return Finding(about=about, state=State.OK if good else State.FAILED, detail=detail)
+def _finding(container: str, check: Check, good: bool, detail: str) -> Finding:
+    return Finding(container=container, check=check, state=State.OK if good else State.FAILED, detail=detail)
 
 
 # -- what the engine must be asked
@@ -222,7 +258,7 @@ def _provider_keys(tools: Tools, plan: Plan, gateway: Container) -> Finding:
     mounted = set(output.split()) if code == 0 else set()
     surplus = sorted(mounted - set(plan.secrets))
     detail = f"{', '.join(surplus)}: no enabled provider uses it" if surplus else ", ".join(sorted(mounted)) or "none"
-    return _finding("gateway: provider keys", not (surplus or code), detail)
+    return _finding("gateway", Check.PROVIDER_KEYS, not (surplus or code), detail)
 
 
 def _probe(tools: Tools, image: str, network: str, tests: Mapping[str, Any]) -> dict[str, Any]:

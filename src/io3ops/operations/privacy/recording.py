@@ -1,4 +1,4 @@
-"""`io3ops record`: asks the gateway, by a file, to record the prompts and answers of some modes for a limited time."""
+"""`io3ops record`: starts and stops the recording of a mode's prompts and responses, and removes the recorded content."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from io3ops.operations.table import config
 from io3ops.routing.problems import did_you_mean, scrub
 from io3ops.settings import Settings
 from io3ops.tools import Tools
-from io3ops_shared import recording
-from io3ops_shared.recording import CONTENT, LONGEST, RecordedMode
+from io3ops_shared import recording_file
+from io3ops_shared.recording_file import CONTENT, LONGEST, RecordedMode
 from io3ops_shared.times import format_duration, parse_duration
 
 NAME = "recording.json"
@@ -59,7 +59,7 @@ def duration(text: str) -> int:
 
 def parse(data: bytes) -> dict[str, float]:
     """Return the requested modes, each with the Unix time of its end. Raises ValueError when the gateway would record nothing."""
-    return {mode: recorded.until for mode, recorded in recording.parse(data).items()}
+    return {mode: recorded.until for mode, recorded in recording_file.parse(data).items()}
 
 
 def current(modes: Mapping[str, float], now: float) -> dict[str, float]:
@@ -179,7 +179,7 @@ def _write(tools: Tools, modes: Mapping[str, float]) -> None:
     path = request_file(tools.settings)
     owner = gateway_user(tools, path)
     files.private_folder(path.parent, owner)
-    files.write_atomic(path, recording.render(modes), 0o600, owner)
+    files.write_atomic(path, recording_file.render(modes), 0o600, owner)
 
 
 def _shown(settings: Settings, path: Path) -> str:

@@ -65,8 +65,7 @@ class _Build(threading.Thread):
 
         try:
             done = self._tools.processes.stream(self._argv, line)
-        except Exception as error:
-            # An exception that leaves the thread would be lost, and the build would count as done.
+        except Exception as error:  # noqa: BLE001  an exception that leaves the thread is lost, and the build would count as done
             self.failure = BuildFailed(
                 f"the {self._image.name} image could not be built: {error}", hint="run the same command again"
             )

@@ -33,7 +33,7 @@ from io3ops.operations.top.numbers import (
     rates,
 )
 from io3ops.tools import Tools
-from io3ops_shared.log_files.follow import Follower
+from io3ops_shared.log_files.file_follower import Follower
 from io3ops_shared.request_log.files import CURRENT, FULL
 
 EVERY = 1.0
@@ -134,8 +134,7 @@ class Top:
                 look(part)
             except Io3opsError as error:
                 part.failed(error.message)
-            except Exception as error:
-                # A layer that goes away may answer anything. The view must stay.
+            except Exception as error:  # noqa: BLE001  a layer that goes away may answer anything, and the view must stay
                 part.failed(f"{type(error).__name__}: {error}")
             self._over.wait(EVERY)
 

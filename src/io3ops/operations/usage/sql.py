@@ -55,7 +55,7 @@ SELECT @dimensions
     CASE WHEN v IS NULL OR time IS NULL THEN filename END AS bad
 FROM read_ndjson($files, columns = {COLUMNS}, records = true, ignore_errors = true, filename = true)
 WHERE v IS NULL OR time IS NULL OR (v = {VERSION} AND time >= $since AND time < $until)
-"""
+"""  # noqa: S608  only constants are inserted
 
 GROUPS = """
 SELECT {names}, grouping(d0) AS is_total,

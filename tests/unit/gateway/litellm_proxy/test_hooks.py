@@ -61,13 +61,13 @@ def _config() -> dict[str, Any]:
             for found in ids
         ],
         "io3ops_policy": {
-            "version": 3,
+            "version": 4,
             "data_class": "internal",
             "modes": {"open": {"groups": {"internal": "open", "public": "open:public"}, "total": 5}},
             "aliases": {},
             "deployments": places,
             "overrides": {},
-            "door": {"hosts": [], "origins": [], "max_body": 1000},
+            "edge": {"hosts": [], "origins": [], "max_body": 1000},
             "log": {},
         },
     }

@@ -91,7 +91,7 @@ def test_an_openai_stream_with_a_finish_reason_is_complete(last: bytes) -> None:
     assert data == b"".join(parts) and not attempt.error
 
 
-@pytest.mark.parametrize("url, last", [(CHAT, line(END)), (OPENAI, b"data: [DONE]\n\n")])
+@pytest.mark.parametrize(("url", "last"), [(CHAT, line(END)), (OPENAI, b"data: [DONE]\n\n")])
 def test_a_compressed_stream_is_never_taken_for_a_cut_one(url: str, last: bytes) -> None:
     """A proxy before a local server may compress its stream: LiteLLM accepts that."""
     compressed = gzip.compress(b"data: x\n\n" * 10 + last)
@@ -100,7 +100,7 @@ def test_a_compressed_stream_is_never_taken_for_a_cut_one(url: str, last: bytes)
 
 
 @pytest.mark.parametrize(
-    "url, parts",
+    ("url", "parts"),
     [
         (CHAT, [line({"done": False})]),
         (CHAT, [line({"done": False}), line(END)[:-10]]),
@@ -136,7 +136,7 @@ def test_a_request_that_is_repeated_is_another_attempt() -> None:
 
 
 @pytest.mark.parametrize(
-    "method, url", [("GET", CHAT), ("POST", "http://runtime:11434/api/show"), ("POST", "http://elsewhere/api/chat")]
+    ("method", "url"), [("GET", CHAT), ("POST", "http://runtime:11434/api/show"), ("POST", "http://elsewhere/api/chat")]
 )
 def test_a_request_that_calls_no_model_is_no_attempt(method: str, url: str) -> None:
     assert http_observer.attempt_of(context(), httpx.Request(method, url)) is None

@@ -142,7 +142,7 @@ def test_a_partial_write_is_an_error(path: Path, monkeypatch: pytest.MonkeyPatch
     before, whole = path.read_bytes(), os.write
     with monkeypatch.context() as patch:
         patch.setattr(os, "write", lambda descriptor, data: whole(descriptor, data[:50]))
-        with pytest.raises(OSError):
+        with pytest.raises(OSError, match="No space left"):
             audit_log.append(path, ENTRY)
     assert path.read_bytes() == before, "and nothing of it stays"
     audit_log.append(path, ENTRY)

@@ -15,9 +15,9 @@ from tests.unit.gateway.contexts import a_context
 from io3ops_gateway.litellm_proxy import http_transport
 from io3ops_gateway.litellm_proxy.app import FullPath
 from io3ops_gateway.policy import context_window
-from io3ops_gateway.request import responses as answers
 from io3ops_gateway.request.attempt_outcome import AttemptOutcome
 from io3ops_gateway.request.context import CURRENT, RequestContext
+from io3ops_gateway.request.response_headers import x_io3_headers
 
 CHAT, EMBED, SERVED = "http://r/api/chat", "http://r/api/embed", "http://r/v1/chat/completions"
 EXACT = json.dumps({"error": json.dumps({"error": {"code": 400, "message": "request (600 tokens) exceeds the available context size (512 tokens), try increasing it", "type": "exceed_context_size_error"}})}).encode()  # fmt: skip
@@ -313,6 +313,6 @@ def test_the_end_of_a_cut_stream_is_an_error(context: RequestContext, last: byte
 
 
 def test_a_flag_is_a_header(context: RequestContext) -> None:
-    assert b"x-io3-truncated" not in dict(answers.facts(context, 200))
+    assert b"x-io3-truncated" not in dict(x_io3_headers(context, 200))
     context.routing.truncated = True
-    assert dict(answers.facts(context, 200))[b"x-io3-truncated"] == b"true"
+    assert dict(x_io3_headers(context, 200))[b"x-io3-truncated"] == b"true"

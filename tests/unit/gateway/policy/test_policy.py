@@ -31,7 +31,7 @@ def config() -> dict[str, Any]:
             deployment("open:public", "open:public.2.g", "openai/g", api_base=CLOUD),
         ],
         "io3ops_policy": {
-            "version": 3,
+            "version": 4,
             "data_class": "internal",
             "modes": {
                 "executor": {
@@ -55,7 +55,7 @@ def config() -> dict[str, Any]:
                 "open:public.2.g": {"name": "open.2.g", **there},
             },
             "overrides": {"alice": ["open"]},
-            "door": {"hosts": ["box.lan"], "origins": [], "max_body": 1000},
+            "edge": {"hosts": ["box.lan"], "origins": [], "max_body": 1000},
             "log": {"requests": True, "keep_days": 7, "budget_mb": 100, "rotate_mb": 5},
         },
     }
@@ -227,11 +227,11 @@ def change(path: str, value: Any) -> dict[str, Any]:
         ("io3ops_policy", ...),
         ("io3ops_policy", None),
         ("io3ops_policy", []),
-        ("io3ops_policy", "version: 3"),
+        ("io3ops_policy", "version: 4"),
         ("io3ops_policy/version", ...),
         ("io3ops_policy/version", 1),
-        ("io3ops_policy/version", 2),
-        ("io3ops_policy/version", "3"),
+        ("io3ops_policy/version", 3),
+        ("io3ops_policy/version", "4"),
         ("io3ops_policy/data_class", ...),
         ("io3ops_policy/data_class", None),
         ("io3ops_policy/data_class", ""),
@@ -264,11 +264,11 @@ def change(path: str, value: Any) -> dict[str, Any]:
         ("io3ops_policy/overrides", ["alice"]),
         ("io3ops_policy/overrides/alice", None),
         ("io3ops_policy/overrides/alice", True),
-        ("io3ops_policy/door", ...),
-        ("io3ops_policy/door", None),
-        ("io3ops_policy/door/hosts", ...),
-        ("io3ops_policy/door/origins", None),
-        ("io3ops_policy/door/unknown", 1),
+        ("io3ops_policy/edge", ...),
+        ("io3ops_policy/edge", None),
+        ("io3ops_policy/edge/hosts", ...),
+        ("io3ops_policy/edge/origins", None),
+        ("io3ops_policy/edge/unknown", 1),
         ("io3ops_policy/log", ...),
         ("io3ops_policy/log", None),
         ("io3ops_policy/log/requests", "no"),
@@ -297,6 +297,11 @@ def test_a_policy_that_cannot_be_read_or_disagrees_stops_the_start(path: str, va
     assert "render-config" in caught.value.hint
 
 
+def test_a_file_of_an_older_release_names_both_versions() -> None:
+    with pytest.raises(ConfigError, match="policy version 3; this gateway reads version 4"):
+        from_config(change("io3ops_policy/version", 3))
+
+
 @pytest.mark.parametrize(
     ("path", "value"),
     [
@@ -311,9 +316,9 @@ def test_a_policy_that_cannot_be_read_or_disagrees_stops_the_start(path: str, va
         ("io3ops_policy/deployments/open:public.2.g/local", "false"),
         ("io3ops_policy/deployments/open:public.2.g/local", 1),
         ("io3ops_policy/deployments/executor.1.a/url", ""),
-        ("io3ops_policy/door/max_body", "32000000"),
-        ("io3ops_policy/door/max_body", 0),
-        ("io3ops_policy/door/max_body", True),
+        ("io3ops_policy/edge/max_body", "32000000"),
+        ("io3ops_policy/edge/max_body", 0),
+        ("io3ops_policy/edge/max_body", True),
     ],
 )
 def test_a_value_of_the_wrong_type_stops_the_start(path: str, value: Any) -> None:
@@ -346,7 +351,7 @@ def test_two_deployments_of_one_name_stop_the_start() -> None:
 
 
 def test_the_smallest_body_limit_is_one_byte() -> None:
-    assert from_config(change("io3ops_policy/door/max_body", 1)).gateway.max_body == 1
+    assert from_config(change("io3ops_policy/edge/max_body", 1)).gateway.max_body == 1
 
 
 def test_an_internal_group_with_a_cloud_deployment_stops_the_start() -> None:

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from io3ops_gateway.request import record, responses
+from io3ops_gateway.request import error_responses, record
 from io3ops_gateway.request.record import Caller, Capture, Decision, RequestRecord, Timing
 from io3ops_gateway.request.usage import Usage
 from io3ops_gateway.request_log import content_capture
@@ -89,7 +89,7 @@ def test_unknown_fields_are_left_out() -> None:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("agent, name", [
+@pytest.mark.parametrize(("agent", "name"), [
     (b"OpenAI/Python 1.99.9", "OpenAI/Python 1.99.9"), (b"curl/8.14.1", "curl 8.14.1"), (b"Mozilla/5.0 (X11; Linux)", "Mozilla 5.0"),
     (b"python-httpx/0.28.1", "python-httpx 0.28.1"), (b"Bun/v1.2", "Bun 1.2"), (b"", "other"), (b"sk-A8x2kQ9", "other"),
     (b"\x1b[31m/1.0", "other"), (b"a" * 100_000, "other"), (b"x\n/1", "other"), (b"name/1.2-SECRETWORD", "name 1.2"),
@@ -152,12 +152,12 @@ def test_usage_of_an_attempt_is_not_reported_for_the_next_one() -> None:
     }
 
 
-@pytest.mark.parametrize("message, kind", [
+@pytest.mark.parametrize(("message", "kind"), [
     ("litellm.BadRequestError: x", "BadRequestError"), ("litellm.litellm.Timeout: x", "Timeout"), ("litellm.MidStreamFallbackError: y", "MidStreamFallbackError"),
     ("litellm.Hunter: 2", "http_500"), ("litellm.HunterError: 2", "http_500"), ("BadRequestError", "http_500"), ("litellm.TimeoutHunter", "http_500"),
 ])  # fmt: skip
 def test_only_a_known_class_of_error_is_logged(message: str, kind: str) -> None:
-    assert responses.kind(orjson.dumps({"error": {"message": message}}), 500) == kind
+    assert error_responses.kind(orjson.dumps({"error": {"message": message}}), 500) == kind
 
 
 class Keeper:

@@ -12,7 +12,7 @@ import pytest
 
 from io3ops_gateway.request_log import background_writer, content_capture
 from io3ops_gateway.request_log.background_writer import LogWriter
-from io3ops_shared.recording import RecordedMode
+from io3ops_shared.recording_file import RecordedMode
 
 # -- a disk that is slow or says no
 

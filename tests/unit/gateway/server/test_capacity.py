@@ -18,20 +18,21 @@ from io3ops_gateway.server import capacity
         (None, 16, 0, 2),
         (3, 2, 0, 3),
         (3, 2, 1 << 30, 3),
-        (4, 2, 1 << 30, 4),
-        (5, 64, 1 << 30, 4),
+        (4, 2, 1 << 30, 3),
+        (5, 64, 2 << 30, 5),
+        (8, 64, 2 << 30, 7),
         (4, 64, 100_000_000, 1),
     ],
 )
 def test_as_many_serve_as_are_asked_for_and_memory_holds(
     asked: int | None, cores: int, memory: int, count: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = {"io3ops_policy": {"door": {} if asked is None else {"workers": asked}}}
+    config = {"io3ops_policy": {"edge": {} if asked is None else {"workers": asked}}}
     assert capacity.workers(config, cores, memory) == count
     assert ("there is memory for" in capsys.readouterr().err) is (asked is not None and count < asked)
 
 
-@pytest.mark.parametrize("config", [{}, {"io3ops_policy": None}, {"io3ops_policy": {"door": None}}])
+@pytest.mark.parametrize("config", [{}, {"io3ops_policy": None}, {"io3ops_policy": {"edge": None}}])
 def test_a_configuration_without_a_number_has_a_worker_too(config: dict[str, Any]) -> None:
     assert capacity.workers(config, 2, 0) == 1
 

@@ -132,7 +132,7 @@ def test_the_supervisor_gets_the_port_and_the_workers(monkeypatch: pytest.Monkey
     begun = started(monkeypatch, stop_seconds=7)
     given = begun.given
     assert given["first"] == "a listener" and given["stop_seconds"] == 7
-    assert given["count"]({"io3ops_policy": {"door": {"workers": 3}}}) >= 1 and given["room"] >= 1
+    assert given["count"]({"io3ops_policy": {"edge": {"workers": 3}}}) >= 1 and given["room"] >= 1
     assert given["load"]() == {"running": 0, "waiting": 0, "files": {"keys": "", "recording": ""}}
     begun.workers.counters.worker(5).running(1)
     given["forget"](5)

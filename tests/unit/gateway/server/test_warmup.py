@@ -17,10 +17,10 @@ from io3ops_gateway.limits.rate_limits import Ledger, RateLimiter
 from io3ops_gateway.policy.client_keys import KeyRing
 from io3ops_gateway.policy.endpoints import CHAT, EXTRA, MESSAGES, RESPONSES, paths
 from io3ops_gateway.policy.policy import Policy
-from io3ops_gateway.request import responses
+from io3ops_gateway.request import error_responses
 from io3ops_gateway.request.context import CURRENT, RequestContext
-from io3ops_gateway.request.responses import STOPPING
-from io3ops_gateway.server import warmup
+from io3ops_gateway.request.error_responses import STOPPING
+from io3ops_gateway.server import mode_checks, self_request, warmup
 from io3ops_shared.policy import Deployment, ModePolicy
 
 STREAM = [(b"content-type", b"text/event-stream; charset=utf-8")]
@@ -91,7 +91,7 @@ def test_a_gateway_without_local_modes_has_nothing_to_warm_up(tmp_path: Path) ->
     inner = Inner()
     edge = an_edge(inner, tmp_path, {"far": MODES["far"], "judge": MODES["judge"]})
     asyncio.run(warmup.warm_up(edge))
-    asyncio.run(warmup.try_modes(edge))
+    asyncio.run(mode_checks.check_modes(edge))
     assert inner.asked == []
 
 
@@ -168,7 +168,7 @@ def test_each_mode_with_a_model_for_internal_prompts_is_called_once(tmp_path: Pa
     inner = Inner()
     edge = an_edge(inner, tmp_path)
     for _ in range(2):
-        asyncio.run(warmup.try_modes(edge))
+        asyncio.run(mode_checks.check_modes(edge))
     assert sorted(run.admitted.mode for run in inner.runs) == sorted(["near", "open", "vec"] * 2), "even past its limit"
     assert all(run.admitted.key == "owner" and run.slots == () and run.warmup is None for run in inner.runs)
     assert {(run.admitted.data_class, run.admitted.may_leave) for run in inner.runs} == {("internal", False)}
@@ -179,21 +179,21 @@ def test_every_mode_that_fails_is_named(tmp_path: Path) -> None:
     inner = Inner()
     inner.statuses |= {"near": 500, "vec": 404}
     with pytest.raises(StartError) as found:
-        asyncio.run(warmup.try_modes(an_edge(inner, tmp_path)))
+        asyncio.run(mode_checks.check_modes(an_edge(inner, tmp_path)))
     assert found.value.what == "mode near: HTTP 500: no near; mode vec: HTTP 404: no vec"
 
 
 def test_a_mode_that_hangs_has_a_time_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(warmup, "MODE_SECONDS", 0.02)
+    monkeypatch.setattr(mode_checks, "MODE_SECONDS", 0.02)
     inner = Inner()
     inner.hangs.add("open")
     with pytest.raises(StartError, match=r"mode open: no answer within 0\.02 s;"):
-        asyncio.run(warmup.try_modes(an_edge(inner, tmp_path)))
+        asyncio.run(mode_checks.check_modes(an_edge(inner, tmp_path)))
 
 
 @pytest.mark.parametrize("answer", [b"", b"no json", b"[]", b'{"error": "x"}', b'{"error": null}', b"\xff"])
 def test_an_error_of_any_shape_is_a_reason(answer: bytes) -> None:
-    assert warmup._error(502, answer).startswith("HTTP 502: ")
+    assert self_request.error_text(502, answer).startswith("HTTP 502: ")
 
 
 # -- clients, and the end of a worker
@@ -348,6 +348,6 @@ def test_only_the_owner_is_told_which_configuration_serves(tmp_path: Path) -> No
 
 
 def test_an_error_has_the_shape_that_clients_know() -> None:
-    assert set(responses.error_body(STOPPING)["error"]) == {"message", "type", "param", "code"}
+    assert set(error_responses.error_body(STOPPING)["error"]) == {"message", "type", "param", "code"}
     for endpoint in (CHAT, MESSAGES, RESPONSES):
-        assert responses.error_event(STOPPING, endpoint).endswith(b"\n\n")
+        assert error_responses.error_event(STOPPING, endpoint).endswith(b"\n\n")

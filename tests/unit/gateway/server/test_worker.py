@@ -20,7 +20,7 @@ from tests.unit.gateway.server.wire import Wire
 
 from io3ops_gateway.asgi import Message, Receive, Send
 from io3ops_gateway.errors import ConfigError, StartError
-from io3ops_gateway.server import warmup, worker
+from io3ops_gateway.server import mode_checks, warmup, worker
 from io3ops_gateway.server.http_protocol import LimitedHttp
 from io3ops_gateway.server.rollout import Job
 from io3ops_gateway.server.worker import Server, Service, WorkerApp
@@ -92,7 +92,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(warmup, "warm_up", warm_up)
     monkeypatch.setattr(warmup, "warm_providers", warm_providers)
-    monkeypatch.setattr(warmup, "try_modes", try_modes)
+    monkeypatch.setattr(mode_checks, "check_modes", try_modes)
     for name in ("collect", "freeze", "set_threshold"):
         monkeypatch.setattr(gc, name, lambda *_: None)
     monkeypatch.setattr(logging.getLogger("uvicorn.error"), "disabled", False)

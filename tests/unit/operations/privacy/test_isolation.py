@@ -56,6 +56,22 @@ def test_a_default_route_must_lead_to_no_machine(
     assert (found.about, found.state) == ("gateway: no default route", state) and words in found.detail
 
 
+def test_scripts_find_a_check_by_words_that_do_not_change() -> None:
+    """The words for people may be improved; these are in scripts."""
+    assert set(isolation.Check) == {
+        *("no_way_out", "no_outside_names", "no_default_route", "no_visible_key", "no_cloud_models", "only_the_table"),
+        *("rules", "ports", "may_reach", "provider_keys", "pulls_models"),
+    }
+    found = isolation.default_route("gateway", [], [])
+    assert found.data() == {
+        "container": "gateway",
+        "check": "no_default_route",
+        "about": "gateway: no default route",
+        "state": "ok",
+        "detail": "none",
+    }
+
+
 def test_the_routes_of_a_container_are_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "byteorder", "little")
     assert (

@@ -24,7 +24,8 @@ from io3ops.routing.render import render
 from io3ops.routing.table import read_document, resolved
 from io3ops.routing.words import words
 from io3ops.settings import Settings, read_settings
-from io3ops_observer.words import Deployment, WordsFile
+from io3ops_observer.words import WordsFile
+from io3ops_shared.label_names import Deployment
 
 BOTH = "observe: {metrics_port: 9464, otlp_url: 'http://localhost:4318/'}"
 
@@ -122,9 +123,16 @@ def test_the_observer_reads_the_labels_that_io3ops_writes(tmp_path: Path) -> Non
     assert found.refresh() and not found.refresh()
     assert found.words.modes == {"executor"} and found.words.providers == {"local", "away"}
     assert found.words.deployments["executor.2.g"] == Deployment(provider="away", kind="openai", model="g")
-    (tmp_path / "words.json").write_text("{")
-    with pytest.raises(ValueError, match="Expecting"):
-        found.refresh()
+    for text, words_of_error in (
+        ("{", "Expecting"),
+        ("[]", "not what"),
+        ('{"modes": [], "deployments": {"a": {"provider": "p"}}}', "not what"),
+        ('{"modes": "executor", "deployments": {}}', "not a text"),
+        ('{"modes": [1], "deployments": {}}', "not a text"),
+    ):
+        (tmp_path / "words.json").write_text(text)
+        with pytest.raises(ValueError, match=words_of_error):
+            found.refresh()
     assert found.words.modes == {"executor"}, "the last labels that were read"
 
 

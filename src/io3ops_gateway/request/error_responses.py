@@ -1,7 +1,6 @@
-"""Writes responses: the x-io3-* headers, and errors in the formats of OpenAI and Anthropic, without LiteLLM's internals. Pure."""
+"""Error bodies and refusals, in the formats of OpenAI and Anthropic, without LiteLLM's internals. Touches the connection that it is handed."""
 
 import re
-from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -10,7 +9,7 @@ from io3ops_gateway.asgi import Headers, Send
 from io3ops_gateway.errors import Refusal
 from io3ops_gateway.policy import endpoints
 from io3ops_gateway.policy.endpoints import Endpoint
-from io3ops_gateway.request.context import RequestContext
+from io3ops_gateway.request.response_writer import send_json
 
 # LiteLLM puts Python tracebacks into some errors. In JSON they end with the closing quote.
 _TRACE = re.compile(rb'(?:\\n)*Traceback \(most recent call last\):(?:[^"\\]|\\.)*')
@@ -23,7 +22,6 @@ _CLASS = re.compile(
     rb"|NotFound|OpenAI|PaymentRequired|PermissionDenied|RateLimit|RejectedRequest|ServiceUnavailable|UnprocessableEntity"
     rb"|UnsupportedParams)Error|Timeout)\b"
 )
-_UNPRINTABLE = re.compile("[^ -~]")
 
 KINDS = {
     401: "authentication_error",
@@ -49,31 +47,6 @@ def kind(body: bytes, status: int) -> str:
     return found[1].decode() if found else f"http_{status}" if status else "upstream_error"
 
 
-def facts(context: RequestContext, status: int) -> Headers:
-    """Return the x-io3-* headers, which say how a request was served."""
-    found = {
-        "mode": context.admitted.mode,
-        "data-class": context.admitted.data_class,
-        "data-class-from": context.admitted.data_class_from,
-        "attempts": str(context.routing.attempts),
-    }
-    if context.routing.deployment:
-        found["deployment"] = context.routing.deployment
-        if status < 400:
-            found["served"] = "local" if context.routing.local else "cloud"
-    if context.admitted.override_reason:
-        found["override"] = "audited" if context.routing.audited else "not used"
-    if context.routing.truncated:
-        found["truncated"] = "true"
-    if context.admitted.ignored:
-        found["ignored"] = ",".join(context.admitted.ignored)[:500]
-    return [
-        # uvicorn cuts a response off at a control character, and field names come from the client.
-        (f"x-io3-{n}".encode(), (v if v.isascii() and v.isprintable() else _UNPRINTABLE.sub("?", v)).encode())
-        for n, v in found.items()
-    ]
-
-
 async def refuse(send: Send, refused: Refusal, endpoint: Endpoint | None, more: Headers) -> None:
     """Send a refusal as the response."""
     body = error_body_for(refused, endpoint)
@@ -82,7 +55,7 @@ async def refuse(send: Send, refused: Refusal, endpoint: Endpoint | None, more: 
     if refused.status in (400, 408, 413):
         # The rest of the body must not be read as the next request.
         more = [*more, (b"connection", b"close")]
-    await answer(send, refused.status, body, more)
+    await send_json(send, refused.status, body, more)
 
 
 def error_body(refused: Refusal) -> dict[str, Any]:
@@ -105,12 +78,3 @@ def error_event(refused: Refusal, endpoint: Endpoint) -> bytes:
     else:
         return b"data: " + orjson.dumps(error_body(refused)) + b"\n\n"
     return b"event: error\ndata: " + orjson.dumps(said) + b"\n\n"
-
-
-async def answer(send: Send, status: int, body: Mapping[str, Any] | None, more: Headers) -> None:
-    """Send a whole JSON response. `body`: None sends none."""
-    data = b"" if body is None else orjson.dumps(body)
-    headers = [(b"content-type", b"application/json")] if data else []
-    length = (b"content-length", str(len(data)).encode())
-    await send({"type": "http.response.start", "status": status, "headers": [*headers, length, *more]})
-    await send({"type": "http.response.body", "body": data})

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from io3ops_shared.log_files import backwards, follow
-from io3ops_shared.log_files.follow import OVERLONG, Follower
+from io3ops_shared.log_files import backwards, file_follower
+from io3ops_shared.log_files.file_follower import OVERLONG, Follower
 from io3ops_shared.request_log.files import FULL
 
 
@@ -110,7 +110,7 @@ def test_a_renamed_file_is_still_read_for_a_while(log: Log) -> None:
         file.write("late\n")
     now[0] = 5.0
     assert read(follower) == "late"
-    now[0] = 5.0 + follow.GRACE + 1
+    now[0] = 5.0 + file_follower.GRACE + 1
     assert read(follower) == "" and not follower._retired, "and then it is closed"
 
 
@@ -158,8 +158,8 @@ def test_a_removed_file_is_no_error(log: Log) -> None:
 
 
 def test_an_overlong_line_is_replaced_and_the_next_one_is_read(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(follow, "LONGEST_LINE", 100)
-    monkeypatch.setattr(follow, "BLOCK", 64)
+    monkeypatch.setattr(file_follower, "LONGEST_LINE", 100)
+    monkeypatch.setattr(file_follower, "BLOCK", 64)
     follower = log.follower()
     log.write("x" * 1000 + "\nnext\n")
     assert read(follower) == f"{OVERLONG.decode()} next"
@@ -264,7 +264,7 @@ def test_a_missing_file_is_waited_for_and_a_truncated_one_begins_again(tmp_path:
 def test_lines_longer_than_a_block_are_whole_and_overlong_ones_are_dropped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (follow, backwards):
+    for module in (file_follower, backwards):
         monkeypatch.setattr(module, "BLOCK", 16)
         monkeypatch.setattr(module, "LONGEST_LINE", 100)
     path = tmp_path / "log"

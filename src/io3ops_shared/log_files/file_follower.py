@@ -1,4 +1,4 @@
-"""Follows a file of lines while another process writes, renames and truncates it. Touches its folder, and only reads."""
+"""Follows one file of lines, as `tail -F` does, while another process writes, renames and truncates it. Touches its folder, and only reads."""
 
 import contextlib
 import errno

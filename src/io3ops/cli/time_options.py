@@ -1,4 +1,4 @@
-"""Times on the command line: one help text and one message for `--since` and `--until`."""
+"""The options `--since` and `--until`: their help and their error. The grammar of times is in `io3ops_shared.times`."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from io3ops_shared.recording import LONGEST, RecordedMode, parse, render
+from io3ops_shared.recording_file import LONGEST, RecordedMode, parse, render
 
 
 @given(st.dictionaries(st.text(min_size=1, max_size=8), st.floats(0, 1e12) | st.integers(0, 10**12), max_size=4))

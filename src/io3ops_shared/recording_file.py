@@ -1,4 +1,4 @@
-"""The file by which `io3ops record` asks the gateway to keep content: the host writes it, the gateway obeys it. Pure."""
+"""Format of `recording.json`, which tells the gateway the modes to record: `io3ops record` writes it, the gateway reads it. Pure."""
 
 import json
 import math
