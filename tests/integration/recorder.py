@@ -10,6 +10,7 @@ ME = socket.gethostbyname(socket.gethostname())
 def dns() -> None:
     server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     server.bind(("0.0.0.0", 53))
+    print("ready", flush=True)
     while True:
         question, client = server.recvfrom(4096)
         end, labels = 12, []
@@ -25,8 +26,7 @@ def dns() -> None:
         server.sendto(answer, client)
 
 
-def tcp(port: int) -> None:
-    server = socket.create_server(("0.0.0.0", port))
+def tcp(port: int, server: socket.socket) -> None:
     while True:
         connection, client = server.accept()
         print("TCP", port, client[0], flush=True)
@@ -34,5 +34,5 @@ def tcp(port: int) -> None:
 
 
 for number in (80, 443):
-    threading.Thread(target=tcp, args=(number,), daemon=True).start()
+    threading.Thread(target=tcp, args=(number, socket.create_server(("0.0.0.0", number))), daemon=True).start()
 dns()

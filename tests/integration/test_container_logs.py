@@ -6,9 +6,12 @@ The containers are small ones of a project of their own, labelled as Compose doe
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
+from tests.beside import Part
 from tests.clone import Clone, until
 from tests.follower import Follower
 
@@ -18,22 +21,17 @@ pytestmark = pytest.mark.containers
 class Small:
     """Containers that print what they are told, as services of the clone's project."""
 
-    def __init__(self, clone: Clone, image: str) -> None:
-        self.clone, self.image = clone, image
+    def __init__(self, clone: Clone, image: str, parts: ExitStack) -> None:
+        self.clone, self.image, self.parts = clone, image, parts
 
     def run(self, service: str, *lines: str) -> str:
-        name, project = f"{self.clone.project}-{service}", self.clone.project
-        labels = [
-            f"com.docker.compose.{k}={v}"
-            for k, v in (("project", project), ("service", service), ("project.working_dir", self.clone.path))
-        ]
+        told = (("project", self.clone.project), ("service", service), ("project.working_dir", str(self.clone.path)))
         says = "; ".join(f"printf '{line}\\n'; sleep 0.01" for line in lines)
-        done = self.clone.docker(
-            "run", "-d", "--init", "--network", "none", "--name", name, *(w for label in labels for w in ("--label", label)),
-            "--entrypoint", "/bin/sh", self.image, "-c", f"{says}; touch /tmp/said; exec tail -n 0 -f /tmp/said",
+        part = Part(
+            self.clone, service, self.image, ("-c", f"{says}; touch /tmp/said; exec tail -n 0 -f /tmp/said"), entrypoint="/bin/sh",
+            networks=["none"], labels={f"com.docker.compose.{name}": value for name, value in told}, init=True,
         )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        return name
+        return self.parts.enter_context(part).name
 
     def say(self, name: str, text: str) -> None:
         done = self.clone.docker("exec", name, "sh", "-c", f"echo {text} >> /tmp/said")
@@ -41,13 +39,14 @@ class Small:
 
 
 @pytest.fixture
-def small(clone: Clone, request: pytest.FixtureRequest) -> Small:
+def small(clone: Clone, request: pytest.FixtureRequest) -> Iterator[Small]:
     """Of an image that is here already; a stack is started only when there is none."""
     here = clone.docker("images", "--format", "{{.ID}}", "io3ops/gateway").stdout.split()
     if not here:
         running: Clone = request.getfixturevalue("running")
         here = [running.docker("inspect", "-f", "{{.Image}}", running.container("gateway")).stdout.strip()]
-    return Small(clone, here[0])
+    with ExitStack() as parts:
+        yield Small(clone, here[0], parts)
 
 
 def test_lines_of_all_containers_are_merged_by_time(small: Small) -> None:

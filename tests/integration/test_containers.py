@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
+from tests.beside import Part, prints
 from tests.clone import PATIENCE, Clone, until
 
 pytestmark = pytest.mark.containers
@@ -63,7 +64,19 @@ def test_the_stack_starts_serves_and_answers_without_asking_anyone(clone: Clone)
     assert clone.io3ops("up").returncode == 0
     assert clone.io3ops("down").returncode == 0
     files = ["-f", "compose.yaml", "-f", "tests/integration/recorder.yaml"]
-    started = clone.docker("compose", *files, "up", "-d", "--wait", "--wait-timeout", "120")
+    made = clone.docker("compose", *files, "create")
+    assert made.returncode == 0, made.stderr
+    image = inspect(clone, "gateway")["Config"]["Image"]
+    recorder = Part(
+        clone, "recorder", image, ("-u", "/recorder/recorder.py"), entrypoint="/usr/bin/python3", user="0:0",
+        networks=[f"{clone.project}_runtime"], address="10.213.47.2", mounts={clone.path / "tests/integration": "/recorder"}, ready=prints("ready"),
+    )  # fmt: skip
+    with recorder:
+        hear_only_the_controls(clone, files, recorder)
+
+
+def hear_only_the_controls(clone: Clone, files: list[str], recorder: Part) -> None:
+    started = clone.docker("compose", *files, "up", "-d", "--wait", "--wait-timeout", f"{PATIENCE:g}")
     assert started.returncode == 0, started.stderr
     with httpx.Client(trust_env=False, timeout=PATIENCE, base_url=f"http://127.0.0.1:{clone.port}/v1") as client:
         client.headers["Authorization"] = f"Bearer {clone.key()}"
@@ -82,7 +95,7 @@ def test_the_stack_starts_serves_and_answers_without_asking_anyone(clone: Clone)
         "-c",
         "import urllib.request as u; u.urlopen('http://control-tcp.example/', timeout=2)",
     )
-    heard = clone.docker("logs", clone.container("recorder")).stdout.split("\n")
+    heard = recorder.said().split("\n")
     names = {line.split()[1] for line in heard if line.startswith("DNS")}
     assert names == {"control-gateway.example", "control-runtime.example", "control-tcp.example"}, heard
     assert len([line for line in heard if line.startswith("TCP")]) == 1, heard

@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 import yaml
+from docker.types import Ulimit
+from tests.beside import Part, Ready
 from tests.clone import PATIENCE, Clone, until
 from tests.fake_ollama import serve
 from tests.fake_upstream import FakeUpstream
@@ -396,38 +398,28 @@ def test_idle_connections_without_number_do_not_end_it(clone: Clone) -> None:
     limit = 200
     image = inspect(clone, "{{.Config.Image}}")
     mounts = json.loads(clone.docker("inspect", "-f", "{{json .Mounts}}", clone.container("gateway")).stdout)
-    volumes = [word for m in mounts for word in ("-v", f"{m['Source']}:{m['Destination']}:ro")]
-    name = f"{clone.project}-starved"
-    done = clone.docker(
-        "run", "-d", "--name", name, "--label", f"com.docker.compose.project={clone.project}", "--ulimit", f"nofile={limit}:{limit}",
-        "--user", inspect(clone, "{{.Config.User}}"), "--tmpfs", "/tmp", "--read-only", "-e", "IO3_CA_DIR=/run/ca", *volumes, "--health-interval=1s",
-        "--health-retries=1", "--health-start-interval=500ms", "--health-start-period=60s", "-p", "127.0.0.1::4000", image,
+    part = Part(
+        clone, "starved", image, networks=["bridge"], port=4000, mounts={m["Source"]: m["Destination"] for m in mounts}, read_only=True,
+        user=inspect(clone, "{{.Config.User}}"), env={"IO3_CA_DIR": "/run/ca"}, ulimits=[Ulimit(name="nofile", soft=limit, hard=limit)],
+        healthcheck={"interval": 1_000_000_000, "retries": 1}, ready=Ready("is healthy", lambda part: part.health() == "healthy"),
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-
-    def state() -> str:
-        return clone.docker("inspect", "-f", "{{.State.Health.Status}}", name).stdout.strip()
-
-    try:
-        until("it is healthy", lambda: state() == "healthy")
-        port = int(clone.docker("port", name, "4000").stdout.split(":")[1])
+    with part.with_tmpfs_mount("/tmp"):
         idle = []
         try:
             for _ in range(limit + 50):
-                idle.append(socket.create_connection(("127.0.0.1", port), 5))
+                idle.append(socket.create_connection(("127.0.0.1", part.published), 5))
                 # Half a head: it is not closed as one that says nothing, and not answered.
                 idle[-1].sendall(b"GET /health HTTP/1.1\r\n")
-            until("the health check says so", lambda: state() == "unhealthy")
+            until("the health check says so", lambda: part.health() == "unhealthy")
         finally:
             for connection in idle:
                 connection.close()
-        until("it is healthy again", lambda: state() == "healthy")
-        assert exchange_health(port) == 200
-        assert clone.docker("inspect", "-f", "{{.RestartCount}} {{.State.Running}}", name).stdout.strip() == "0 true"
-        status = clone.docker("exec", name, *CONTROL, "status")
+        until("it is healthy again", lambda: part.health() == "healthy")
+        assert exchange_health(part.published) == 200
+        state = part.state()
+        assert (state["RestartCount"], state["State"]["Running"]) == (0, True)
+        status = clone.docker("exec", part.name, *CONTROL, "status")
         assert json.loads(status.stdout)["workers"][0]["seconds"] > 1, "by the same worker"
-    finally:
-        clone.docker("rm", "-f", name)
 
 
 def exchange_health(port: int) -> int:

@@ -10,10 +10,12 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import httpx
 import pytest
 import yaml
+from tests.beside import Part, network, prints
 from tests.clone import PATIENCE, Clone, until
 
 from io3ops.adapters import files, machine
@@ -41,23 +43,18 @@ CONTAINED = [
 class Lan:
     """What arrives there. Each sender has a port of its own."""
 
-    def __init__(self, clone: Clone) -> None:
+    def __init__(self, clone: Clone, parts: ExitStack) -> None:
         self.clone = clone
         self.image = clone.docker("inspect", "-f", "{{.Config.Image}}", clone.container("gateway")).stdout.strip()
-        self.name = f"{clone.project}-lan"
-        started = clone.docker(
-            "run", "-d", "--name", self.name, "--network", "host", "--user", "0:0", "--cap-drop", "ALL", "--cap-add", "NET_ADMIN",
-            "--device", "/dev/net/tun", "-v", f"{clone.path}/{HERE}:/lan:ro", "--entrypoint", "/usr/bin/python3", self.image,
-            "-u", "/lan/lan.py", "198.51.100.1", "203.0.113.1",
+        part = Part(
+            clone, "lan", self.image, ("-u", "/lan/lan.py", "198.51.100.1", "203.0.113.1"), entrypoint="/usr/bin/python3",
+            networks=["host"], user="0:0", cap_drop=["ALL"], cap_add=["NET_ADMIN"], devices=["/dev/net/tun"],
+            mounts={clone.path / HERE: "/lan"}, ready=prints("ready"),
         )  # fmt: skip
-        assert started.returncode == 0, started.stderr
-        until("it listens", lambda: "ready" in self.log())
-
-    def log(self) -> str:
-        return self.clone.docker("logs", self.name).stdout
+        self.part = parts.enter_context(part)
 
     def heard(self, port: int) -> set[str]:
-        return {" ".join(line.split()[:2]) for line in self.log().splitlines() if line.endswith(f" {port}")}
+        return {" ".join(line.split()[:2]) for line in self.part.said().splitlines() if line.endswith(f" {port}")}
 
     def shout_in(self, container: str, port: int) -> None:
         script = (self.clone.path / HERE / "shout.py").read_text()
@@ -83,27 +80,19 @@ class Lan:
         )
         assert "sent" in done.stdout, done.stderr
 
-    def close(self) -> None:
-        self.clone.docker("rm", "-f", self.name)
-
 
 EVERYTHING = {f"{kind} {address}" for kind in ("udp", "tcp") for address in (LAN, INTERNET)}
 
 
 @pytest.fixture
 def lan(running: Clone) -> Iterator[Lan]:
-    made = Lan(running)
-    yield made
-    made.close()
+    with ExitStack() as parts:
+        yield Lan(running, parts)
 
 
 def test_nothing_of_the_stack_arrives_on_another_network(running: Clone, lan: Lan) -> None:
-    old = f"{running.project}-old"
-    running.docker("network", "create", "-o", "com.docker.network.bridge.enable_ip_masquerade=false", old)
-    try:
+    with network(running, "old", "-o", "com.docker.network.bridge.enable_ip_masquerade=false") as old:
         lan.shout_from(old, 7001, *CONTAINED)
-    finally:
-        running.docker("network", "rm", old)
     until("a process on a network of the old shape gets out", lambda: lan.heard(7001) == EVERYTHING)
 
     lan.shout_in(running.container("gateway"), 7002)
@@ -164,7 +153,7 @@ def old_network(clone: Clone, name: str) -> None:
     compose.write_text(text)
 
 
-def network(clone: Clone) -> str:
+def edge(clone: Clone) -> str:
     return clone.docker("network", "inspect", "-f", "{{.Id}}", f"{clone.project}_edge").stdout.strip()
 
 
@@ -179,14 +168,9 @@ def test_up_replaces_a_network_that_has_a_way_out(running: Clone, monkeypatch: p
     assert clone.docker("compose", "ps", "--format", "json").returncode == 0
     assert verified(clone, monkeypatch)["gateway: no default route"].state == "failed"
     image = clone.docker("inspect", "-f", "{{.Config.Image}}", gateway).stdout.strip()
-    guest = clone.docker(
-        "run", "-d", "--rm", "--network", f"{clone.project}_edge", "--entrypoint", "sleep", image, "600"
-    ).stdout.strip()
-    try:
+    with Part(clone, "guest", image, ("600",), networks=[f"{clone.project}_edge"], entrypoint="sleep"):
         done = clone.io3ops("up")
         assert done.returncode == 0 and "edge" in done.stderr and "gateway" in done.stderr, done.stderr
-    finally:
-        clone.docker("rm", "-f", guest)
     assert clone.container("runtime") == runtime and clone.container("gateway") != gateway
     assert verified(clone, monkeypatch)["gateway: no default route"].state == "ok"
     for words in (["ps"], ["logs", "gateway"], ["config", "-q"]):
@@ -194,8 +178,8 @@ def test_up_replaces_a_network_that_has_a_way_out(running: Clone, monkeypatch: p
             ["docker", "compose", *words], cwd=clone.path, capture_output=True, text=True, check=False
         )
         assert shown.returncode == 0, shown.stderr
-    before = (network(clone), clone.container("gateway"))
-    assert clone.io3ops("up").returncode == 0 and (network(clone), clone.container("gateway")) == before
+    before = (edge(clone), clone.container("gateway"))
+    assert clone.io3ops("up").returncode == 0 and (edge(clone), clone.container("gateway")) == before
 
 
 def test_addresses_that_somebody_took_meanwhile_are_given_up(running: Clone) -> None:
@@ -207,13 +191,9 @@ def test_addresses_that_somebody_took_meanwhile_are_given_up(running: Clone) -> 
     assert clone.io3ops("up").returncode == 0
     assert files.read_env(clone.path / ".env")[0]["IO3OPS_EDGE_SUBNET"] == before, "the choice is kept"
     assert clone.io3ops("down").returncode == 0
-    other = f"{clone.project}-other"
-    clone.docker("network", "create", "--subnet", before, other)
-    try:
+    with network(clone, "other", "--subnet", before):
         done = clone.io3ops("up")
         after = files.read_env(clone.path / ".env")[0]["IO3OPS_EDGE_SUBNET"]
         assert done.returncode == 0 and after != before, done.stderr
         none = clone.io3ops("up", IO3OPS_SUBNET_POOL=before)
         assert none.returncode == 45 and "E45" in none.stderr and "IO3OPS_SUBNET_POOL" in none.stderr
-    finally:
-        clone.docker("network", "rm", other)

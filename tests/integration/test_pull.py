@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import trustme
+from tests.beside import network
 from tests.clone import Clone
 from tests.fake_ollama import FakeLibrary, serve
 
@@ -15,9 +16,12 @@ pytestmark = pytest.mark.containers
 
 
 def test_a_library_model_is_pulled_and_the_serving_runtime_sees_it(running: Clone, tmp_path: Path) -> None:
+    with network(running, "files") as second:
+        pull_from_a_library(running, tmp_path, second)
+
+
+def pull_from_a_library(running: Clone, tmp_path: Path, second: str) -> None:
     library = FakeLibrary()
-    second = f"{running.project}_files"
-    assert running.docker("network", "create", second).returncode == 0
     # Two addresses of this machine as a container sees it: Ollama only takes a redirect to another host for a blob.
     host, files = (
         running.docker("network", "inspect", network, "-f", "{{(index .IPAM.Config 0).Gateway}}").stdout.strip()
@@ -56,5 +60,4 @@ def test_a_library_model_is_pulled_and_the_serving_runtime_sees_it(running: Clon
             assert running.io3ops("pull").stderr.count("installed"), "a second pull has nothing to do"
         finally:
             table.write_text(before, "utf-8")
-            running.docker("network", "rm", second)
             running.docker("exec", running.container("runtime"), "ollama", "rm", f"{host}:{port}/library/tiny:1")

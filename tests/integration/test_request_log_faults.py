@@ -8,11 +8,13 @@ import stat
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from tests.beside import Part
 from tests.clone import PATIENCE, until
 from tests.integration.request_log import SECRET, Bench
 from tests.raw_http import Connection
@@ -34,28 +36,22 @@ def _well(bench: Bench) -> Iterator[None]:
 class Small(Bench):
     """A gateway of its own, whose log is in a folder of a file system of 64 kB."""
 
-    def __init__(self, bench: Bench) -> None:
+    def __init__(self, bench: Bench, parts: ExitStack) -> None:
         super().__init__(bench.clone, bench.upstream, bench.gone)
-        self.container = f"{self.clone.project}-small"
         told = json.loads(self.clone.docker("inspect", self.clone.container("gateway")).stdout)[0]
-        given = [word for value in told["Config"]["Env"] for word in ("-e", value)]
-        for mount in told["Mounts"]:
-            if mount["Destination"] != "/run/logs":
-                given += ["-v", f"{mount['Source']}:{mount['Destination']}:ro"]
-        done = self.clone.docker(
-            "run", "-d", "--init", "--name", self.container, "--label", f"com.docker.compose.project={self.clone.project}", "--read-only",
-            "--network", f"{self.clone.project}_edge", "-p", "127.0.0.1::4000", "--user", told["Config"]["User"], "--cap-drop", "ALL", "--memory", "1g",
-            "--tmpfs", "/tmp:mode=1777", "--tmpfs", "/run/logs:size=64k,mode=1777", *given, "-e", "IO3_LOG_DIR=/run/logs/here",
-            "--health-start-interval=300ms", "--health-start-period=60s", told["Config"]["Image"],
+        networks = sorted(told["NetworkSettings"]["Networks"], key=lambda name: not name.endswith("_edge"))
+        mounts = {m["Source"]: m["Destination"] for m in told["Mounts"] if m["Destination"] != "/run/logs"}
+        env = dict(value.split("=", 1) for value in told["Config"]["Env"]) | {"IO3_LOG_DIR": "/run/logs/here"}
+        part = Part(
+            self.clone, "small", told["Config"]["Image"], networks=networks, port=4000, mounts=mounts, env=env, init=True, read_only=True,
+            user=told["Config"]["User"], cap_drop=["ALL"], mem_limit="1g",
         )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        for name in told["NetworkSettings"]["Networks"]:
-            if not name.endswith("_edge"):
-                self.clone.docker("network", "connect", name, self.container)
-        self.port = int(self.clone.docker("port", self.container, "4000").stdout.split(":")[1])
+        part.with_tmpfs_mount("/tmp", "mode=1777").with_tmpfs_mount("/run/logs", "size=64k,mode=1777")
+        self.part = parts.enter_context(part)
+        self.container, self.port = self.part.name, self.part.published
 
     def ready(self) -> bool:
-        return "(healthy)" in self.clone.docker("ps", "-f", f"name={self.container}").stdout
+        return self.part.health() == "healthy"
 
     def inside(self, script: str) -> str:
         start = (
@@ -93,9 +89,8 @@ class Small(Bench):
 @pytest.fixture(scope="module", autouse=True)
 def small(bench: Bench) -> Iterator[Small]:
     # It starts while the first tests run.
-    made = Small(bench)
-    yield made
-    made.clone.docker("rm", "-f", made.container)
+    with ExitStack() as parts:
+        yield Small(bench, parts)
 
 
 # -- what is recorded

@@ -6,14 +6,13 @@ A new LiteLLM that renames one of them fails here, and not in front of users.
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from tests.clone import PATIENCE, Clone, until
+from tests.beside import Part, answers
+from tests.clone import PATIENCE, Clone
 
 from io3ops_gateway.litellm_proxy import trim
 
@@ -157,39 +156,17 @@ def test_a_name_that_is_gone_stops_the_start_and_is_named(running: Clone, image:
 @pytest.fixture
 def untrimmed(running: Clone, image: str) -> Iterator[str]:
     """The address of a gateway of the same table, with LiteLLM unchanged."""
-    name = f"{running.project}-untrimmed"
-    folder = Path(running.path)
-    argv = ["docker", "run", "-d", "--init", "--name", name, "--network", f"{running.project}_runtime", "--user", "0"]
-    argv += [
-        "-v",
-        f"{folder}/runtime:/etc/io3ops:ro",
-        "-v",
-        f"{folder}/.io3ops/secrets/master_key:/run/secrets/master_key:ro",
-    ]
-    subprocess.run([*argv, "-e", "IO3_TRIM=off", image], check=True, capture_output=True)
-    try:
-        shown = running.docker(
-            "inspect", "-f", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", name
-        ).stdout.strip()
-        address = f"http://{shown}:4000"
-
-        def ready() -> bool:
-            try:
-                return (
-                    httpx.get(f"{address}/health/readiness", headers={"Host": "localhost"}, trust_env=False).status_code
-                    == 200
-                )
-            except httpx.TransportError:
-                return False
-
-        until("it is ready", ready)
-        yield address
-    finally:
-        running.docker("rm", "-f", name)
+    part = Part(
+        running, "untrimmed", image, networks=[f"{running.project}_runtime", f"{running.project}_edge"], user="0", init=True, port=4000,
+        mounts={running.path / "runtime": "/etc/io3ops", running.path / ".io3ops/secrets/master_key": "/run/secrets/master_key"},
+        env={"IO3_TRIM": "off"}, ready=answers("/health/readiness"),
+    )  # fmt: skip
+    with part:
+        yield part.url
 
 
 def test_with_the_switch_off_an_unchanged_litellm_serves(running: Clone, untrimmed: str) -> None:
-    headers = {"Host": "localhost", "Authorization": f"Bearer {running.key()}"}
+    headers = {"Authorization": f"Bearer {running.key()}"}
     body = {"model": "executor", "max_tokens": 3, "messages": [{"role": "user", "content": "hello"}]}
     with httpx.Client(trust_env=False, timeout=PATIENCE, headers=headers) as client:
         # A field that the lane does not know takes the first request to LiteLLM, too.

@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from typing import Any
 import httpx
 import trustme
 import yaml
+from tests.beside import Part, answers
 from tests.clone import PATIENCE, ROOT, Clone, free_port, until
 from tests.fake_ollama import serve
 from tests.fake_upstream import FakeUpstream
@@ -80,10 +82,9 @@ class Rig:
     secrets: dict[str, str] = field(default_factory=lambda: dict(SECRETS))
     cloud: Recorder = field(init=False)
     lan: Recorder = field(init=False)
-    names: Recorder = field(init=False)
     stock: str = ""
     keys: dict[str, str] = field(default_factory=dict)
-    made: list[str] = field(default_factory=list)
+    parts: ExitStack = field(default_factory=ExitStack)
 
     @property
     def gateway(self) -> str:
@@ -114,14 +115,10 @@ class Rig:
             assert done.returncode == 0, done.stderr
             self.keys[name] = json.loads(done.stdout)["data"]["key"]
         self.keys["owner"] = self.clone.key()
-        aliases = [option for name in self.clouds for option in ("--network-alias", name)]
-        certificates = ["-e", "CLOUD_CERT=/pki/cloud.pem", "-e", "CLOUD_KEY=/pki/cloud.key"]
         self.cloud = self._recorder(
-            "cloud", f"{self.clone.project}_outside", [*aliases, *certificates, "-e", "CLOUD_PORT=443"]
+            "cloud", self.clouds, CLOUD_PORT="443", CLOUD_CERT="/pki/cloud.pem", CLOUD_KEY="/pki/cloud.key"
         )
-        self.lan = self._recorder(
-            "lan", f"{self.clone.project}_outside", ["--network-alias", "lan.example", "-e", "CLOUD_PORT=8000"]
-        )
+        self.lan = self._recorder("lan", ["lan.example"], CLOUD_PORT="8000")
         self.lan.put({f"s-{word(b)}": b for b in SERVED})
         self.upstream.behaviours = {f"o-{word(b)}": b for b in OLLAMA}
         until("the gateway answers", lambda: self._ready(self.gateway))
@@ -151,33 +148,14 @@ class Rig:
     def _image(self) -> str:
         return self.clone.docker("inspect", "-f", "{{.Config.Image}}", self.clone.container("gateway")).stdout.strip()
 
-    def _recorder(self, name: str, network: str, options: list[str]) -> Recorder:
-        port = free_port()
-        container = f"{self.clone.project}-{name}"
-        self.made.append(container)
-        argv = ["run", "-d", "--name", container, "--network", network, *options, "--entrypoint", "/usr/bin/python3"]
-        argv += [
-            "--sysctl",
-            "net.ipv4.ip_unprivileged_port_start=0",
-            "-p",
-            f"127.0.0.1:{port}:8080",
-            "-e",
-            "CLOUD_DNS_PORT=0",
-        ]
-        argv += [
-            "-v",
-            f"{ROOT}/tests/leaks:/leaks:ro",
-            "-v",
-            f"{self.folder}/pki:/pki:ro",
-            self._image(),
-            "-u",
-            "/leaks/cloud.py",
-        ]
-        done = self.clone.docker(*argv)
-        assert done.returncode == 0, done.stderr
-        found = Recorder(f"http://127.0.0.1:{port}")
-        until(f"{name} records", lambda: self._ready(found.control, "/health"))
-        return found
+    def _recorder(self, name: str, aliases: Sequence[str], **env: str) -> Recorder:
+        part = Part(
+            self.clone, name, self._image(), ("-u", "/leaks/cloud.py"), entrypoint="/usr/bin/python3",
+            networks=[f"{self.clone.project}_outside"], aliases=aliases, port=8080, ready=answers("/health"),
+            mounts={ROOT / "tests/leaks": "/leaks", self.folder / "pki": "/pki"}, env=env | {"CLOUD_DNS_PORT": "0"},
+            sysctls={"net.ipv4.ip_unprivileged_port_start": "0"},
+        )  # fmt: skip
+        return Recorder(self.parts.enter_context(part).url)
 
     def _ready(self, address: str, path: str = "/health/readiness") -> bool:
         try:
@@ -212,9 +190,6 @@ class Rig:
         (self.folder / "stock").mkdir()
         (self.folder / "stock/config.yaml").write_text(yaml.safe_dump(config), "utf-8")
         (self.folder / "stock").chmod(0o755)
-        port = free_port()
-        container = f"{self.clone.project}-stock"
-        self.made.append(container)
         proxy = "http://egress:3128"
         environment = {
             "LITELLM_MASTER_KEY": self.clone.key(), "HTTP_PROXY": proxy, "HTTPS_PROXY": proxy, "HOME": "/tmp",
@@ -222,25 +197,12 @@ class Rig:
         }  # fmt: skip
         authorities = sorted((self.folder / "ca").glob("*.crt"))
         (self.folder / "stock/bundle.pem").write_bytes(b"\n".join(path.read_bytes() for path in authorities))
-        argv = [
-            "create",
-            "--dns",
-            "127.0.0.1",
-            "--name",
-            container,
-            "--network",
-            f"{self.clone.project}_edge",
-            "-p",
-            f"127.0.0.1:{port}:4000",
-        ]
-        argv += [option for name, value in environment.items() for option in ("-e", f"{name}={value}")]
-        argv += ["-v", f"{self.folder}/stock:/stock:ro", "--entrypoint", "/opt/gateway/bin/litellm", self._image()]
-        done = self.clone.docker(*argv, "--config", "/stock/config.yaml", "--port", "4000", "--host", "0.0.0.0")
-        assert done.returncode == 0, done.stderr
-        self.clone.docker("network", "connect", f"{self.clone.project}_egress", container)
-        self.clone.docker("start", container)
-        self.stock = f"http://127.0.0.1:{port}"
-        until("LiteLLM as it comes answers", lambda: self._ready(self.stock, "/health/liveliness"))
+        part = Part(
+            self.clone, "stock", self._image(), ("--config", "/stock/config.yaml", "--port", "4000", "--host", "0.0.0.0"),
+            entrypoint="/opt/gateway/bin/litellm", networks=[f"{self.clone.project}_edge", f"{self.clone.project}_egress"], dns=["127.0.0.1"],
+            port=4000, mounts={self.folder / "stock": "/stock"}, env=environment, ready=answers("/health/liveliness"),
+        )  # fmt: skip
+        self.stock = self.parts.enter_context(part).url
 
     def routes(self) -> list[tuple[str, str]]:
         """Every (method, path) of LiteLLM's own app, from the app itself: a new version's new ones are among them."""
@@ -273,8 +235,7 @@ class Rig:
         return case.name, answer.status_code
 
     def remove(self) -> None:
-        for container in self.made:
-            self.clone.docker("rm", "-f", container)
+        self.parts.close()
         self.clone.remove()
 
 

@@ -147,3 +147,14 @@ def test_no_registry_host_is_named(root: Path) -> None:
             if path.is_file() and "__pycache__" not in path.parts and "egg-info" not in str(path):
                 text = path.read_text("utf-8", "replace")
                 assert not [h for h in hosts if h in text], path
+
+
+def test_parts_beside_a_stack_run_through_one_module(root: Path) -> None:
+    """It labels them, so that the next run removes what a killed one left."""
+    for path in sorted((root / "tests").rglob("*.py")):
+        for node in nodes(path):
+            if not isinstance(node, (ast.Call, ast.List)):
+                continue
+            words = node.args if isinstance(node, ast.Call) else node.elts
+            found = tuple(word.value for word in words if isinstance(word, ast.Constant))
+            assert ("run", "-d") not in (found[:2], found[1:3]), f"{path.name}:{node.lineno}"
