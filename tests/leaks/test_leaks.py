@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from tests.clone import PATIENCE
+from tests.clone import PATIENCE, until
 from tests.leaks.cases import BODIES, CLOUD, OTHERS, Case, cases, chat, needle
 from tests.leaks.rig import SECRETS, Rig
 
@@ -40,6 +41,10 @@ def post(rig: Rig, path: str, body: Any, key: str = "owner", **headers: str) -> 
     return httpx.post(rig.gateway + path, json=body, headers=headers, trust_env=False, timeout=PATIENCE)
 
 
+def _is_served(rig: Rig, case: Case) -> bool:
+    return rig.play(rig.gateway, [case])[case.name] == 200
+
+
 @pytest.mark.parametrize("lane", [False, True])
 def test_no_internal_prompt_reaches_a_cloud(rig: Rig, root: Path, lane: bool) -> None:
     """Through LiteLLM alone, and as it is shipped: plain requests past it, the others and every failure through it."""
@@ -47,14 +52,17 @@ def test_no_internal_prompt_reaches_a_cloud(rig: Rig, root: Path, lane: bool) ->
     tried = cases()
     rig.cloud.forget()
     statuses = rig.play(rig.gateway, tried)
+    # They are not simply all refused at the door: where a local model answers, it does. The table gives it a second, and a busy machine
+    # may need more: what it missed is sent again, one after another.
+    for case in tried:
+        if case.served and statuses[case.name] != 200:
+            until(f"{case.name}: it is served", partial(_is_served, rig, case))
     hits = rig.cloud.hits([case.needle for case in tried])
     leaked = [case.name for case in tried if hits[case.needle]]
     assert not leaked, f"{len(leaked)} of {len(tried)} leaked: {leaked[:20]}"
     # Nothing at all came: not even a contact without the prompt.
     assert not rig.cloud.recorded(), [entry.get("host") or entry for entry in rig.cloud.recorded()[:5]]
-    # And they were not simply all refused at the door: where a local model answers, it did.
-    served = [name for name, status in statuses.items() if status == 200]
-    assert len(served) > 60, sorted(set(statuses.values()))
+    assert len([case for case in tried if case.served]) >= 39
     assert len(tried) == published(root, "requests tried"), "docs/privacy.md names another number of requests"
 
 
