@@ -19,7 +19,8 @@ from tests.stacks import own_table, table_file
 
 pytestmark = pytest.mark.containers
 
-WINDOW, VECTOR_WINDOW = 512, 256
+# Neither is the one in the table, so `up` has to load both models again.
+WINDOW, VECTOR_WINDOW = 512, 200
 CONTROL = ("/usr/bin/python3", "-I", "-S", "/opt/io3ops/io3ops_gateway/scripts/control.py")
 WORD = " hello"
 
