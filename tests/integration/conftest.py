@@ -14,10 +14,12 @@ from tests.stacks import SharedStack
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
     """A running stack that tests may look at and send requests to; they leave it running."""
     made = Clone.make(tmp_path_factory.mktemp("running"))
-    done = made.io3ops("up", timeout=1800)
-    assert done.returncode == 0, done.stderr
-    yield made
-    made.remove()
+    try:
+        done = made.io3ops("up", timeout=1800)
+        assert done.returncode == 0, done.stderr
+        yield made
+    finally:
+        made.remove()
 
 
 @pytest.fixture(scope="session")

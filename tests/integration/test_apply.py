@@ -112,8 +112,11 @@ def test_a_table_with_problems_changes_nothing(clone: Clone) -> None:
 
 def test_without_a_stack_there_is_nothing_to_apply_to(tmp_path: Path) -> None:
     idle = Clone.make(tmp_path)
-    done = idle.io3ops("apply")
-    assert done.returncode == 41 and "make up" in done.stderr
+    try:
+        done = idle.io3ops("apply")
+        assert done.returncode == 41 and "make up" in done.stderr
+    finally:
+        idle.remove()
 
 
 def test_edit_takes_a_good_change(clone: Clone, tmp_path: Path) -> None:
