@@ -25,7 +25,7 @@ def python(clone: Clone, image: str, program: str, **options: Any) -> Part:
 
 def test_a_part_is_published_on_loopback_and_known_by_the_label(clone: Clone, image: str) -> None:
     with network(clone, "one") as one, network(clone, "two") as two:
-        ready = answers("/proc/version")
+        ready = answers("/")
         with python(clone, image, SERVER, networks=[one, two], aliases=["far.example"], port=8080, ready=ready) as part:
             state = part.state()
             (published,) = state["NetworkSettings"]["Ports"]["8080/tcp"]

@@ -202,29 +202,31 @@ def test_both_ways_are_the_same_to_a_client_and_to_the_model(clone: Clone, upstr
         assert fast == full
 
 
-@pytest.mark.parametrize("mode", ["one", "two", "served", "retried"])
-def test_a_failure_in_the_lane_is_a_failure_of_that_attempt(clone: Clone, upstream: Watched, mode: str) -> None:
+def test_a_failure_in_the_lane_is_a_failure_of_that_attempt(clone: Clone, upstream: Watched) -> None:
     """LiteLLM is handed what the lane saw: nobody is asked twice for it, and chains, retries and errors are as without the lane."""
     found: dict[bool, list[Any]] = {}
     for lane in (True, False):
         found[lane] = []
         switch(clone, lane=lane)
         for failure in FAILURES:
-            # A mode with short times where they are what ends it; elsewhere a busy machine must not end anything.
-            asked = f"{mode}-timed" if failure == "hang" else mode
+            # Modes with short times where they are what ends it; elsewhere a busy machine must not end anything.
+            modes = [f"{mode}-timed" if failure == "hang" else mode for mode in ("one", "two", "served", "retried")]
             for more in ({}, {"stream": True}) if failure not in ("cut", "hang") else ({},):
-                upstream.reset(a=failure, d=failure)
-                answer = shown(chat(clone, asked, **more))
-                if answer["status"] >= 400:
-                    # Times and addresses of sockets stand in some messages.
-                    answer["body"] = answer["body"]["error"].get("type")
-                found[lane].append((failure, more, answer, upstream.sequence()))
+                for mode in modes:
+                    upstream.reset(a=failure, d=failure)
+                    answer = shown(chat(clone, mode, **more))
+                    if answer["status"] >= 400:
+                        # Times and addresses of sockets stand in some messages.
+                        answer["body"] = answer["body"]["error"].get("type")
+                    found[lane].append((mode, failure, more, answer, upstream.sequence()))
                 if failure in ("401", "404", "429"):
-                    # LiteLLM leaves such a one out at once; a generation of its own knows nothing of that.
+                    # LiteLLM leaves such a one out at once; a generation of its own knows nothing of that. A new one takes seconds to
+                    # start, so the modes share it: each has deployments of its own.
                     switch(clone, lane=lane)
                 # Served on LiteLLM's way it is healthy again, and the lane is open.
                 upstream.reset()
-                until("it is healthy again", lambda: chat(clone, asked).status_code == 200)  # noqa: B023
+                for mode in modes:
+                    until(f"{mode} is healthy again", lambda: chat(clone, mode).status_code == 200)  # noqa: B023
     for fast, full in zip(found[True], found[False], strict=True):
         assert fast == full
 
