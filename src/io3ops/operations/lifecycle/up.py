@@ -320,10 +320,16 @@ def _stack(run: Run) -> Decision:
         return Decision(needed=True, cause="the gateway runs with an old key or image")
     if run.tools.settings.port not in gateway.ports:
         return Decision(needed=True, cause=f"the gateway is not published on port {run.tools.settings.port}")
-    sick = [s for s in wanted if run.containers[s].health == "unhealthy"]
+    sick = [s for s in wanted if _sick(run.containers[s])]
     return Decision(
         needed=bool(sick), cause=f"restart {', '.join(sick)}: unhealthy" if sick else f"{', '.join(wanted)} run"
     )
+
+
+def _sick(container: Container) -> bool:
+    """Whether a container is unhealthy, or starts again and again."""
+    looping = container.status == "restarting" or (container.restarts > 0 and container.health == "starting")
+    return container.health == "unhealthy" or looping
 
 
 def _start(run: Run, step: Step) -> None:
@@ -344,7 +350,7 @@ def _start(run: Run, step: Step) -> None:
     if run.owner:
         for folder in (settings.state / "ca", settings.table.parent):
             files.let_read(folder, run.owner)
-    sick = [s for s in project.services(run.config.plan) if run.running(s) and run.containers[s].health == "unhealthy"]
+    sick = [s for s in project.services(run.config.plan) if run.running(s) and _sick(run.containers[s])]
     for container in run.containers.values():
         if container.status == "paused":
             run.tools.engine.unpause(container.id)
@@ -387,7 +393,9 @@ def _stays(run: Run) -> bool:
     written, _ = files.read_env(run.tools.settings.env_file)
     same = all(written.get(name) == wanted[name] for name in ("COMPOSE_FILE", "IO3OPS_UID", "IO3OPS_GID"))
     port = run.tools.settings.port in gateway.ports
-    return (gateway.key, gateway.ca, gateway.image) == expected and same and port and gateway.status != "paused"
+    # A gateway that starts again and again cannot be asked; perhaps just because its file is an old one.
+    answers = gateway.status == "running" and gateway.health == "healthy"
+    return (gateway.key, gateway.ca, gateway.image) == expected and same and port and answers
 
 
 def _hand_over(run: Run) -> None:
