@@ -6,6 +6,7 @@ without a holder has left: an engine has room for some thirty networks.
 
 from __future__ import annotations
 
+import atexit
 import fcntl
 import os
 import secrets
@@ -56,7 +57,14 @@ def remove(project: str) -> None:
 
 @cache
 def _once() -> None:
+    atexit.register(_let_go)
     remove_leftovers()
+
+
+def _let_go() -> None:
+    """Give up the names that a test kept: the next run removes what belongs to them."""
+    for held in _held.values():
+        held.close()
 
 
 def remove_leftovers() -> None:
