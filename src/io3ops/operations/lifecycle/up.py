@@ -327,7 +327,7 @@ def _stack(run: Run) -> Decision:
 
 
 def _sick(container: Container) -> bool:
-    """Whether a container is unhealthy, or starts again and again."""
+    """Return whether a container is unhealthy, or starts again and again."""
     looping = container.status == "restarting" or (container.restarts > 0 and container.health == "starting")
     return container.health == "unhealthy" or looping
 
