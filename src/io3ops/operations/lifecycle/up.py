@@ -328,8 +328,8 @@ def _stack(run: Run) -> Decision:
 
 def _sick(container: Container) -> bool:
     """Return whether a container is unhealthy, or starts again and again."""
-    looping = container.status == "restarting" or (container.restarts > 0 and container.health == "starting")
-    return container.health == "unhealthy" or looping
+    looping = container.restarts > 0 and container.health == "starting"
+    return container.status == "restarting" or (container.running and (looping or container.health == "unhealthy"))
 
 
 def _start(run: Run, step: Step) -> None:
@@ -350,7 +350,7 @@ def _start(run: Run, step: Step) -> None:
     if run.owner:
         for folder in (settings.state / "ca", settings.table.parent):
             files.let_read(folder, run.owner)
-    sick = [s for s in project.services(run.config.plan) if run.running(s) and _sick(run.containers[s])]
+    sick = [s for s in project.services(run.config.plan) if s in run.containers and _sick(run.containers[s])]
     for container in run.containers.values():
         if container.status == "paused":
             run.tools.engine.unpause(container.id)

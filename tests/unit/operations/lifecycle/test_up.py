@@ -23,6 +23,7 @@ GATEWAY = Container(
         ({"health": "starting", "restarts": 3}, True),
         ({"health": "healthy", "restarts": 3}, False),
         ({"status": "restarting", "health": "", "restarts": 3}, True),
+        ({"status": "exited", "health": "unhealthy", "restarts": 3}, False),
     ],
 )
 def test_a_container_that_cannot_repair_itself_is_restarted(change: dict[str, object], sick: bool) -> None:
