@@ -23,6 +23,7 @@ from io3ops.routing.language import (
     SourceEntry,
     Task,
 )
+from io3ops.routing.plan import origin
 from io3ops.routing.problems import Problem, Severity, did_you_mean
 from io3ops.routing.source import Reader
 from io3ops.routing.table import LOOPBACK, Mode, Model, Provider, Table
@@ -65,17 +66,17 @@ def check(document: Document, table: Table) -> list[Problem]:
 # -- providers
 
 
-def _origin(url: str) -> tuple[str, int]:
+def _server(url: str) -> tuple[str, int]:
     """Return the host and port of an address. A dot at the end of a name changes nothing."""
-    parts = urlsplit(url)
-    return (parts.hostname or "").rstrip("."), parts.port or (443 if parts.scheme == "https" else 80)
+    _, host, port = origin(url)
+    return host.rstrip("."), port
 
 
 def _shared_addresses(reader: Reader, document: Document, table: Table) -> None:
     """Report an address that is local and a cloud: the proxy of internal prompts would lead to that cloud."""
-    local = {_origin(p.url): p.name for p in table.providers if p.local and p.url}
+    local = {_server(p.url): p.name for p in table.providers if p.local and p.url}
     for provider in table.providers:
-        if not provider.local and provider.url and (other := local.get(_origin(provider.url))):
+        if not provider.local and provider.url and (other := local.get(_server(provider.url))):
             entry = document.providers.value[provider.name]
             message = f"providers.{other} has the same address and is local; a server is either local or a cloud"
             reader.problem(entry.at(entry.url), f"providers.{provider.name}", message)
@@ -92,7 +93,7 @@ def _provider(reader: Reader, entry: ProviderEntry, provider: Provider) -> None:
         reader.problem(entry.node, where, f"{provider.kind} needs a `url`")
     if provider.kind == "ollama":
         _ollama(reader, entry, provider, where)
-    if provider.local and _origin(provider.url)[0] in _CLOUD_HOSTS:
+    if provider.local and _server(provider.url)[0] in _CLOUD_HOSTS:
         reader.problem(url_node, where, "this address is a cloud service; it cannot be declared local")
     if _undecided(entry, provider):
         message = "an unknown address counts as cloud; if this machine is yours, add `locality: local`"

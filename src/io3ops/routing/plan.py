@@ -134,7 +134,7 @@ class Plan:
     def outside(self) -> tuple[Origin, ...]:
         """Every origin outside the stack that the gateway may reach."""
         urls = {d.url for d in self.deployments} - {RUNTIME_URL, PUBLIC_RUNTIME_URL}
-        return tuple(sorted({_origin(url) for url in urls}))
+        return tuple(sorted({origin(url) for url in urls}))
 
     @property
     def collector(self) -> str:
@@ -144,7 +144,7 @@ class Plan:
     @property
     def collectors(self) -> tuple[Origin, ...]:
         """Every origin outside the stack that the observer may reach; the gateway cannot reach them."""
-        return (_origin(self.collector),) if self.collector else ()
+        return (origin(self.collector),) if self.collector else ()
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -360,7 +360,8 @@ def from_container(url: str) -> str:
     return url
 
 
-def _origin(url: str) -> Origin:
+def origin(url: str) -> Origin:
+    """Return the scheme, host and port of a URL."""
     parts = urlsplit(url)
     return parts.scheme, str(parts.hostname), _port(parts)
 
