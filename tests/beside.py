@@ -27,7 +27,7 @@ testcontainers_config.ryuk_disabled = True
 # Ports are published on loopback, also where the tests themselves run in a container.
 testcontainers_config.connection_mode_override = ConnectionMode.docker_host
 testcontainers_config.tc_host_override = "127.0.0.1"
-# What testcontainers' own waits take for their timeout is the product of the two.
+# testcontainers' own waits take the product of the two as their timeout.
 testcontainers_config.sleep_time = 0.05
 testcontainers_config.max_tries = int(PATIENCE / testcontainers_config.sleep_time)
 

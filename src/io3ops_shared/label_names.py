@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Deployment:
-    """Where a step of a chain runs. `kind`: the table's word for the software or service."""
+    """The place in which a step of a chain runs. `kind`: the table's word for the software or service."""
 
     provider: str
     kind: str

@@ -36,7 +36,7 @@ def test_a_part_is_published_on_loopback_and_known_by_the_label(clone: Clone, im
             assert "far.example" in joined[one]["Aliases"] and "far.example" not in (joined[two]["Aliases"] or [])
             name = part.name
         assert clone.docker("inspect", name).returncode != 0
-        # What a killed run leaves is found by the label.
+        # The next run finds by this label what a killed run has left.
         left = python(clone, image, SERVER, networks=[one]).start()
         projects.remove(clone.project)
         assert clone.docker("inspect", name).returncode != 0

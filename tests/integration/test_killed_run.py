@@ -1,4 +1,4 @@
-"""What a test run leaves when it is killed is removed by the next one: an engine has room for some thirty networks."""
+"""A test run removes what a killed one has left: an engine has room for some thirty networks."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ class ProviderKeys:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._seen: dict[str, tuple[tuple[int, int, int], str]] = {}
-        # What `hide` masks: every key that was used since the start, for a response may come from a call with a replaced one.
+        # Every key that was used since the start. `hide` masks replaced keys too, because a call may have begun with one.
         self._masked: set[bytes] = set()
 
     def get(self, name: str) -> str:

@@ -1,4 +1,4 @@
-"""Which bodies are read: content type, coding, size, time, JSON, nesting."""
+"""The bodies that the edge reads, and those that it refuses: content type, coding, size, time, JSON, nesting."""
 
 from __future__ import annotations
 
